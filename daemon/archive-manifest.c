@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "archive-manifest.h"
+
+#include <string.h>
+
+#include <jansson.h>
+
+#include "archive-frame.h"
+
+static int load(const char *path, const void *content, size_t size, json_t **ret, Error *error) {
+        json_error_t json_error;
+
+        *ret = json_loadb(content, size, JSON_REJECT_DUPLICATES, &json_error);
+        if (*ret)
+                return 0;
+        if (json_error_code(&json_error) == json_error_out_of_memory)
+                return error_set_no_memory(error);
+        return archive_damaged(error, "at", path, "it is not valid JSON");
+}
+
+static int read_manifest(const json_t *root, ArchiveClaim *ret, Error *error) {
+        json_int_t format = json_integer_value(json_object_get(root, "format"));
+        const json_t *licenses = json_object_get(root, "licenses");
+        const json_t *restricted = json_object_get(root, "restricted");
+
+        if (format > ARCHIVE_FORMAT)
+                return error_set(error, ERROR_BACKUP_CORRUPT,
+                        "The backup was made by a newer version of Licensevault (format %" JSON_INTEGER_FORMAT
+                        "; this one reads up to %i). Update Licensevault here, then try again.",
+                        format, ARCHIVE_FORMAT);
+
+        if (format < 1 || !json_is_integer(licenses) || json_integer_value(licenses) < 0 ||
+            !json_is_integer(restricted) || json_integer_value(restricted) < 0)
+                return archive_damaged(error, "at", ARCHIVE_MANIFEST, "it does not say what it must");
+
+        ret->licenses = (uint64_t)json_integer_value(licenses);
+        ret->restricted = (uint64_t)json_integer_value(restricted);
+        return 0;
+}
+
+int archive_manifest_parse(const void *content, size_t size, ArchiveClaim *ret, Error *error) {
+        json_t *root;
+        int r;
+
+        r = load(ARCHIVE_MANIFEST, content, size, &root, error);
+        if (r != 0)
+                return r;
+
+        r = read_manifest(root, ret, error);
+        json_decref(root);
+        return r;
+}
+
+/* Here nothing may be there that is not known: only END.json has no digest over it. */
+static int read_end(json_t *root, ArchiveClaim *ret, Error *error) {
+        json_int_t format, licenses, restricted;
+        const char *digest;
+
+        if (json_unpack_ex(root, NULL, JSON_STRICT, "{s:I, s:I, s:I, s:s}", "format", &format,
+                    "licenses", &licenses, "restricted", &restricted, "blake2b", &digest) < 0 ||
+            format != ARCHIVE_FORMAT || licenses < 0 || restricted < 0 || strlen(digest) != sizeof ret->digest - 1)
+                return archive_damaged(error, "at", ARCHIVE_END, "it does not say what it must");
+
+        ret->licenses = (uint64_t)licenses;
+        ret->restricted = (uint64_t)restricted;
+        strcpy(ret->digest, digest);
+        return 0;
+}
+
+int archive_end_parse(const void *content, size_t size, ArchiveClaim *ret, Error *error) {
+        json_t *root;
+        int r;
+
+        r = load(ARCHIVE_END, content, size, &root, error);
+        if (r != 0)
+                return r;
+
+        r = read_end(root, ret, error);
+        json_decref(root);
+        return r;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "archive.h"
+
+/* What the two small JSON files of a backup say that its reader must understand. */
+
+#define ARCHIVE_FORMAT 1
+
+typedef struct ArchiveClaim {
+        uint64_t licenses;
+        uint64_t restricted;
+        char digest[LICENSE_DIGEST_SIZE * 2 + 1]; /* only in END.json */
+} ArchiveClaim;
+
+/*
+ * Reads manifest.json as far as it says whether we can read the rest, and what to expect; all else in
+ * it is for those who restore. Returns 0 or a code.
+ */
+int archive_manifest_parse(const void *content, size_t size, ArchiveClaim *ret, Error *error);
+
+/* Reads END.json. Returns 0 or a code. */
+int archive_end_parse(const void *content, size_t size, ArchiveClaim *ret, Error *error);

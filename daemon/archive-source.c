@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "archive-source.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+void archive_source_init(ArchiveSource *source, int fd, int stall_msec, const Cancel *cancel) {
+        struct stat st;
+
+        source->fd = fd;
+        source->stall_msec = stall_msec;
+        source->cancel = cancel;
+        source->bytes = 0;
+        source->error = (Error) {};
+        archive_frame_init(&source->frame);
+
+        /* FUSE may refuse fstat(), and has no pipes or sockets. */
+        bool known = fstat(fd, &st) == 0;
+        source->is_socket = known && S_ISSOCK(st.st_mode);
+        source->is_pipe = known && S_ISFIFO(st.st_mode);
+}
+
+/*
+ * One read that does not wait. Someone else may read from the same pipe or socket, so that the byte
+ * that poll() saw is gone; O_NONBLOCK is not ours to set. Pipes learned RWF_NOWAIT in Linux 6.4;
+ * on an older kernel such a reader makes us wait.
+ */
+static ssize_t read_some(ArchiveSource *source) {
+        struct iovec iov = { source->buffer, sizeof source->buffer };
+        ssize_t n;
+
+        if (source->is_socket)
+                return recv(source->fd, source->buffer, sizeof source->buffer, MSG_DONTWAIT);
+
+        if (source->is_pipe) {
+                n = preadv2(source->fd, &iov, 1, -1, RWF_NOWAIT);
+                if (n >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS))
+                        return n;
+        }
+
+        return read(source->fd, source->buffer, sizeof source->buffer);
+}
+
+/* Waits, reads, and returns how many bytes came; 0 at the end; -1 with the error set. */
+static ssize_t read_raw(ArchiveSource *source) {
+        for (;;) {
+                int r = io_wait(source->fd, POLLIN, source->cancel, source->stall_msec);
+                ssize_t n;
+
+                switch (r) {
+                case 0:
+                        break;
+                case IO_CANCELED:
+                        error_set(&source->error, ERROR_CANCELED, "%s", cancel_reason(source->cancel));
+                        return -1;
+                case IO_STALLED:
+                        error_set(&source->error, ERROR_MEDIUM,
+                                "Reading the backup failed: nothing came for %i s. Try again.",
+                                source->stall_msec / 1000);
+                        return -1;
+                default:
+                        error_set_errno(&source->error, ERROR_MEDIUM, r, "Reading the backup failed");
+                        return -1;
+                }
+
+                n = read_some(source);
+                if (n >= 0)
+                        return n;
+                if (errno != EINTR && errno != EAGAIN) {
+                        error_set_errno(&source->error, ERROR_MEDIUM, -errno, "Reading the backup failed");
+                        return -1;
+                }
+        }
+}
+
+ssize_t archive_source_read(ArchiveSource *source, const void **ret) {
+        ssize_t n;
+        size_t good;
+
+        if (source->error.code != ERROR_NONE)
+                return -1;
+
+        n = read_raw(source);
+        if (n < 0)
+                return -1;
+        if (n == 0)
+                return archive_frame_finish(&source->frame, &source->error) == 0 ? 0 : -1;
+
+        source->bytes += (uint64_t)n;
+        good = archive_frame_feed(&source->frame, source->buffer, (size_t)n, &source->error);
+        if (good == 0)
+                return -1;
+
+        *ret = source->buffer;
+        return (ssize_t)good;
+}

@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "backup.h"
+
+#include <jansson.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "pax.h"
+
+#define FORMAT_VERSION 1
+#define SAFE_ID_MAX 48
+#define PATH_SIZE 256
+#define SIGNAL_ENTRIES 100U
+#define SIGNAL_BYTES (60U * 1024U)
+#define SIGNALS_MAX 10U
+#define SPACE_CHECK_BYTES (16U * 1024U * 1024U)
+/* Five strings, the counters, and what the service adds. */
+#define ATTRIBUTES_MAX (12 + LICENSE_COUNTERS_MAX)
+#define PREFIX "user.licensevault."
+
+static const char readme[] =
+        "This is a backup of licenses, made by Licensevault. It is a plain tar archive: no\n"
+        "special program is needed to read it.\n"
+        "\n"
+        "licenses/           the license documents, byte for byte. Hand one to the program it\n"
+        "                    is for, such as an e-book reader, in place of the lost one. In a\n"
+        "                    backup of all users, each user's are in a folder of their own.\n"
+        "manifest.json       when, where and for whom the backup was made, and how many\n"
+        "                    licenses it holds\n"
+        "state.jsonl         one line for each license that was ever stored: its generation,\n"
+        "                    the uses that remain by right, and, where it was revoked, when\n"
+        "                    (Unix seconds)\n"
+        "NOT-BACKED-UP.txt   if there are such: licenses that may not be backed up\n"
+        "END.json            the last entry. A backup without it is not complete.\n"
+        "\n"
+        "Each document has extended attributes user.licensevault.*: its id, title, issuer and\n"
+        "so on. user.licensevault.blake2b is its BLAKE2b-256 digest: `b2sum -l 256 FILE` prints\n"
+        "the same. (`tar --xattrs --xattrs-include='user.*' -xf` extracts the attributes, too.)\n"
+        "\n"
+        "END.json has a BLAKE2b-256 over all entries before it, in their order: for each the\n"
+        "lines PATH, SIZE, and the hex BLAKE2b-256 of its content, then its attributes sorted\n"
+        "by name as NAME=VALUE. These digests find damage. They do not prove who wrote this.\n"
+        "\n"
+        "With Licensevault: `licensevaultctl restore FILE`.\n";
+
+typedef struct Writing {
+        const BackupArchive *archive;
+        PaxWriter *pax;
+        int fd;
+        BackupResult *result;
+        GPtrArray *signal; /* restricted licenses not yet told: id, key id, title, id … */
+        size_t signal_bytes;
+        unsigned n_signals;
+        uint64_t done, space_checked, number;
+        unsigned percent;
+} Writing;
+
+static int failed(int r, Error *error) {
+        return error_set_errno(error, ERROR_MEDIUM, r, "Writing the backup failed");
+}
+
+static int check_space(Writing *writing, Error *error) {
+        const BackupArchive *archive = writing->archive;
+        struct statvfs vfs;
+
+        if (archive->reserve_percent == 0 || fstatvfs(writing->fd, &vfs) < 0 || vfs.f_blocks == 0)
+                return 0;
+        if (vfs.f_bavail < vfs.f_blocks / 100 * archive->reserve_percent)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "Less than %u %% of the service's disk is free (MinimumFreePercent=). Make room, then try again.",
+                        archive->reserve_percent);
+        return 0;
+}
+
+static int add_json(Writing *writing, const char *path, json_t *json, Error *error) {
+        char *text;
+        size_t size;
+        int r;
+
+        text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
+        json_decref(json);
+        if (!text)
+                return error_set_no_memory(error);
+        /* The NUL makes room for the line's end. */
+        size = strlen(text);
+        text[size] = '\n';
+        r = pax_writer_add(writing->pax, path, text, size + 1, NULL, 0);
+        free(text);
+        return r < 0 ? failed(r, error) : 0;
+}
+
+static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restricted, Error *error) {
+        const BackupPlan *plan = writing->archive->plan;
+        g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+        g_autofree char *created = g_date_time_format(now, "%FT%TZ");
+        const StoreOwnerRow *only = writing->archive->owners->len == 1 ? writing->archive->owners->pdata[0] : NULL;
+        json_t *owner = NULL;
+
+        if (!plan->all_users) {
+                owner = json_pack("{s:I, s:s}", "uid", (json_int_t)plan->owner, "name",
+                        only ? only->name : plan->owner == plan->uid ? plan->name : "");
+                if (!owner)
+                        return error_set_no_memory(error);
+        }
+
+        return add_json(writing, "manifest.json", json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:o*, s:I, s:I}",
+                "format", FORMAT_VERSION,
+                "software", "licensevault " PROJECT_VERSION,
+                "created", created,
+                "host", plan->host,
+                "machine", plan->machine,
+                "all_users", plan->all_users,
+                "owner", owner,
+                "licenses", (json_int_t)licenses,
+                "restricted", (json_int_t)restricted), error);
+}
+
+static json_t *counters_to_json(const GArray *counters) {
+        json_t *json = json_object();
+
+        for (unsigned i = 0; json && i < counters->len; i++) {
+                const Counter *counter = &g_array_index(counters, Counter, i);
+
+                if (json_object_set_new(json, counter->right, json_integer((json_int_t)counter->remaining)) < 0) {
+                        json_decref(json);
+                        json = NULL;
+                }
+        }
+        return json;
+}
+
+static int append_state(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error) {
+        const char *name = writing->archive->plan->all_users ? owner->name : NULL;
+        json_t *revoked = row->revoked == LICENSE_NO_TIME ? NULL : json_integer(row->revoked);
+        json_t *counters = counters_to_json(row->license.counters);
+        json_t *line = NULL;
+        char *text = NULL;
+        int r;
+
+        if (counters)
+                line = json_pack("{s:s*, s:s, s:I, s:o, s:o*}", "owner", name, "id", row->license.id,
+                        "generation", (json_int_t)row->license.generation, "counters", counters, "revoked", revoked);
+        if (line)
+                text = json_dumps(line, JSON_COMPACT);
+        json_decref(line);
+        if (!text)
+                return error_set_no_memory(error);
+
+        r = pax_writer_append(writing->pax, text, strlen(text));
+        if (r >= 0)
+                r = pax_writer_append(writing->pax, "\n", 1);
+        free(text);
+        return r < 0 ? failed(r, error) : 0;
+}
+
+typedef int (*EachRow)(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error);
+
+/* Calls each for every id of all owners of the backup, and looks at the cancel between them. */
+static int for_each_row(Writing *writing, bool with_documents, EachRow each, Error *error) {
+        const BackupArchive *archive = writing->archive;
+        int r;
+
+        for (unsigned i = 0; i < archive->owners->len; i++) {
+                g_autoptr(StoreCursor) cursor = NULL;
+                const StoreOwnerRow *owner = archive->owners->pdata[i];
+                const StoreCursorRow *row;
+
+                r = store_cursor_new(archive->connection, owner->owner, with_documents, &cursor, error);
+                if (r != 0)
+                        return r;
+
+                while ((r = store_cursor_next(cursor, &row, error)) == 0 && row) {
+                        if (cancel_requested(archive->cancel))
+                                return error_set(error, ERROR_CANCELED, "%s", cancel_reason(archive->cancel));
+                        r = each(writing, owner, row, error);
+                        if (r != 0)
+                                return r;
+                }
+                if (r != 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int write_state(Writing *writing, Error *error) {
+        int r;
+
+        r = pax_writer_begin(writing->pax, "state.jsonl");
+        if (r < 0)
+                return failed(r, error);
+        r = for_each_row(writing, false, append_state, error);
+        if (r != 0)
+                return r;
+        r = pax_writer_end(writing->pax);
+        return r < 0 ? failed(r, error) : 0;
+}
+
+static void make_safe(const char *text, char *ret, size_t size) {
+        size_t i;
+
+        for (i = 0; text[i] && i < size - 1; i++)
+                ret[i] = g_ascii_isalnum(text[i]) || text[i] == '-' || text[i] == '_' || (text[i] == '.' && i > 0) ?
+                        text[i] : '_';
+        ret[i] = 0;
+}
+
+typedef struct Attributes {
+        PaxAttribute list[ATTRIBUTES_MAX];
+        size_t n;
+        char numbers[8 + LICENSE_COUNTERS_MAX][24];
+        size_t n_numbers;
+        char names[LICENSE_COUNTERS_MAX][sizeof(PREFIX "counter.") + LICENSE_RIGHT_MAX];
+        char hex[LICENSE_DIGEST_SIZE * 2 + 1];
+} Attributes;
+
+static void add_text(Attributes *attributes, const char *name, const char *value) {
+        if (value)
+                attributes->list[attributes->n++] = (PaxAttribute) { name, value };
+}
+
+static void add_number(Attributes *attributes, const char *name, int64_t value) {
+        char *text = attributes->numbers[attributes->n_numbers++];
+
+        snprintf(text, sizeof attributes->numbers[0], "%" PRIi64, value);
+        add_text(attributes, name, text);
+}
+
+static void describe(const License *license, const char *owner, Attributes *attributes) {
+        attributes->n = attributes->n_numbers = 0;
+        license_digest_to_hex(license->digest, attributes->hex);
+
+        add_text(attributes, PREFIX "id", license->id);
+        add_text(attributes, PREFIX "key-id", license->key_id);
+        add_text(attributes, PREFIX "title", license->title);
+        add_text(attributes, PREFIX "issuer", license->issuer);
+        add_text(attributes, PREFIX "media-type", license->media_type);
+        add_text(attributes, PREFIX "blake2b", attributes->hex);
+        add_text(attributes, PREFIX "owner", owner);
+        add_number(attributes, PREFIX "generation", (int64_t)license->generation);
+        if (license->not_before != LICENSE_NO_TIME)
+                add_number(attributes, PREFIX "not-before", license->not_before);
+        if (license->not_after != LICENSE_NO_TIME)
+                add_number(attributes, PREFIX "not-after", license->not_after);
+        if (license->document_date != LICENSE_NO_DATE)
+                add_number(attributes, PREFIX "date", license->document_date);
+        for (unsigned i = 0; i < license->counters->len; i++) {
+                const Counter *counter = &g_array_index(license->counters, Counter, i);
+
+                snprintf(attributes->names[i], sizeof attributes->names[i], PREFIX "counter.%s", counter->right);
+                add_number(attributes, attributes->names[i], (int64_t)counter->remaining);
+        }
+}
+
+static void flush_signal(Writing *writing) {
+        const BackupEvents *events = writing->archive->events;
+
+        if (writing->signal->len > 0 && writing->n_signals++ < SIGNALS_MAX)
+                events->restricted(g_steal_pointer(&writing->signal), events->userdata);
+        else
+                g_ptr_array_unref(g_steal_pointer(&writing->signal));
+        writing->signal = g_ptr_array_new_with_free_func(g_free);
+        writing->signal_bytes = 0;
+}
+
+static int skip_restricted(Writing *writing, const License *license, Error *error) {
+        const char *fields[] = { license->id, license->key_id ?: "", license->title ?: "" };
+        size_t bytes = 32;
+        int r;
+
+        r = restricted_append(writing->archive->restricted, license->id, license->key_id, license->title);
+        if (r < 0)
+                return error_set_errno(error, ERROR_MEDIUM, r, "Noting the licenses that may not be backed up failed");
+        writing->result->restricted++;
+        if (writing->n_signals >= SIGNALS_MAX)
+                return 0;
+
+        for (size_t i = 0; i < G_N_ELEMENTS(fields); i++)
+                bytes += strlen(fields[i]);
+        if (writing->signal_bytes + bytes > SIGNAL_BYTES)
+                flush_signal(writing);
+        for (size_t i = 0; i < G_N_ELEMENTS(fields); i++)
+                g_ptr_array_add(writing->signal, g_strdup(fields[i]));
+        writing->signal_bytes += bytes;
+        if (writing->signal->len >= 3 * SIGNAL_ENTRIES)
+                flush_signal(writing);
+        return 0;
+}
+
+static int add_document(Writing *writing, const char *owner, const License *license, const void *document,
+                Error *error) {
+        char path[PATH_SIZE], id[SAFE_ID_MAX + 1], folder[SAFE_ID_MAX + 2] = "";
+        Attributes attributes;
+        int r;
+
+        make_safe(license->id, id, sizeof id);
+        if (owner) {
+                make_safe(owner[0] ? owner : "unnamed", folder, sizeof folder - 1);
+                strcat(folder, "/");
+        }
+        snprintf(path, sizeof path, "licenses/%s%07" PRIu64 "-%s.%s", folder, ++writing->number, id,
+                license->extension);
+        describe(license, owner, &attributes);
+
+        r = pax_writer_add(writing->pax, path, document, license->size, attributes.list, attributes.n);
+        if (r < 0)
+                return failed(r, error);
+        writing->result->licenses++;
+        return 0;
+}
+
+static int append_license(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error) {
+        const BackupArchive *archive = writing->archive;
+        unsigned percent;
+        int r;
+
+        if (!row->present)
+                return 0;
+
+        r = row->license.allow_backup ?
+                add_document(writing, archive->plan->all_users ? owner->name : NULL, &row->license, row->document,
+                        error) :
+                skip_restricted(writing, &row->license, error);
+        if (r != 0)
+                return r;
+
+        if (pax_writer_size(writing->pax) - writing->space_checked > SPACE_CHECK_BYTES) {
+                writing->space_checked = pax_writer_size(writing->pax);
+                r = check_space(writing, error);
+                if (r != 0)
+                        return r;
+        }
+
+        percent = (unsigned)(++writing->done * archive->percent_end / MAX(archive->total, 1));
+        archive->events->progress(writing->done, percent, archive->events->userdata);
+        return 0;
+}
+
+/* Lists what was left out, for a person: a line a license. */
+static int write_not_backed_up(Writing *writing, Error *error) {
+        static const char head[] =
+                "These licenses may not be backed up: their issuer or the app that stored them says so.\n"
+                "Their documents are not in this backup. Ask the issuer for a new one when you need it.\n\n";
+        int r;
+
+        if (writing->result->restricted == 0)
+                return 0;
+
+        r = pax_writer_begin(writing->pax, "NOT-BACKED-UP.txt");
+        if (r >= 0)
+                r = pax_writer_append(writing->pax, head, strlen(head));
+
+        for (uint64_t offset = 0; r >= 0 && offset < writing->result->restricted;) {
+                g_autoptr(GPtrArray) page = g_ptr_array_new();
+
+                r = restricted_read(writing->archive->restricted, offset, 1000, page);
+                if (r >= 0 && page->len == 0)
+                        r = -EIO;
+                for (unsigned i = 0; r >= 0 && i < page->len; i += 3) {
+                        const char *title = page->pdata[i + 2];
+                        g_autofree char *line = g_strconcat(page->pdata[i], title[0] ? "  " : "", title, NULL);
+
+                        /* A title may hold a line break; a line is one license all the same. */
+                        for (char *p = line; *p; p++)
+                                if ((unsigned char)*p < ' ')
+                                        *p = ' ';
+                        r = pax_writer_append(writing->pax, line, strlen(line));
+                        if (r >= 0)
+                                r = pax_writer_append(writing->pax, "\n", 1);
+                }
+                offset += page->len / 3;
+        }
+        if (r >= 0)
+                r = pax_writer_end(writing->pax);
+        return r < 0 ? failed(r, error) : 0;
+}
+
+static int write_end(Writing *writing, Error *error) {
+        uint8_t digest[LICENSE_DIGEST_SIZE];
+        char hex[LICENSE_DIGEST_SIZE * 2 + 1];
+        int r;
+
+        pax_writer_digest(writing->pax, digest);
+        license_digest_to_hex(digest, hex);
+        r = add_json(writing, "END.json", json_pack("{s:i, s:I, s:I, s:s}",
+                "format", FORMAT_VERSION,
+                "licenses", (json_int_t)writing->result->licenses,
+                "restricted", (json_int_t)writing->result->restricted,
+                "blake2b", hex), error);
+        if (r != 0)
+                return r;
+
+        r = pax_writer_finish(writing->pax);
+        if (r < 0)
+                return failed(r, error);
+        writing->result->bytes = pax_writer_size(writing->pax);
+        return 0;
+}
+
+int backup_archive_write(const BackupArchive *archive, int fd, BackupResult *ret, Error *error) {
+        g_autoptr(PaxWriter) pax = NULL;
+        g_autoptr(GPtrArray) signal = NULL;
+        uint64_t licenses = 0, restricted = 0;
+        BackupResult result = {};
+        Writing writing = { .archive = archive, .fd = fd, .result = &result };
+        int r;
+
+        for (unsigned i = 0; i < archive->owners->len; i++) {
+                const StoreOwnerRow *owner = archive->owners->pdata[i];
+
+                licenses += owner->licenses - owner->restricted;
+                restricted += owner->restricted;
+        }
+
+        r = pax_writer_new(fd, g_get_real_time() / G_USEC_PER_SEC, &pax);
+        if (r < 0)
+                return failed(r, error);
+        writing.pax = pax;
+        writing.signal = g_ptr_array_new_with_free_func(g_free);
+
+        if ((r = check_space(&writing, error)) == 0 &&
+            ((r = pax_writer_add(pax, "README.txt", readme, strlen(readme), NULL, 0)) == 0 ||
+             (r = failed(r, error)) == 0) &&
+            (r = write_manifest(&writing, licenses, restricted, error)) == 0 &&
+            (r = write_state(&writing, error)) == 0 &&
+            (r = for_each_row(&writing, true, append_license, error)) == 0) {
+                flush_signal(&writing);
+                if ((r = write_not_backed_up(&writing, error)) == 0)
+                        r = write_end(&writing, error);
+        }
+
+        signal = g_steal_pointer(&writing.signal);
+        if (r == 0)
+                *ret = result;
+        return r;
+}

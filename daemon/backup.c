@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "backup.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "archive.h"
+#include "draft.h"
+#include "folder.h"
+
+struct Backup {
+        BackupPlan plan;
+        BackupEvents events;
+        Cancel *cancel;
+        RestrictedList *restricted;
+
+        /* From backup_check() on. */
+        DescriptorKind kind;
+        char *root, *path;
+        const char *below;
+
+        /* While it runs. */
+        uint64_t completed;
+        unsigned percent_from, percent_to; /* of the step that runs */
+        uint64_t step_total;
+};
+
+void backup_plan_clear(BackupPlan *plan) {
+        g_free(plan->name);
+        g_strfreev(plan->roots);
+        g_free(plan->host);
+        g_free(plan->machine);
+        fd_closep(&plan->fd);
+        *plan = (BackupPlan) { .fd = -1 };
+}
+
+int backup_new(BackupPlan *plan, Cancel *cancel, Backup **ret) {
+        g_autoptr(Backup) backup = NULL;
+        int r;
+
+        backup = g_new0(Backup, 1);
+        backup->plan = *plan;
+        *plan = (BackupPlan) { .fd = -1 };
+        backup->cancel = cancel_ref(cancel);
+
+        r = restricted_new(store_folder(backup->plan.store), &backup->restricted);
+        if (r < 0)
+                return r;
+        *ret = g_steal_pointer(&backup);
+        return 0;
+}
+
+void backup_set_events(Backup *backup, const BackupEvents *events) {
+        backup->events = *events;
+}
+
+Backup *backup_free(Backup *backup) {
+        if (backup) {
+                backup_plan_clear(&backup->plan);
+                cancel_unref(backup->cancel);
+                restricted_unref(backup->restricted);
+                g_free(backup->root);
+                g_free(backup->path);
+                g_free(backup);
+        }
+        return NULL;
+}
+
+RestrictedList *backup_restricted(Backup *backup) {
+        return backup->restricted;
+}
+
+int backup_place(const char *state_folder, char *const *roots, uid_t uid, const char *path, char **ret_root,
+        char **ret_path, const char **ret_below, Error *error) {
+        g_autofree char *own = g_strconcat(state_folder, "/backups", NULL);
+        const char *root = own, *below;
+        g_autofree char *full = NULL;
+
+        full = path ? g_strdup(path) : g_strdup_printf("%s/%" PRIu32, own, (uint32_t)uid);
+        below = folder_below(full, own, uid);
+        for (char *const *r = roots; !below && r && *r; r++) {
+                root = *r;
+                below = folder_below(full, root, uid);
+        }
+        if (!below || (path && !folder_path_is_plain(path)))
+                return error_set(error, ERROR_ACCESS_DENIED,
+                        "The service may not use the folder '%s'. Use BackupLicensesToFile with a file that you open "
+                        "there yourself, or ask the administrator to add it to Roots=.", full);
+
+        *ret_root = g_strdup(root);
+        *ret_path = g_steal_pointer(&full);
+        *ret_below = below;
+        return 0;
+}
+
+static int open_failed(const char *path, int r, Error *error) {
+        if (r == -ELOOP || r == -ENOTDIR)
+                return error_set(error, ERROR_ACCESS_DENIED,
+                        "The folder '%s' is a link, or behind one, or no folder. Name the folder itself.", path);
+        return error_set_errno(error, ERROR_MEDIUM, r, "The folder '%s' cannot be opened", path);
+}
+
+/* Reads one property from a thread that has no connection, through one that has. */
+typedef struct PropertyTask {
+        StoreTask task;
+        const StoreOwner *owner;
+        const char *name;
+        char *value;
+        pthread_mutex_t mutex;
+        pthread_cond_t finished;
+        bool done;
+} PropertyTask;
+
+static int property_run(StoreTask *task, StoreConnection *connection, Error *error) {
+        PropertyTask *property = (PropertyTask *)task;
+
+        return store_property_get(connection, property->owner, property->name, &property->value, error);
+}
+
+static void property_done(StoreTask *task) {
+        PropertyTask *property = (PropertyTask *)task;
+
+        pthread_mutex_lock(&property->mutex);
+        property->done = true;
+        pthread_cond_signal(&property->finished);
+        pthread_mutex_unlock(&property->mutex);
+}
+
+static int read_property(Store *store, const StoreOwner *owner, const char *name, char **ret, Error *error) {
+        PropertyTask property = {
+                .task = { .run = property_run, .done = property_done },
+                .owner = owner,
+                .name = name,
+                .mutex = PTHREAD_MUTEX_INITIALIZER,
+                .finished = PTHREAD_COND_INITIALIZER,
+        };
+
+        store_submit_read(store, &property.task);
+        pthread_mutex_lock(&property.mutex);
+        while (!property.done)
+                pthread_cond_wait(&property.finished, &property.mutex);
+        pthread_mutex_unlock(&property.mutex);
+        pthread_cond_destroy(&property.finished);
+        pthread_mutex_destroy(&property.mutex);
+
+        *ret = property.value;
+        return error_move(error, &property.task.error);
+}
+
+static int exists(const Backup *backup, Error *error) {
+        return error_set(error, ERROR_BACKUP_EXISTS,
+                "Licenses are already backed up in '%s'. To replace that backup, set the flag WM_BACKUP_OVERWRITE (1).",
+                backup->path);
+}
+
+/* Looks whether the folder can be walked to, and whether a backup is there. One not made yet is no error. */
+static int check_folder(Backup *backup, Error *error) {
+        _cleanup_fd_ int folder = -1;
+        struct stat st;
+
+        folder = folder_open(backup->root, backup->plan.uid, backup->below, false);
+        if (folder == -ENOENT && !*backup->below)
+                return 0;
+        if (folder < 0)
+                return open_failed(backup->path, folder, error);
+        if (!backup->plan.overwrite && fstatat(folder, FOLDER_BACKUP_NAME, &st, AT_SYMLINK_NOFOLLOW) >= 0)
+                return exists(backup, error);
+        return 0;
+}
+
+int backup_check(Backup *backup, Error *error) {
+        const BackupPlan *plan = &backup->plan;
+        StoreOwner owner = { plan->uid, plan->name };
+        g_autofree char *path = NULL;
+        int r;
+
+        if (plan->fd >= 0)
+                return descriptor_check_target(plan->fd, &backup->kind, error);
+
+        r = read_property(plan->store, &owner, "BackupPath", &path, error);
+        if (r == 0)
+                r = backup_place(store_folder(plan->store), plan->roots, plan->uid, path, &backup->root, &backup->path,
+                        &backup->below, error);
+        return r == 0 ? check_folder(backup, error) : r;
+}
+
+static void step_progress(uint64_t done, void *userdata) {
+        Backup *backup = userdata;
+        uint64_t percent = backup->percent_from +
+                (backup->percent_to - backup->percent_from) * MIN(done, backup->step_total) /
+                MAX(backup->step_total, 1);
+
+        backup->events.progress(backup->completed, (unsigned)percent, backup->events.userdata);
+}
+
+static void copy_progress(uint64_t done, uint64_t size, void *userdata) {
+        step_progress(done, userdata);
+}
+
+/* Sends what was written to the disk and drops it from the cache, so that reading it back means something. */
+static int verify(Backup *backup, int fd, BackupResult *result, Error *error) {
+        ArchiveCounts counts;
+        int r;
+
+        if (fdatasync(fd) < 0 || lseek(fd, 0, SEEK_SET) < 0)
+                return error_set_errno(error, ERROR_MEDIUM, -errno, "Writing the backup failed");
+        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+
+        backup->step_total = result->licenses;
+        r = archive_verify(fd, UINT64_MAX, -1, backup->cancel, step_progress, backup, &counts, error);
+        if (r == ERROR_BACKUP_CORRUPT)
+                return error_set(error, ERROR_MEDIUM,
+                        "What was read back is not what was written: the disk is failing. Use another one.");
+        if (r != 0)
+                return r;
+        if (counts.licenses != result->licenses || counts.bytes != result->bytes)
+                return error_set(error, ERROR_MEDIUM,
+                        "What was read back is not all that was written: the disk is failing. Use another one.");
+        result->verified = true;
+        return 0;
+}
+
+static int build(Backup *backup, int fd, unsigned percent_end, BackupResult *ret, Error *error) {
+        g_autoptr(StoreConnection) connection = NULL;
+        g_autoptr(GPtrArray) owners = g_ptr_array_new();
+        const BackupPlan *plan = &backup->plan;
+        bool own = plan->owner == plan->uid && !plan->all_users;
+        BackupArchive archive = {
+                .plan = plan,
+                .owners = owners,
+                .restricted = backup->restricted,
+                .events = &backup->events,
+                .cancel = backup->cancel,
+                .reserve_percent = store_limits(plan->store).minimum_free_percent,
+                .percent_end = percent_end,
+        };
+        int r;
+
+        if ((r = store_connect(plan->store, &connection, error)) != 0 ||
+            (r = store_snapshot_begin(connection, error)) != 0)
+                return r;
+        archive.connection = connection;
+
+        r = store_snapshot_owners(connection, plan->all_users ? (uid_t)-1 : plan->owner, own ? plan->name : NULL,
+                owners, error);
+        if (r == 0) {
+                for (unsigned i = 0; i < owners->len; i++)
+                        archive.total += ((StoreOwnerRow *)owners->pdata[i])->licenses;
+                backup->events.begin(archive.total, backup->events.userdata);
+                r = backup_archive_write(&archive, fd, ret, error);
+        }
+        backup->completed = archive.total;
+
+        store_snapshot_end(connection);
+        return r;
+}
+
+/* A backup into the user's folder: the draft that is verified is the file that gets the name. */
+static int run_to_folder(Backup *backup, BackupResult *result, Error *error) {
+        _cleanup_fd_ int folder = -1;
+        g_auto(Draft) draft = DRAFT_NONE;
+        int r;
+
+        folder = folder_open(backup->root, backup->plan.uid, backup->below, true);
+        if (folder < 0)
+                return open_failed(backup->path, folder, error);
+        (void)draft_tidy(folder, FOLDER_BACKUP_NAME);
+
+        r = draft_open(folder, FOLDER_BACKUP_NAME, &draft);
+        if (r < 0)
+                return error_set_errno(error, ERROR_MEDIUM, r, "A file cannot be made there");
+
+        r = build(backup, draft.fd, 70, result, error);
+        if (r != 0)
+                return r;
+        backup->percent_from = 70;
+        backup->percent_to = 99;
+        r = verify(backup, draft.fd, result, error);
+        if (r != 0)
+                return r;
+        if (cancel_requested(backup->cancel))
+                return error_set(error, ERROR_CANCELED, "%s", cancel_reason(backup->cancel));
+
+        r = draft_publish(&draft, FOLDER_BACKUP_NAME, backup->plan.overwrite);
+        if (r == -EEXIST)
+                return exists(backup, error);
+        if (r < 0)
+                return error_set_errno(error, ERROR_MEDIUM, r, "Putting it in its place failed");
+        return 0;
+}
+
+/* A backup to a stranger's descriptor: whole and verified here, before a byte goes there. */
+static int run_to_descriptor(Backup *backup, BackupResult *result, Error *error) {
+        const BackupPlan *plan = &backup->plan;
+        _cleanup_fd_ int folder = -1;
+        g_auto(Draft) draft = DRAFT_NONE;
+        int r;
+
+        folder = open(store_folder(plan->store), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        r = folder < 0 ? -errno : draft_open(folder, FOLDER_BACKUP_NAME, &draft);
+        if (r < 0)
+                return error_set_errno(error, ERROR_MEDIUM, r, "The service cannot make a file of its own");
+
+        r = build(backup, draft.fd, 40, result, error);
+        if (r != 0)
+                return r;
+        backup->percent_from = 40;
+        backup->percent_to = 60;
+        r = verify(backup, draft.fd, result, error);
+        if (r != 0)
+                return r;
+
+        backup->percent_from = 60;
+        backup->percent_to = 99;
+        backup->step_total = result->bytes;
+        return descriptor_copy(draft.fd, result->bytes, plan->fd, backup->kind, plan->stall_msec, backup->cancel,
+                copy_progress, backup, error);
+}
+
+int backup_run(Backup *backup, BackupResult *ret, Error *error) {
+        BackupResult result = {};
+        int r;
+
+        if (backup->plan.fd >= 0)
+                r = run_to_descriptor(backup, &result, error);
+        else {
+                r = run_to_folder(backup, &result, error);
+                if (r == ERROR_MEDIUM || r == ERROR_LIMIT_EXCEEDED) {
+                        error_prefix(error, "Backup to '%s' failed", backup->path);
+                        error_set(error, error->code, "%s. A backup that was there before is unchanged.",
+                                error_message(error));
+                }
+        }
+
+        if (r == 0)
+                *ret = result;
+        return r;
+}
+
+int backup_open(Store *store, char *const *roots, const StoreOwner *owner, int *ret_fd, Error *error) {
+        g_autofree char *value = NULL, *root = NULL, *path = NULL;
+        _cleanup_fd_ int folder = -1, fd = -1;
+        const char *below;
+        struct stat st;
+        int r;
+
+        if ((r = read_property(store, owner, "BackupPath", &value, error)) != 0 ||
+            (r = backup_place(store_folder(store), roots, owner->uid, value, &root, &path, &below, error)) != 0)
+                return r;
+
+        folder = folder_open(root, owner->uid, below, false);
+        if (folder < 0 && folder != -ENOENT)
+                return open_failed(path, folder, error);
+        /* The folder may be the user's: what is called licenses.tar there may be a pipe, a link, or a
+         * hard link to what is somebody else's. */
+        if (folder >= 0)
+                fd = openat(folder, FOLDER_BACKUP_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        if (folder < 0 || (fd < 0 && errno == ENOENT))
+                return error_set(error, ERROR_BACKUP_CORRUPT,
+                        "There is no backup in '%s' yet. Make one with BackupLicenses.", path);
+        if (fd < 0)
+                return error_set_errno(error, ERROR_MEDIUM, -errno, "The backup in '%s' cannot be opened", path);
+        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1)
+                return error_set(error, ERROR_ACCESS_DENIED,
+                        "What is called " FOLDER_BACKUP_NAME " in '%s' is not a backup that the service made.", path);
+
+        *ret_fd = fd_steal(&fd);
+        return 0;
+}

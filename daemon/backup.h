@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "io.h"
+#include "restricted.h"
+#include "store.h"
+
+/*
+ * A backup: built from one snapshot of the store, read back and verified, delivered (design, section
+ * 4). It runs on a worker thread of its own, in two steps: backup_check() before the client is
+ * answered, backup_run() after.
+ */
+
+typedef struct BackupEvents {
+        /* On the worker's thread, all of them. Licenses to do; before any other. */
+        void (*begin)(uint64_t total, void *userdata);
+        /* At most 100 skipped licenses: id, key id, title, id …; the callee's. At most ten times. */
+        void (*restricted)(GPtrArray *licenses, void *userdata);
+        /* Licenses done, and percent of the whole work; both never fall. */
+        void (*progress)(uint64_t completed, unsigned percent, void *userdata);
+        void *userdata;
+} BackupEvents;
+
+/* Where backups come from and may go; strings and array stay alive and unchanged as long as the backup. */
+typedef struct BackupPlan {
+        Store *store;
+        uid_t uid;               /* who asks; whose BackupPath it is */
+        char *name;
+        bool all_users;          /* whose licenses, if not the asking user's: to a descriptor only */
+        uid_t owner;
+        int fd;                  /* the client's descriptor; -1: the BackupPath */
+        bool overwrite;
+        char **roots;            /* that the administrator configured, NULL-terminated */
+        char *host;
+        char *machine;           /* an application-specific id, never the machine id itself */
+        int stall_msec;
+} BackupPlan;
+
+/* Frees what a plan holds, and closes its descriptor. */
+void backup_plan_clear(BackupPlan *plan);
+
+typedef struct BackupResult {
+        uint64_t licenses;
+        uint64_t restricted;
+        uint64_t bytes;
+        bool verified;
+} BackupResult;
+
+typedef struct Backup Backup;
+
+/* Takes over the plan with its strings and its descriptor, also when it fails. Returns 0 or a negative errno. */
+int backup_new(BackupPlan *plan, Cancel *cancel, Backup **ret);
+Backup *backup_free(Backup *backup);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Backup, backup_free)
+
+/* Who is told how it goes; before backup_run(). */
+void backup_set_events(Backup *backup, const BackupEvents *events);
+
+/*
+ * Whether the backup may be made: ERROR_BACKUP_EXISTS, ERROR_ACCESS_DENIED, ERROR_INVALID_ARGUMENTS,
+ * ERROR_MEDIUM. Touches nothing.
+ */
+int backup_check(Backup *backup, Error *error);
+
+/* Makes it. Besides the codes of backup_check(): ERROR_CANCELED, ERROR_LIMIT_EXCEEDED, those of the store. */
+int backup_run(Backup *backup, BackupResult *ret, Error *error);
+
+/* What was skipped. There once backup_run() has begun; the caller refs what it keeps. */
+RestrictedList *backup_restricted(Backup *backup);
+
+/*
+ * Where the backup of a user goes, or comes from: the folder that the property names, as *ret_root and
+ * what lies below <root>/<uid>. *ret_below points into *ret_path (g_free both). ERROR_ACCESS_DENIED
+ * where the folder is not (or no longer) in an allowed one.
+ */
+int backup_place(const char *state_folder, char *const *roots, uid_t uid, const char *path, char **ret_root,
+        char **ret_path, const char **ret_below, Error *error);
+
+/* Opens the backup in a user's BackupPath for reading. ERROR_BACKUP_CORRUPT: there is none. May wait for a disk. */
+int backup_open(Store *store, char *const *roots, const StoreOwner *owner, int *ret_fd, Error *error);
+
+/* backup-archive.c: what stands in a backup. */
+
+typedef struct BackupArchive {
+        StoreConnection *connection; /* in a snapshot */
+        const BackupPlan *plan;
+        GPtrArray *owners;           /* of StoreOwnerRow * */
+        RestrictedList *restricted;
+        const BackupEvents *events;
+        const Cancel *cancel;
+        unsigned reserve_percent;    /* that must stay free where the archive is written; 0: no care */
+        unsigned percent_end;        /* of the whole work, when the archive is written */
+        uint64_t total;              /* licenses to do, restricted ones included */
+} BackupArchive;
+
+/* Writes the whole archive to fd, a file of ours. *ret gets all but verified. */
+int backup_archive_write(const BackupArchive *archive, int fd, BackupResult *ret, Error *error);

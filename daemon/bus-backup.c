@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <fcntl.h>
+#include <limits.h>
+#include <unistd.h>
+
+#include "backup.h"
+#include "bus-license.h"
+#include "job.h"
+#include "method.h"
+#include "request.h"
+
+#define WM_BACKUP_OVERWRITE 1U
+
+const sd_bus_vtable backup_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD_WITH_ARGS("BackupLicenses", SD_BUS_ARGS("u", flags), SD_BUS_RESULT("o", job), method_dispatch,
+                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("OpenBackup", SD_BUS_NO_ARGS, SD_BUS_RESULT("h", backup), method_dispatch,
+                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("BackupLicensesToFile", SD_BUS_ARGS("h", fd, "u", flags, "a{sv}", options),
+                SD_BUS_RESULT("o", job), method_dispatch, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("CancelLicenseBackup", NULL, NULL, method_dispatch, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_VTABLE_END,
+};
+
+static int check_flags(uint32_t flags, uint32_t known, Error *error) {
+        if ((flags & ~known) == 0)
+                return 0;
+        return error_set(error, ERROR_INVALID_ARGUMENTS, "There are no flags 0x%" PRIx32 " here.", flags & ~known);
+}
+
+/* All of a plan but where it goes and whose licenses it is about, if not the caller's. */
+static int plan_for(Manager *manager, Caller *caller, BackupPlan *ret, Error *error) {
+        char host[HOST_NAME_MAX + 1] = "";
+
+        if (!manager->store)
+                return error_set(error, manager->store_error.code, "%s", error_message(&manager->store_error));
+
+        (void)gethostname(host, sizeof host - 1);
+        *ret = (BackupPlan) {
+                .store = manager->store,
+                .uid = caller->user->uid,
+                .name = g_strdup(caller->user_name),
+                .owner = caller->user->uid,
+                .fd = -1,
+                .roots = g_strdupv(manager->config.roots),
+                .host = g_utf8_make_valid(host, -1),
+                .machine = g_strdup(manager->machine),
+                .stall_msec = (int)manager->config.stall_seconds * 1000,
+        };
+        return 0;
+}
+
+int method_backup_licenses(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
+        BackupPlan plan;
+        uint32_t flags;
+        int r;
+
+        r = sd_bus_message_read(message, "u", &flags);
+        if (r < 0)
+                return r;
+        if ((r = check_flags(flags, WM_BACKUP_OVERWRITE, error)) != 0 ||
+            (r = plan_for(manager, caller, &plan, error)) != 0)
+                return r;
+        plan.overwrite = flags & WM_BACKUP_OVERWRITE;
+        return job_new_backup(manager, caller, message, &plan, error);
+}
+
+int method_backup_licenses_to_file(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
+        int64_t owner = -1;
+        uint32_t owner_uid = UINT32_MAX, flags;
+        int all_users = false, fd;
+        const BusOption options[] = {
+                { "Owner", 'u', &owner_uid },
+                { "AllUsers", 'b', &all_users },
+        };
+        BackupPlan plan;
+        int r;
+
+        r = sd_bus_message_read(message, "hu", &fd, &flags);
+        if (r < 0)
+                return r;
+        if ((r = check_flags(flags, 0, error)) != 0 ||
+            (r = bus_read_options(message, options, G_N_ELEMENTS(options), error)) != 0)
+                return r;
+
+        if (owner_uid != UINT32_MAX)
+                owner = owner_uid;
+        if (owner >= 0 && all_users)
+                return error_set(error, ERROR_INVALID_ARGUMENTS, "Owner and AllUsers exclude each other.");
+        if (caller->user->uid != 0 && (all_users || (owner >= 0 && owner != (int64_t)caller->user->uid)))
+                return error_set(error, ERROR_ACCESS_DENIED,
+                        "The licenses of other users are for root to back up. Leave out Owner and AllUsers.");
+
+        r = plan_for(manager, caller, &plan, error);
+        if (r != 0)
+                return r;
+        plan.all_users = all_users;
+        if (owner >= 0)
+                plan.owner = (uid_t)owner;
+        plan.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        if (plan.fd < 0) {
+                r = -errno;
+                backup_plan_clear(&plan);
+                return error_set_errno(error, ERROR_LIMIT_EXCEEDED, r, "The descriptor cannot be kept");
+        }
+        return job_new_backup(manager, caller, message, &plan, error);
+}
+
+int method_cancel_license_backup(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
+        manager_send_empty(manager, message);
+        if (caller->user->job)
+                job_cancel(caller->user->job, "The backup was canceled. What was backed up before is unchanged.");
+        return 0;
+}
+
+/* OpenBackup */
+
+typedef struct OpenRequest {
+        Request request;
+        char **roots;
+        int fd;
+} OpenRequest;
+
+static int open_run(Request *request, StoreConnection *connection, Error *error) {
+        OpenRequest *open = (OpenRequest *)request;
+
+        return backup_open(request->manager->store, open->roots, &request->owner, &open->fd, error);
+}
+
+static int open_reply(Request *request, sd_bus_message *reply) {
+        return sd_bus_message_append(reply, "h", ((OpenRequest *)request)->fd);
+}
+
+static void open_clear(Request *request) {
+        OpenRequest *open = (OpenRequest *)request;
+
+        fd_closep(&open->fd);
+        g_strfreev(open->roots);
+}
+
+static const RequestClass open_class = { sizeof(OpenRequest), open_run, open_reply, open_clear };
+
+int method_open_backup(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
+        g_autoptr(Request) request = NULL;
+        OpenRequest *open;
+        int r;
+
+        r = request_new(&open_class, caller, message, &request, error);
+        if (r != 0)
+                return r;
+        open = (OpenRequest *)request;
+        open->fd = -1;
+        open->roots = g_strdupv(manager->config.roots);
+
+        r = request_submit_thread(request, error);
+        if (r == 0)
+                g_steal_pointer(&request);
+        return r;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "caller.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <pwd.h>
+#include <string.h>
+
+#include "license.h"
+#include "log.h"
+#include "method.h"
+
+#define HELD_MAX 128U
+#define LOOKUPS_MAX 8U
+#define QUESTION_USEC (25 * G_USEC_PER_SEC)
+
+#define UID_NOBODY 65534U
+/* From systemd's UIDS-GIDS document: numbers given to dynamic users and taken back. */
+#define UID_DYNAMIC_FIRST 61184U
+#define UID_DYNAMIC_LAST 65519U
+
+bool caller_uid_may_own(uid_t uid) {
+        return uid != UID_NOBODY && uid != (uid_t)-1 && !(uid >= UID_DYNAMIC_FIRST && uid <= UID_DYNAMIC_LAST);
+}
+
+/* A question to the user database, which may be on a network: asked on a thread of its own. */
+typedef struct Lookup {
+        Mail mail;
+        Manager *manager;
+        Caller *caller; /* NULL once it has gone; bus thread only */
+        uid_t uid;
+        char *user_name;
+} Lookup;
+
+static void caller_free(Caller *caller) {
+        Manager *manager = caller->manager;
+        sd_bus_message *message;
+
+        while ((message = g_queue_pop_head(&caller->held)))
+                sd_bus_message_unref(message);
+        sd_bus_slot_unref(caller->question);
+        if (caller->lookup)
+                caller->lookup->caller = NULL;
+        g_queue_remove(&manager->lookups, caller);
+        g_queue_delete_link(&manager->callers_by_use, caller->use);
+        if (caller->subscribed)
+                caller->user->n_subscriptions--;
+        user_unref(caller->user);
+        g_free(caller->user_name);
+        g_free(caller->name);
+        g_free(caller);
+}
+
+Caller *caller_find(Manager *manager, const char *name) {
+        return g_hash_table_lookup(manager->callers, name);
+}
+
+void caller_gone(Manager *manager, const char *name) {
+        Caller *caller = caller_find(manager, name);
+
+        if (caller) {
+                g_hash_table_remove(manager->callers, name);
+                caller_free(caller);
+        }
+}
+
+void caller_forget_all(Manager *manager) {
+        Caller *caller;
+
+        while ((caller = g_queue_peek_head(&manager->callers_by_use)))
+                caller_gone(manager, caller->name);
+}
+
+/* Makes room in the cache: forgets who was quiet longest and has nothing under way here. */
+static void evict(Manager *manager) {
+        GList *link = manager->callers_by_use.head;
+
+        while (link && manager->callers_by_use.length >= manager->config.cached_callers) {
+                Caller *caller = link->data;
+
+                link = link->next;
+                if (caller->user_name && !caller->subscribed)
+                        caller_gone(manager, caller->name);
+        }
+}
+
+/* All is known: the held calls go their way, in the order in which they came. */
+static void caller_known(Caller *caller) {
+        Manager *manager = caller->manager;
+        GQueue held = caller->held;
+        sd_bus_message *message;
+
+        g_queue_init(&caller->held);
+        while ((message = g_queue_pop_head(&held))) {
+                method_call(manager, message);
+                sd_bus_message_unref(message);
+        }
+}
+
+/* Who this is cannot be found out: the held calls are refused, and the next call asks again. */
+static void caller_unknown(Caller *caller) {
+        Manager *manager = caller->manager;
+        g_auto(Error) error = {};
+        sd_bus_message *message;
+
+        error_set(&error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
+        while ((message = g_queue_pop_head(&caller->held))) {
+                manager_send_error(manager, message, &error);
+                sd_bus_message_unref(message);
+        }
+        caller_gone(manager, caller->name);
+}
+
+static void start_lookups(Manager *manager);
+
+static void on_looked_up(Mail *mail) {
+        Lookup *lookup = (Lookup *)mail;
+        Manager *manager = lookup->manager;
+        Caller *caller = lookup->caller;
+
+        manager->n_lookups--;
+        if (caller) {
+                caller->lookup = NULL;
+                caller->user_name = g_steal_pointer(&lookup->user_name);
+                if (caller->user_name)
+                        caller_known(caller);
+                else
+                        caller_unknown(caller);
+        }
+        g_free(lookup->user_name);
+        g_free(lookup);
+        start_lookups(manager);
+        manager_maybe_exit(manager);
+}
+
+static void *lookup_thread(void *userdata) {
+        Lookup *lookup = userdata;
+        struct passwd entry, *found;
+        char buffer[16 * 1024];
+        int r;
+
+        do
+                r = getpwuid_r(lookup->uid, &entry, buffer, sizeof buffer, &found);
+        while (r == EINTR);
+
+        /* A number without a name is a user all the same (a container); an error is not an answer. */
+        if (found && license_string_is_valid(found->pw_name))
+                lookup->user_name = g_strdup(found->pw_name);
+        else if (!found && (r == 0 || r == ENOENT || r == ESRCH))
+                lookup->user_name = g_strdup("");
+
+        mailbox_post(lookup->manager->mailbox, &lookup->mail);
+        return NULL;
+}
+
+static void start_lookups(Manager *manager) {
+        while (manager->n_lookups < LOOKUPS_MAX && !g_queue_is_empty(&manager->lookups)) {
+                Caller *caller = g_queue_pop_head(&manager->lookups);
+                Lookup *lookup;
+                pthread_t thread;
+
+                lookup = g_new0(Lookup, 1);
+                lookup->mail.deliver = on_looked_up;
+                lookup->manager = manager;
+                lookup->caller = caller;
+                lookup->uid = caller->user->uid;
+                if (pthread_create(&thread, NULL, lookup_thread, lookup) != 0) {
+                        g_free(lookup);
+                        caller_unknown(caller);
+                        continue;
+                }
+                pthread_detach(thread);
+                caller->lookup = lookup;
+                manager->n_lookups++;
+        }
+}
+
+static int on_uid(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
+        Caller *caller = userdata;
+        Manager *manager = caller->manager;
+        uint32_t uid;
+
+        caller->question = sd_bus_slot_unref(caller->question);
+        if (sd_bus_message_is_method_error(reply, NULL) || sd_bus_message_read(reply, "u", &uid) < 0) {
+                caller_unknown(caller);
+                return 0;
+        }
+
+        caller->user = user_get(manager, uid);
+        g_queue_push_tail(&manager->lookups, caller);
+        start_lookups(manager);
+        return 0;
+}
+
+static int ask_bus(Caller *caller) {
+        sd_bus_message *question = NULL;
+        int r;
+
+        r = sd_bus_message_new_method_call(caller->manager->bus, &question, "org.freedesktop.DBus",
+                "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetConnectionUnixUser");
+        if (r >= 0)
+                r = sd_bus_message_append(question, "s", caller->name);
+        if (r >= 0)
+                r = sd_bus_call_async(caller->manager->bus, &caller->question, question, on_uid, caller,
+                        QUESTION_USEC);
+        sd_bus_message_unref(question);
+        return r;
+}
+
+CallerState caller_of(Manager *manager, sd_bus_message *message, Caller **ret, Error *error) {
+        const char *name = sd_bus_message_get_sender(message);
+        Caller *caller;
+
+        if (!name) {
+                error_set(error, ERROR_ACCESS_DENIED, "The message has no sender.");
+                return CALLER_REFUSED;
+        }
+
+        caller = caller_find(manager, name);
+        if (caller && caller->user_name) {
+                /* The least recently used is forgotten first. */
+                g_queue_unlink(&manager->callers_by_use, caller->use);
+                g_queue_push_tail_link(&manager->callers_by_use, caller->use);
+                *ret = caller;
+                return CALLER_KNOWN;
+        }
+
+        if (!caller) {
+                evict(manager);
+                caller = g_new0(Caller, 1);
+                caller->manager = manager;
+                caller->name = g_strdup(name);
+                g_queue_init(&caller->held);
+                g_queue_push_tail(&manager->callers_by_use, caller);
+                caller->use = manager->callers_by_use.tail;
+                g_hash_table_insert(manager->callers, caller->name, caller);
+                if (ask_bus(caller) < 0) {
+                        caller_gone(manager, name);
+                        error_set(error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
+                        return CALLER_REFUSED;
+                }
+        }
+
+        if (caller->held.length >= HELD_MAX) {
+                error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "%u calls of this connection are waiting already. Wait for their answers.", HELD_MAX);
+                return CALLER_REFUSED;
+        }
+        g_queue_push_tail(&caller->held, sd_bus_message_ref(message));
+        return CALLER_HELD;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "manager.h"
+
+/*
+ * A connection that called us: who it is is asked once, of the bus and of the system's user database,
+ * neither of which the bus thread waits for. Calls that come before the answer are held, in order.
+ */
+typedef struct Caller {
+        Manager *manager;
+        char *name;         /* unique, and never given again by the bus */
+        User *user;         /* NULL until known */
+        char *user_name;    /* "" where the system knows none; NULL until known */
+        bool subscribed;
+        GQueue held;        /* of sd_bus_message *: calls that came before we knew */
+        sd_bus_slot *question;
+        struct Lookup *lookup;
+        GList *use;         /* its place in callers_by_use */
+} Caller;
+
+typedef enum CallerState {
+        CALLER_KNOWN,
+        CALLER_HELD,    /* the message is kept, and comes again through method_call() */
+        CALLER_REFUSED, /* too many calls held; error is set */
+} CallerState;
+
+/* Who sent a message. *ret is set in state CALLER_KNOWN. */
+CallerState caller_of(Manager *manager, sd_bus_message *message, Caller **ret, Error *error);
+
+/* A caller by its unique name, NULL where it is not known (yet). */
+Caller *caller_find(Manager *manager, const char *name);
+
+/* The connection has gone: forgets it and what it asked to be told. */
+void caller_gone(Manager *manager, const char *name);
+
+/* Forgets all callers, as when the bus was left: unique names begin anew there. */
+void caller_forget_all(Manager *manager);
+
+/*
+ * Whether a uid may have licenses: not nobody, not the invalid one, and none of those that systemd
+ * gives to whoever comes next.
+ */
+bool caller_uid_may_own(uid_t uid);

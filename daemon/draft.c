@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "draft.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <sodium.h>
+
+#define SUFFIX ".partial"
+#define MODE 0600
+
+static int make_partial_name(const char *name, char ret[NAME_MAX + 1]) {
+        int n;
+
+        n = snprintf(ret, NAME_MAX + 1, ".%s.%08" PRIx32 SUFFIX, name, randombytes_random());
+        return n > NAME_MAX ? -ENAMETOOLONG : 0;
+}
+
+static bool is_partial_of(const char *entry, const char *name) {
+        size_t n = strlen(name);
+
+        return entry[0] == '.' && strncmp(entry + 1, name, n) == 0 && entry[1 + n] == '.' &&
+               g_str_has_suffix(entry + 1 + n, SUFFIX);
+}
+
+int draft_open(int folder, const char *name, Draft *ret) {
+        _cleanup_fd_ int fd = -1;
+        Draft draft = { .folder = folder };
+        int r;
+
+        fd = openat(folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, MODE);
+        if (fd < 0) {
+                /* What file systems without unnamed files say; older kernels say EISDIR. */
+                if (!(errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL || errno == ENOENT))
+                        return -errno;
+
+                r = make_partial_name(name, draft.partial);
+                if (r < 0)
+                        return r;
+                fd = openat(folder, draft.partial, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR | O_CLOEXEC, MODE);
+                if (fd < 0)
+                        return -errno;
+        }
+
+        /* The umask is not asked: nobody else is to read it, and its owner always. */
+        if (fchmod(fd, MODE) < 0 && errno != EPERM && errno != EOPNOTSUPP) {
+                r = -errno;
+                if (draft.partial[0])
+                        (void)unlinkat(folder, draft.partial, 0);
+                return r;
+        }
+
+        draft.fd = fd_steal(&fd);
+        *ret = draft;
+        return 0;
+}
+
+static int link_unnamed(const Draft *draft, const char *name) {
+        char path[sizeof "/proc/self/fd/" + 11];
+
+        snprintf(path, sizeof path, "/proc/self/fd/%d", draft->fd);
+        return linkat(AT_FDCWD, path, draft->folder, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+}
+
+/* Names a partial file without replacing one, on file systems down to FAT. */
+static int rename_noreplace(Draft *draft, const char *name) {
+        _cleanup_fd_ int placeholder = -1;
+        int r;
+
+        if (renameat2(draft->folder, draft->partial, draft->folder, name, RENAME_NOREPLACE) >= 0) {
+                draft->partial[0] = 0;
+                return 0;
+        }
+        if (!(errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP))
+                return -errno;
+
+        if (linkat(draft->folder, draft->partial, draft->folder, name, 0) >= 0)
+                return 0; /* the partial name goes with draft_discard() */
+        if (!(errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS || errno == EMLINK))
+                return -errno;
+
+        placeholder = openat(draft->folder, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, MODE);
+        if (placeholder < 0)
+                return -errno;
+        if (renameat(draft->folder, draft->partial, draft->folder, name) < 0) {
+                r = -errno;
+                (void)unlinkat(draft->folder, name, 0);
+                return r;
+        }
+        draft->partial[0] = 0;
+        return 0;
+}
+
+int draft_publish(Draft *draft, const char *name, bool replace) {
+        int r;
+
+        if (fsync(draft->fd) < 0)
+                return -errno;
+
+        if (!replace) {
+                r = draft->partial[0] ? rename_noreplace(draft, name) : link_unnamed(draft, name);
+                if (r < 0)
+                        return r;
+        } else {
+                if (!draft->partial[0]) {
+                        /* A link cannot replace, a rename can: the draft gets a name in passing. */
+                        r = make_partial_name(name, draft->partial);
+                        if (r >= 0)
+                                r = link_unnamed(draft, draft->partial);
+                        if (r < 0) {
+                                draft->partial[0] = 0;
+                                return r;
+                        }
+                }
+                if (renameat(draft->folder, draft->partial, draft->folder, name) < 0)
+                        return -errno;
+                draft->partial[0] = 0;
+        }
+
+        return fsync(draft->folder) < 0 && errno != EINVAL ? -errno : 0;
+}
+
+void draft_discard(Draft *draft) {
+        if (draft->fd >= 0 && draft->partial[0])
+                (void)unlinkat(draft->folder, draft->partial, 0);
+        fd_closep(&draft->fd);
+        draft->partial[0] = 0;
+}
+
+int draft_tidy(int folder, const char *name) {
+        _cleanup_fd_ int fd = -1;
+        int n = 0;
+        DIR *entries;
+
+        fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        entries = fdopendir(fd);
+        if (!entries)
+                return -errno;
+        fd_steal(&fd);
+
+        for (struct dirent *entry; (entry = readdir(entries));)
+                if (is_partial_of(entry->d_name, name) && unlinkat(folder, entry->d_name, 0) >= 0)
+                        n++;
+
+        closedir(entries);
+        return n;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <limits.h>
+
+#include "io.h"
+
+/*
+ * A file that has no name until it is whole. While it is written it is unnamed, so that a kill at any
+ * point leaves nothing behind; where the file system has no unnamed files it is called
+ * .<name>.<random>.partial, and draft_tidy() removes what a kill left of those.
+ */
+
+typedef struct Draft {
+        int folder; /* borrowed */
+        int fd;     /* open for reading and writing, mode 0600; -1 when discarded */
+        char partial[NAME_MAX + 1]; /* the temporary name, empty for an unnamed file */
+} Draft;
+
+#define DRAFT_NONE ((Draft){ .folder = -1, .fd = -1 })
+
+/* Opens a draft of what will be name in folder. Returns 0 or a negative errno. */
+int draft_open(int folder, const char *name, Draft *ret);
+
+/*
+ * Syncs the draft, gives it its name, and syncs the folder. Without replace a name that is taken is
+ * -EEXIST and stays as it is; with replace the old file is there until the new one is. The draft
+ * stays open. Returns 0 or a negative errno, after which the caller discards it.
+ */
+int draft_publish(Draft *draft, const char *name, bool replace);
+
+/* Closes a draft; what was not published is gone. */
+void draft_discard(Draft *draft);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Draft, draft_discard)
+
+/* Removes the partial files of name in folder. Returns how many, or a negative errno. */
+int draft_tidy(int folder, const char *name);

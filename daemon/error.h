@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <glib.h>
+
+/*
+ * What a client is told when something goes wrong, and the one table that knows its D-Bus name and
+ * HRESULT (design, section 6).
+ *
+ * Functions of this project return 0 when all went well and a negative errno for what nobody
+ * expected. Those whose failures a person reads take an Error and return, besides 0, only the
+ * positive ErrorCode that they left in it: everything has been put into words by then.
+ */
+
+typedef enum ErrorCode {
+        ERROR_NONE,
+        ERROR_INVALID_ARGUMENTS,
+        ERROR_NO_MEMORY,
+        ERROR_ACCESS_DENIED,
+        ERROR_AUTHORIZATION_REQUIRED,
+        ERROR_UNKNOWN_OBJECT,
+        ERROR_LIMIT_EXCEEDED,
+        ERROR_BACKUP_EXISTS,
+        ERROR_BACKUP_CORRUPT,
+        ERROR_BACKUP_BUSY,
+        ERROR_MEDIUM,
+        ERROR_CANCELED,
+        ERROR_NEEDS_INDIVIDUALIZATION,
+        ERROR_UNSUPPORTED_PROPERTY,
+        ERROR_INVALID_LICENSE,
+        ERROR_LICENSE_UNAVAILABLE,
+        ERROR_LICENSE_REVOKED,
+        ERROR_NO_RIGHTS,
+        ERROR_STORE_READ,
+        ERROR_STORE_WRITE,
+        ERROR_STORE_CORRUPT,
+        ERROR_STORE_LOCKED,
+        _ERROR_MAX,
+} ErrorCode;
+
+typedef struct Error {
+        ErrorCode code;
+        char *message; /* what failed, on what, what to do next; NULL only with ERROR_NONE or no memory */
+} Error;
+
+/* The D-Bus error name of a code; "" for ERROR_NONE. */
+const char *error_name(ErrorCode code);
+
+/* The HRESULT of a code: 0 for ERROR_NONE, else negative. */
+int32_t error_hresult(ErrorCode code);
+
+/* The name of an HRESULT's constant, such as "NS_E_DRM_BACKUP_EXISTS". */
+const char *error_hresult_name(ErrorCode code);
+
+/* The code of a D-Bus error name, ERROR_NONE for one that is not in the table. */
+ErrorCode error_from_name(const char *name);
+
+/* The message of an error, never NULL: a general sentence where it has none of its own. */
+const char *error_message(const Error *error);
+
+/*
+ * Sets an error, in place of one that was there, and returns its code for the caller to pass up.
+ * The message is made valid UTF-8 and cut at 1,024 bytes: parts of it may come from a client.
+ */
+int error_set(Error *error, ErrorCode code, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+/*
+ * The same for a negative errno: appends its text, and turns -ENOMEM into ERROR_NO_MEMORY whatever
+ * the code.
+ */
+int error_set_errno(Error *error, ErrorCode code, int r, const char *format, ...) G_GNUC_PRINTF(4, 5);
+
+/* "Not enough memory", without allocating. */
+int error_set_no_memory(Error *error);
+
+/* Puts "format: " before the message of an error that is set. Returns its code. */
+int error_prefix(Error *error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+/* Moves an error; what destination had is freed, source is empty afterwards. Returns the code. */
+int error_move(Error *destination, Error *source);
+
+void error_clear(Error *error);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Error, error_clear)

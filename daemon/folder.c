@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "folder.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "draft.h"
+#include "license.h"
+
+bool folder_path_is_plain(const char *path) {
+        if (path[0] != '/' || strlen(path) > LICENSE_STRING_MAX)
+                return false;
+
+        for (const char *part = path + 1;;) {
+                size_t n = strcspn(part, "/");
+
+                if (n == 0 || n > NAME_MAX || (n == 1 && part[0] == '.') ||
+                    (n == 2 && part[0] == '.' && part[1] == '.'))
+                        return false;
+                if (!part[n])
+                        return true;
+                part += n + 1;
+        }
+}
+
+const char *folder_below(const char *path, const char *root, uid_t uid) {
+        char number[16];
+        size_t n = strlen(root);
+
+        if (strncmp(path, root, n) != 0 || path[n] != '/')
+                return NULL;
+        path += n + 1;
+
+        n = (size_t)snprintf(number, sizeof number, "%" PRIu32, (uint32_t)uid);
+        if (strncmp(path, number, n) != 0)
+                return NULL;
+        if (!path[n])
+                return path + n;
+        return path[n] == '/' ? path + n + 1 : NULL;
+}
+
+/* Steps down one folder; parent is closed. */
+static int step(int *parent, const char *name) {
+        int fd;
+
+        fd = openat(*parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        fd_closep(parent);
+        *parent = fd;
+        return 0;
+}
+
+int folder_open(const char *root, uid_t uid, const char *below, bool create) {
+        _cleanup_fd_ int fd = -1;
+        char name[NAME_MAX + 1];
+        int r;
+
+        fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+
+        snprintf(name, sizeof name, "%" PRIu32, (uint32_t)uid);
+        if (create && mkdirat(fd, name, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        r = step(&fd, name);
+
+        while (r >= 0 && *below) {
+                size_t n = strcspn(below, "/");
+
+                g_strlcpy(name, below, MIN(n + 1, sizeof name));
+                r = step(&fd, name);
+                below += n + (below[n] == '/');
+        }
+        if (r < 0)
+                return r;
+
+        r = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return r < 0 ? -errno : r;
+}
+
+void folder_tidy_root(const char *root) {
+        DIR *entries;
+
+        entries = opendir(root);
+        if (!entries)
+                return;
+
+        for (struct dirent *entry; (entry = readdir(entries));) {
+                _cleanup_fd_ int fd = -1;
+
+                if (!g_ascii_isdigit(entry->d_name[0]))
+                        continue;
+                fd = openat(dirfd(entries), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                if (fd >= 0)
+                        (void)draft_tidy(fd, FOLDER_BACKUP_NAME);
+        }
+
+        closedir(entries);
+}

@@ -1,0 +1,607 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "job.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <sodium.h>
+
+#include "log.h"
+
+#define ANSWER_USEC (1 * G_USEC_PER_SEC)     /* a check that takes longer is told by Done */
+#define TICK_USEC (100 * 1000)
+#define PATIENCE_USEC (5 * G_USEC_PER_SEC)   /* with a worker that was told to end */
+#define ABANDONED_MAX 8U
+#define WAITERS_MAX 64U
+#define PROGRESS_WINDOW_USEC G_USEC_PER_SEC  /* in which there are at most as many signals as told[] has places */
+#define PROGRESS_MAX 128U
+
+static void schedule(Manager *manager);
+
+static const char *const state_names[] = {
+        [JOB_CHECKING] = "queued",
+        [JOB_QUEUED] = "queued",
+        [JOB_RUNNING] = "running",
+        [JOB_DONE] = "done",
+        [JOB_FAILED] = "failed",
+        [JOB_CANCELED] = "canceled",
+};
+
+const char *job_state_name(const Job *job) {
+        return state_names[job->state];
+}
+
+bool job_has_ended(const Job *job) {
+        return job->state >= JOB_DONE;
+}
+
+bool job_is_cancelable(const Job *job) {
+        return !job_has_ended(job) && !cancel_requested(job->cancel);
+}
+
+bool job_is_visible(const Job *job, const Caller *caller) {
+        return job->state != JOB_CHECKING && (caller->user == job->user || caller->user->uid == 0);
+}
+
+bool job_path_is_valid(const char *path) {
+        const char *id = path + strlen(JOB_PATH "/");
+
+        return g_str_has_prefix(path, JOB_PATH "/") && strlen(id) == 16 &&
+               strspn(id, "0123456789abcdef") == 16;
+}
+
+int job_find(Manager *manager, const Caller *caller, const char *path, Job **ret, Error *error) {
+        Job *job = NULL;
+        uint64_t id;
+
+        if (job_path_is_valid(path)) {
+                id = g_ascii_strtoull(path + strlen(JOB_PATH "/"), NULL, 16);
+                job = g_hash_table_lookup(manager->jobs, &id);
+        }
+        if (!job || !job_is_visible(job, caller))
+                return error_set(error, ERROR_UNKNOWN_OBJECT,
+                        "There is no such job. It may have ended too long ago; ListJobs tells which there are.");
+        *ret = job;
+        return 0;
+}
+
+/* Signals */
+
+int job_append_result_details(const Job *job, sd_bus_message *message) {
+        if (job->state != JOB_DONE)
+                return sd_bus_message_append(message, "a{sv}", 0);
+        return sd_bus_message_append(message, "a{sv}", 4,
+                "licenses", "t", job->result.licenses,
+                "restricted", "t", job->result.restricted,
+                "bytes", "t", job->result.bytes,
+                "verified", "b", (int)job->result.verified);
+}
+
+int job_append_result(const Job *job, sd_bus_message *message) {
+        int r;
+
+        r = sd_bus_message_append(message, "iss", error_hresult(job->error.code), error_name(job->error.code),
+                error_message(&job->error));
+        return r < 0 ? r : job_append_result_details(job, message);
+}
+
+static int append_progress_value(const Job *job, Status status, GPtrArray *restricted, sd_bus_message *message) {
+        int r;
+
+        switch (status) {
+        case STATUS_BEGIN:
+                return sd_bus_message_append(message, "v", "t", job->total);
+        case STATUS_INDEX_PROGRESS:
+                return sd_bus_message_append(message, "v", "u", (uint32_t)job->percent);
+        default:
+                if ((r = sd_bus_message_open_container(message, 'v', "a(sss)")) < 0 ||
+                    (r = sd_bus_message_open_container(message, 'a', "(sss)")) < 0)
+                        return r;
+                for (unsigned i = 0; r >= 0 && i < restricted->len; i += 3)
+                        r = sd_bus_message_append(message, "(sss)", restricted->pdata[i], restricted->pdata[i + 1],
+                                restricted->pdata[i + 2]);
+                if (r < 0 || (r = sd_bus_message_close_container(message)) < 0)
+                        return r;
+                return sd_bus_message_close_container(message);
+        }
+}
+
+/* Sends one signal to one connection. restricted is for STATUS_RESTRICTED_LICENSE. */
+static void send_signal(Job *job, const char *name, Status status, GPtrArray *restricted) {
+        Manager *manager = job->manager;
+        sd_bus_message *message = NULL;
+        int r;
+
+        r = sd_bus_message_new_signal(manager->bus, &message, job->path, JOB_INTERFACE,
+                status == STATUS_END ? "Done" : "Progress");
+        if (r >= 0)
+                r = sd_bus_message_set_destination(message, name);
+        if (r >= 0)
+                r = sd_bus_message_append(message, "u", (uint32_t)status);
+        if (r >= 0 && status == STATUS_END)
+                r = job_append_result(job, message);
+        else if (r >= 0) {
+                r = sd_bus_message_append(message, "itt", 0, job->completed, job->total);
+                if (r >= 0)
+                        r = append_progress_value(job, status, restricted, message);
+        }
+        if (r < 0) {
+                log_warning("A signal of a job cannot be made: %s", g_strerror(-r));
+                sd_bus_message_unref(message);
+                return;
+        }
+        manager_send(manager, message);
+}
+
+/* Tells those who may know: the connection that asked, and those of its user, or of root, that subscribed. */
+static void tell(Job *job, Status status, GPtrArray *restricted) {
+        Manager *manager = job->manager;
+
+        if (job->requester)
+                send_signal(job, job->requester, status, restricted);
+        for (GList *link = manager->callers_by_use.head; link; link = link->next) {
+                const Caller *caller = link->data;
+
+                if (caller->subscribed && job_is_visible(job, caller) &&
+                    g_strcmp0(caller->name, job->requester) != 0)
+                        send_signal(job, caller->name, status, restricted);
+        }
+}
+
+/* Whether one more Progress may be sent now: ten in a second, and so many in all. spare places stay free. */
+static bool may_tell(const Job *job, unsigned spare) {
+        const unsigned n = G_N_ELEMENTS(job->told);
+        int64_t now = g_get_monotonic_time();
+
+        if (job->manager->congested || job->n_told + spare >= PROGRESS_MAX)
+                return false;
+        return job->n_told + spare < n || now - job->told[(job->n_told + spare) % n] >= PROGRESS_WINDOW_USEC;
+}
+
+static void tell_progress(Job *job, Status status, GPtrArray *restricted) {
+        job->told[job->n_told++ % G_N_ELEMENTS(job->told)] = g_get_monotonic_time();
+        tell(job, status, restricted);
+}
+
+/* Tells what can be told now. The last place in the window is for the last percentage. */
+static void tell_what_is_new(Job *job, bool last) {
+        GPtrArray *restricted;
+
+        while (may_tell(job, 1) && (restricted = g_queue_pop_head(&job->restricted_signals))) {
+                tell_progress(job, STATUS_RESTRICTED_LICENSE, restricted);
+                g_ptr_array_unref(restricted);
+        }
+
+        if ((int)job->percent > job->percent_told && may_tell(job, last ? 0 : 1)) {
+                job->percent_told = (int)job->percent;
+                tell_progress(job, STATUS_INDEX_PROGRESS, NULL);
+        }
+}
+
+static void begin(Job *job, uint64_t total) {
+        if (job->begun)
+                return;
+        job->begun = true;
+        job->total = total;
+        tell_progress(job, STATUS_BEGIN, NULL);
+}
+
+static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
+        Job *job = userdata;
+
+        job->completed = MAX(job->completed, MIN(worker_completed(job->worker), job->total));
+        job->percent = MAX(job->percent, worker_percent(job->worker));
+        tell_what_is_new(job, false);
+
+        (void)sd_event_source_set_time_relative(source, TICK_USEC);
+        return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/* The end */
+
+static void answer_waiter(Job *job, sd_bus_message *call) {
+        sd_bus_message *reply = NULL;
+
+        if (sd_bus_message_new_method_return(call, &reply) >= 0 && job_append_result(job, reply) >= 0)
+                manager_send(job->manager, reply);
+        else
+                sd_bus_message_unref(reply);
+}
+
+/* What is left of a job while its thread is: one of the places of its user, and of the machine. */
+typedef struct Slot {
+        Manager *manager;
+        User *user;
+        bool stuck;
+} Slot;
+
+static void on_worker_ended(void *userdata) {
+        Slot *slot = userdata;
+        Manager *manager = slot->manager;
+
+        manager->n_workers--;
+        if (slot->stuck) {
+                slot->user->n_stuck--;
+                manager->n_abandoned--;
+        }
+        user_unref(slot->user);
+        g_free(slot);
+        manager_maybe_exit(manager);
+}
+
+/*
+ * Leaves the worker to itself. It ends at once where it only waits to be told to go on; where it may
+ * hang in the system, it keeps its place until it ends.
+ */
+static void leave_worker(Job *job, bool may_hang) {
+        if (may_hang) {
+                job->slot->stuck = true;
+                job->user->n_stuck++;
+                job->manager->n_abandoned++;
+        }
+        cancel_trigger(job->cancel, "The job was not started.");
+        worker_abandon(job->worker);
+        worker_go(job->worker);
+        job->worker = worker_unref(job->worker);
+}
+
+Job *job_free(Job *job) {
+        Manager *manager = job->manager;
+        GPtrArray *restricted;
+
+        if (job->worker)
+                leave_worker(job, false);
+        g_hash_table_remove(manager->jobs, &job->id);
+        g_queue_remove(&manager->queued, job);
+        g_queue_remove(&job->user->ended, job);
+        if (job->user->job == job)
+                job->user->job = NULL;
+        while ((restricted = g_queue_pop_head(&job->restricted_signals)))
+                g_ptr_array_unref(restricted);
+        sd_event_source_disable_unref(job->tick);
+        sd_event_source_disable_unref(job->patience);
+        sd_event_source_disable_unref(job->expiry);
+        sd_bus_message_unref(job->call);
+        cancel_unref(job->cancel);
+        restricted_unref(job->restricted);
+        g_ptr_array_unref(job->waiters);
+        error_clear(&job->error);
+        user_unref(job->user);
+        g_free(job->requester);
+        g_free(job);
+        return NULL;
+}
+
+static int on_expiry(sd_event_source *source, uint64_t usec, void *userdata) {
+        job_free(userdata);
+        return 0;
+}
+
+static void keep_result(Job *job) {
+        Manager *manager = job->manager;
+        GQueue *ended = &job->user->ended;
+
+        g_queue_push_tail(ended, job);
+        while (ended->length > manager->config.results_per_user)
+                job_free(g_queue_peek_head(ended));
+
+        if (sd_event_add_time_relative(manager->event, &job->expiry, CLOCK_MONOTONIC,
+                    manager->config.result_seconds * UINT64_C(1000000), 0, on_expiry, job) < 0)
+                job_free(job);
+}
+
+/*
+ * The one end of every job. error is moved; without one the job is done. The worker has finished or
+ * was abandoned.
+ */
+static void finish(Job *job, Error *error) {
+        Manager *manager = job->manager;
+
+        if (job->state == JOB_RUNNING)
+                manager->n_running--;
+        manager->n_unfinished--;
+        g_queue_remove(&manager->queued, job);
+        if (job->user->job == job)
+                job->user->job = NULL;
+        job->tick = sd_event_source_disable_unref(job->tick);
+        job->patience = sd_event_source_disable_unref(job->patience);
+
+        begin(job, 0);
+        error_move(&job->error, error);
+        if (job->error.code == ERROR_NONE) {
+                job->completed = job->total;
+                job->percent = 100;
+        }
+        tell_what_is_new(job, true);
+
+        job->state = job->error.code == ERROR_NONE     ? JOB_DONE :
+                     job->error.code == ERROR_CANCELED ? JOB_CANCELED :
+                                                         JOB_FAILED;
+        tell(job, STATUS_END, NULL);
+        for (unsigned i = 0; i < job->waiters->len; i++)
+                answer_waiter(job, job->waiters->pdata[i]);
+        g_ptr_array_set_size(job->waiters, 0);
+
+        if (job->state == JOB_FAILED)
+                log_warning("A %s of user %" PRIu32 " failed: %s", job->kind, (uint32_t)job->user->uid,
+                        error_hresult_name(job->error.code));
+
+        if (job->release)
+                job_free(job);
+        else
+                keep_result(job);
+        manager_status_changed(manager);
+        schedule(manager);
+        manager_maybe_exit(manager);
+}
+
+/* A worker that does not end when it is told to: the job ends, and the thread is left to itself. */
+static int on_patience_over(sd_event_source *source, uint64_t usec, void *userdata) {
+        Job *job = userdata;
+        g_auto(Error) error = {};
+
+        log_warning("A %s of user %" PRIu32 " hangs in the system and was abandoned.", job->kind,
+                (uint32_t)job->user->uid);
+        leave_worker(job, true);
+        error_set(&error, ERROR_CANCELED, "%s", cancel_reason(job->cancel));
+        finish(job, &error);
+        return 0;
+}
+
+void job_cancel(Job *job, const char *reason) {
+        g_auto(Error) error = {};
+
+        if (!job_is_cancelable(job))
+                return;
+        cancel_trigger(job->cancel, reason);
+        if (job->state == JOB_CHECKING)
+                return; /* it is answered first, and ends then */
+
+        if (job->state == JOB_QUEUED) {
+                leave_worker(job, !job->checked);
+                error_set(&error, ERROR_CANCELED, "%s", reason);
+                finish(job, &error);
+                return;
+        }
+
+        (void)sd_event_add_time_relative(job->manager->event, &job->patience, CLOCK_MONOTONIC, PATIENCE_USEC, 0,
+                on_patience_over, job);
+}
+
+void job_cancel_all(Manager *manager, const char *reason) {
+        g_autoptr(GList) jobs = g_hash_table_get_values(manager->jobs);
+
+        /* Each may end here and now, and none takes another along. */
+        for (GList *link = jobs; link; link = link->next)
+                job_cancel(link->data, reason);
+}
+
+void job_release(Job *job) {
+        if (job_has_ended(job))
+                job_free(job);
+        else
+                job->release = true;
+}
+
+int job_wait(Job *job, sd_bus_message *message, Error *error) {
+        if (job_has_ended(job)) {
+                answer_waiter(job, message);
+                return 0;
+        }
+        if (job->waiters->len >= WAITERS_MAX)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "%u calls wait for this job already. Subscribe to its signals instead.", WAITERS_MAX);
+        g_ptr_array_add(job->waiters, sd_bus_message_ref(message));
+        return 0;
+}
+
+void job_forget_connection(Manager *manager, const char *name) {
+        GHashTableIter iterator;
+        Job *job;
+
+        g_hash_table_iter_init(&iterator, manager->jobs);
+        while (g_hash_table_iter_next(&iterator, NULL, (void **)&job)) {
+                if (!name || g_strcmp0(job->requester, name) == 0)
+                        g_clear_pointer(&job->requester, g_free);
+                for (unsigned i = job->waiters->len; i > 0; i--)
+                        if (!name || g_strcmp0(sd_bus_message_get_sender(job->waiters->pdata[i - 1]), name) == 0)
+                                g_ptr_array_remove_index(job->waiters, i - 1);
+        }
+}
+
+/* The way to the end */
+
+static int on_deferred(sd_event_source *source, void *userdata) {
+        schedule(userdata);
+        return 0;
+}
+
+/* Has schedule() called from the loop: what it starts comes on the wire after what is sent now. */
+static void schedule_soon(Manager *manager) {
+        if (!manager->deferred &&
+            sd_event_add_defer(manager->event, &manager->deferred, on_deferred, manager) < 0) {
+                schedule(manager);
+                return;
+        }
+        (void)sd_event_source_set_enabled(manager->deferred, SD_EVENT_ONESHOT);
+}
+
+static void schedule(Manager *manager) {
+        while (manager->n_running < manager->config.running_jobs && !g_queue_is_empty(&manager->queued)) {
+                Job *job = g_queue_pop_head(&manager->queued);
+
+                if (sd_event_add_time_relative(manager->event, &job->tick, CLOCK_MONOTONIC, TICK_USEC, TICK_USEC / 10,
+                            on_tick, job) < 0)
+                        log_warning("No timer for the progress of a job: only its end will be told.");
+                job->state = JOB_RUNNING;
+                manager->n_running++;
+                worker_go(job->worker);
+                manager_status_changed(manager);
+        }
+}
+
+/* Answers the call with the job's path; from now on it is there. */
+static void announce(Job *job) {
+        Manager *manager = job->manager;
+        sd_bus_message *reply = NULL;
+
+        if (sd_bus_message_new_method_return(job->call, &reply) >= 0 &&
+            sd_bus_message_append(reply, "o", job->path) >= 0)
+                manager_send(manager, reply);
+        else
+                sd_bus_message_unref(reply);
+
+        job->call = sd_bus_message_unref(job->call);
+        job->patience = sd_event_source_disable_unref(job->patience);
+        job->state = JOB_QUEUED;
+        g_queue_push_tail(&manager->queued, job);
+
+        if (cancel_requested(job->cancel)) {
+                g_auto(Error) error = {};
+
+                leave_worker(job, !job->checked);
+                error_set(&error, ERROR_CANCELED, "%s", cancel_reason(job->cancel));
+                finish(job, &error);
+        } else
+                schedule_soon(manager);
+}
+
+static void on_checked(Error *error, void *userdata) {
+        Job *job = userdata;
+        Manager *manager = job->manager;
+
+        job->checked = true;
+        if (job->state != JOB_CHECKING)
+                return; /* answered already; the worker checks again */
+        if (error->code == ERROR_NONE) {
+                announce(job);
+                return;
+        }
+
+        manager_send_error(manager, job->call, error);
+        manager->n_unfinished--;
+        job_free(job);
+        manager_maybe_exit(manager);
+}
+
+static int on_answer_due(sd_event_source *source, uint64_t usec, void *userdata) {
+        announce(userdata);
+        return 0;
+}
+
+static void on_began(uint64_t total, void *userdata) {
+        begin(userdata, total);
+}
+
+static void on_restricted(GPtrArray *licenses, void *userdata) {
+        Job *job = userdata;
+
+        g_queue_push_tail(&job->restricted_signals, licenses);
+        tell_what_is_new(job, false);
+}
+
+static void on_finished(Error *error, const BackupResult *result, void *userdata) {
+        Job *job = userdata;
+
+        job->result = *result;
+        job->worker = worker_unref(job->worker);
+        finish(job, error);
+}
+
+static int check_slot(Manager *manager, const User *user, Error *error) {
+        if (user->job)
+                return error_set(error, ERROR_BACKUP_BUSY,
+                        "A %s of yours is running. Wait for its end, or cancel it.", user->job->kind);
+        if (user->n_stuck > 0)
+                return error_set(error, ERROR_BACKUP_BUSY,
+                        "A canceled backup of yours still hangs in the system. Try again when its medium answers.");
+        if (manager->n_unfinished >= manager->config.jobs_on_machine)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "%u backups and restores are under way on this machine (JobsOnMachine=). Try again later.",
+                        manager->n_unfinished);
+        if (manager->n_abandoned >= ABANDONED_MAX)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "%u canceled backups hang in the system. Try again when their media answer.",
+                        manager->n_abandoned);
+        return 0;
+}
+
+static void unref_message(void *message) {
+        sd_bus_message_unref(message);
+}
+
+static Job *job_new(Manager *manager, Caller *caller, sd_bus_message *message, const char *kind, Cancel *cancel,
+                RestrictedList *restricted) {
+        static uint64_t n_jobs;
+        Job *job;
+
+        job = g_new0(Job, 1);
+        job->number = ++n_jobs;
+        job->manager = manager;
+        job->kind = kind;
+        job->state = JOB_CHECKING;
+        job->percent_told = -1;
+        do
+                randombytes_buf(&job->id, sizeof job->id);
+        while (g_hash_table_contains(manager->jobs, &job->id));
+        snprintf(job->path, sizeof job->path, JOB_PATH "/%016" PRIx64, job->id);
+        job->user = user_get(manager, caller->user->uid);
+        job->call = sd_bus_message_ref(message);
+        job->requester = g_strdup(caller->name);
+        job->cancel = cancel_ref(cancel);
+        job->restricted = restricted_ref(restricted);
+        job->waiters = g_ptr_array_new_with_free_func(unref_message);
+        g_queue_init(&job->restricted_signals);
+
+        g_hash_table_insert(manager->jobs, &job->id, job);
+        job->user->job = job;
+        manager->n_unfinished++;
+        return job;
+}
+
+int job_new_backup(Manager *manager, Caller *caller, sd_bus_message *message, BackupPlan *plan, Error *error) {
+        static const WorkerEvents events = {
+                .checked = on_checked,
+                .began = on_began,
+                .restricted = on_restricted,
+                .finished = on_finished,
+                .ended = on_worker_ended,
+        };
+        g_autoptr(Cancel) cancel = NULL;
+        g_autoptr(Backup) backup = NULL;
+        Job *job;
+        int r;
+
+        r = check_slot(manager, caller->user, error);
+        if (r != 0) {
+                backup_plan_clear(plan);
+                return r;
+        }
+
+        r = cancel_new(&cancel);
+        if (r >= 0)
+                r = backup_new(plan, cancel, &backup);
+        if (r < 0)
+                return error_set_errno(error, ERROR_MEDIUM, r, "The backup cannot be started");
+
+        job = job_new(manager, caller, message, "backup", cancel, backup_restricted(backup));
+        job->slot = g_new0(Slot, 1);
+        job->slot->manager = manager;
+        job->slot->user = user_get(manager, caller->user->uid);
+
+        r = sd_event_add_time_relative(manager->event, &job->patience, CLOCK_MONOTONIC, ANSWER_USEC, 0, on_answer_due,
+                job);
+        if (r >= 0)
+                r = worker_start(manager->mailbox, g_steal_pointer(&backup), cancel, &events, job, job->slot,
+                        &job->worker);
+        if (r < 0) {
+                user_unref(job->slot->user);
+                g_free(job->slot);
+                manager->n_unfinished--;
+                job_free(job);
+                return error_set_errno(error, ERROR_MEDIUM, r, "The backup cannot be started");
+        }
+        manager->n_workers++;
+        return 0;
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "license.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <sodium.h>
+
+G_STATIC_ASSERT(LICENSE_DIGEST_SIZE == crypto_generichash_BYTES);
+
+void license_init(License *license) {
+        *license = (License) {
+                .not_before = LICENSE_NO_TIME,
+                .not_after = LICENSE_NO_TIME,
+                .allow_backup = true,
+                .counters = g_array_new(false, false, sizeof(Counter)),
+                .extension = "bin",
+                .document_date = LICENSE_NO_DATE,
+        };
+}
+
+void license_clear(License *license) {
+        g_free(license->id);
+        g_free(license->key_id);
+        g_free(license->title);
+        g_free(license->issuer);
+        g_free(license->media_type);
+        if (license->counters)
+                g_array_unref(license->counters);
+        *license = (License) {};
+}
+
+bool license_string_is_valid(const char *string) {
+        size_t size = strnlen(string, LICENSE_STRING_MAX + 1);
+
+        return size > 0 && size <= LICENSE_STRING_MAX && g_utf8_validate(string, (gssize)size, NULL);
+}
+
+bool license_right_is_valid(const char *right) {
+        size_t size = strspn(right, "abcdefghijklmnopqrstuvwxyz0123456789._-");
+
+        return size > 0 && size <= LICENSE_RIGHT_MAX && !right[size];
+}
+
+const char *license_extension(const char *extension) {
+        static const char *const known[] = { "lcpl", "lic" };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(known); i++)
+                if (g_strcmp0(extension, known[i]) == 0)
+                        return known[i];
+        return "bin";
+}
+
+int license_set_string(char **field, const char *value) {
+        size_t size = strlen(value) + 1;
+        char *copy;
+
+        copy = g_try_malloc(size);
+        if (!copy)
+                return -ENOMEM;
+
+        memcpy(copy, value, size);
+        g_free(*field);
+        *field = copy;
+        return 0;
+}
+
+/* The place of a right in the sorted counters, or where it would stand. */
+static bool find_counter(const License *license, const char *right, unsigned *ret_index) {
+        unsigned i;
+
+        for (i = 0; i < license->counters->len; i++) {
+                int c = strcmp(g_array_index(license->counters, Counter, i).right, right);
+                if (c >= 0) {
+                        *ret_index = i;
+                        return c == 0;
+                }
+        }
+
+        *ret_index = i;
+        return false;
+}
+
+const Counter *license_find_counter(const License *license, const char *right) {
+        unsigned i;
+
+        return find_counter(license, right, &i) ? &g_array_index(license->counters, Counter, i) : NULL;
+}
+
+int license_limit_counter(License *license, const char *right, uint64_t remaining) {
+        unsigned i;
+
+        if (find_counter(license, right, &i)) {
+                Counter *counter = &g_array_index(license->counters, Counter, i);
+                counter->remaining = MIN(counter->remaining, remaining);
+                return 0;
+        }
+
+        if (license->counters->len >= LICENSE_COUNTERS_MAX)
+                return LICENSE_COUNTERS_FULL;
+
+        Counter counter = { .remaining = remaining };
+        g_strlcpy(counter.right, right, sizeof counter.right);
+        g_array_insert_val(license->counters, i, counter);
+        return 0;
+}
+
+static int narrow_string(char **field, const char *claimed, const char *name, Error *error) {
+        if (!claimed)
+                return 0;
+
+        if (*field && strcmp(*field, claimed) != 0)
+                return error_set(error, ERROR_INVALID_ARGUMENTS,
+                        "%s '%s' is not what the document says, '%s'. Leave it out.", name, claimed, *field);
+
+        if (license_set_string(field, claimed) < 0)
+                return error_set_no_memory(error);
+        return 0;
+}
+
+int license_narrow(License *license, const License *claimed, Error *error) {
+        int r;
+
+        if ((r = narrow_string(&license->id, claimed->id, "LicenseId", error)) != 0 ||
+            (r = narrow_string(&license->key_id, claimed->key_id, "KeyId", error)) != 0 ||
+            (r = narrow_string(&license->title, claimed->title, "Title", error)) != 0 ||
+            (r = narrow_string(&license->issuer, claimed->issuer, "Issuer", error)) != 0 ||
+            (r = narrow_string(&license->media_type, claimed->media_type, "MediaType", error)) != 0)
+                return r;
+
+        if (claimed->not_before != LICENSE_NO_TIME) {
+                if (license->not_before != LICENSE_NO_TIME && claimed->not_before < license->not_before)
+                        return error_set(error, ERROR_INVALID_ARGUMENTS,
+                                "NotBefore is earlier than the document allows. Leave it out, or name a later time.");
+                license->not_before = claimed->not_before;
+        }
+
+        if (claimed->not_after != LICENSE_NO_TIME) {
+                if (license->not_after != LICENSE_NO_TIME && claimed->not_after > license->not_after)
+                        return error_set(error, ERROR_INVALID_ARGUMENTS,
+                                "NotAfter is later than the document allows. Leave it out, or name an earlier time.");
+                license->not_after = claimed->not_after;
+        }
+
+        license->allow_backup = license->allow_backup && claimed->allow_backup;
+
+        for (unsigned i = 0; i < claimed->counters->len; i++) {
+                const Counter *theirs = &g_array_index(claimed->counters, Counter, i);
+                const Counter *ours = license_find_counter(license, theirs->right);
+
+                if (ours && theirs->remaining > ours->remaining)
+                        return error_set(error, ERROR_INVALID_ARGUMENTS,
+                                "Counter '%s' is larger than the document allows. Leave it out, or name a smaller one.",
+                                theirs->right);
+
+                if (license_limit_counter(license, theirs->right, theirs->remaining) == LICENSE_COUNTERS_FULL)
+                        return error_set(error, ERROR_INVALID_ARGUMENTS,
+                                "A license can have at most %u counters.", LICENSE_COUNTERS_MAX);
+        }
+
+        return 0;
+}
+
+void license_digest_document(License *license, const void *document, size_t size) {
+        crypto_generichash(license->digest, sizeof license->digest, document, size, NULL, 0);
+        license->size = size;
+}
+
+void license_digest_to_hex(const uint8_t digest[LICENSE_DIGEST_SIZE], char ret[LICENSE_DIGEST_SIZE * 2 + 1]) {
+        sodium_bin2hex(ret, LICENSE_DIGEST_SIZE * 2 + 1, digest, LICENSE_DIGEST_SIZE);
+}

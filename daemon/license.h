@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <glib.h>
+
+#include "error.h"
+
+/*
+ * A license as the service knows it, its document apart. Limits here are those that D-Bus and a
+ * restored backup share (design, section 2).
+ */
+
+#define LICENSE_STRING_MAX 1024U
+#define LICENSE_COUNTERS_MAX 64U
+#define LICENSE_RIGHT_MAX 64U
+#define LICENSE_DIGEST_SIZE 32U
+/* A time that is not set. Times are Unix seconds, UTC, 0 to INT64_MAX. */
+#define LICENSE_NO_TIME INT64_C(-1)
+/* The document's own date is not known. Dates are Unix microseconds, and may lie before 1970. */
+#define LICENSE_NO_DATE INT64_MIN
+
+typedef struct Counter {
+        char right[LICENSE_RIGHT_MAX + 1];
+        uint64_t remaining; /* uses left, at most INT64_MAX */
+} Counter;
+
+typedef struct License {
+        char *id;         /* NULL until known */
+        char *key_id;     /* this and the next three: NULL where not set */
+        char *title;
+        char *issuer;
+        char *media_type;
+        int64_t not_before; /* LICENSE_NO_TIME where not set */
+        int64_t not_after;
+        bool allow_backup;
+        GArray *counters; /* of Counter, sorted by right, each right once; never NULL */
+
+        /* What the service adds. */
+        const char *extension;               /* of the document in a backup: "lcpl", "lic", "bin"; static */
+        int64_t document_date;               /* of the document itself; LICENSE_NO_DATE where not known */
+        uint8_t digest[LICENSE_DIGEST_SIZE]; /* BLAKE2b-256 of the document */
+        uint64_t size;                       /* of the document */
+        uint64_t generation;                 /* counts the times the id was stored, from 1 */
+} License;
+
+/* Makes an empty license: nothing set, backup allowed. */
+void license_init(License *license);
+void license_clear(License *license);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(License, license_clear)
+
+/* Valid UTF-8, 1 to LICENSE_STRING_MAX bytes without NUL. */
+bool license_string_is_valid(const char *string);
+/* [a-z0-9._-]{1,64} */
+bool license_right_is_valid(const char *right);
+
+/* The constant for an extension that is known, "bin" for any other text and for NULL. */
+const char *license_extension(const char *extension);
+
+/* Replaces a string of a license by a copy. Returns 0 or -ENOMEM. */
+int license_set_string(char **field, const char *value);
+
+/*
+ * Sets a counter, or lowers one that is there to the smaller value. Returns 0 or
+ * LICENSE_COUNTERS_FULL. The right is valid and the value at most INT64_MAX: callers check.
+ */
+enum { LICENSE_COUNTERS_FULL = 1 };
+int license_limit_counter(License *license, const char *right, uint64_t remaining);
+const Counter *license_find_counter(const License *license, const char *right);
+
+/*
+ * Lays what the caller says over what the document says of itself: narrower wins, wider is
+ * ERROR_INVALID_ARGUMENTS, as is text that contradicts the document's. On success license holds the
+ * result. claimed is not changed. Returns 0 or a code, which may be ERROR_NO_MEMORY.
+ */
+int license_narrow(License *license, const License *claimed, Error *error);
+
+/* Computes the digest and notes the size of a document. */
+void license_digest_document(License *license, const void *document, size_t size);
+/* A BLAKE2b-256 in lower-case hex, with its NUL. */
+void license_digest_to_hex(const uint8_t digest[LICENSE_DIGEST_SIZE], char ret[LICENSE_DIGEST_SIZE * 2 + 1]);

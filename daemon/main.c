@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <sodium.h>
+
+#include "manager.h"
+
+static gboolean arg_version, arg_check;
+
+static const GOptionEntry entries[] = {
+        { "version", 0, 0, G_OPTION_ARG_NONE, &arg_version, "Print the version and exit", NULL },
+        { "check", 0, 0, G_OPTION_ARG_NONE, &arg_check,
+                "Read the configuration and all of the store, say what is wrong, and exit", NULL },
+        {},
+};
+
+static const char description[] =
+        "Exit codes:\n"
+        "  0  stopped as asked; --check: all is well\n"
+        "  1  failed for another reason\n"
+        "  2  wrong usage\n"
+        "  3  the state directory is missing or cannot be used\n"
+        "  4  another licensevaultd works on the state directory\n"
+        "  5  the name org.licensevault1 is taken on the bus\n"
+        "  6  the connection to the bus was lost\n"
+        "  7  --check found problems\n"
+        "\n"
+        "Environment: STATE_DIRECTORY (/var/lib/licensevault), CONFIGURATION_DIRECTORY\n"
+        "(/etc/licensevault), DBUS_SYSTEM_BUS_ADDRESS, NOTIFY_SOCKET.\n";
+
+/* Tells what the daemon would find, without being one: works beside it. */
+static int check(void) {
+        const char *state = getenv("STATE_DIRECTORY") ?: "/var/lib/licensevault";
+        const char *folder = getenv("CONFIGURATION_DIRECTORY") ?: "/etc/licensevault";
+        g_auto(Error) error = {};
+        unsigned problems;
+        uint64_t licenses;
+        Config config;
+
+        config_load(folder, &config, &problems);
+        config_clear(&config);
+        printf("Configuration in %s: %u problem%s.\n", folder, problems, problems == 1 ? "" : "s");
+
+        if (store_check(state, &licenses, &error) == 0)
+                printf("Store in %s: %" PRIu64 " license%s, no damage.\n", state, licenses, licenses == 1 ? "" : "s");
+        else {
+                printf("Store in %s: %s (%s)\n", state, error_message(&error), error_hresult_name(error.code));
+                problems++;
+        }
+        return problems > 0 ? EXIT_PROBLEMS : EXIT_GOOD;
+}
+
+static int run(void) {
+        Manager *manager;
+        int r;
+
+        r = manager_new(&manager);
+        if (r != EXIT_GOOD)
+                return r;
+        r = manager_run(manager);
+        manager_free(manager);
+        return r;
+}
+
+int main(int argc, char **argv) {
+        g_autoptr(GOptionContext) context = g_option_context_new("- keeps the licenses of a machine's apps safe");
+        g_autoptr(GError) error = NULL;
+        sigset_t signals;
+
+        g_option_context_add_main_entries(context, entries, NULL);
+        g_option_context_set_description(context, description);
+        if (!g_option_context_parse(context, &argc, &argv, &error) || argc > 1) {
+                fprintf(stderr, "licensevaultd: %s. See licensevaultd --help.\n",
+                        error ? error->message : "It takes no arguments");
+                return EXIT_USAGE;
+        }
+        if (arg_version) {
+                puts("licensevaultd " PROJECT_VERSION);
+                return EXIT_GOOD;
+        }
+
+        /* Licenses are nobody else's; a client that closes its pipe must not end us; and signals are for
+         * the loop alone, so no thread may take them. */
+        umask(0077);
+        signal(SIGPIPE, SIG_IGN);
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGTERM);
+        sigaddset(&signals, SIGINT);
+        sigaddset(&signals, SIGHUP);
+        pthread_sigmask(SIG_BLOCK, &signals, NULL);
+        if (sodium_init() < 0) {
+                fputs("licensevaultd: libsodium does not start.\n", stderr);
+                return EXIT_FAILED;
+        }
+
+        return arg_check ? check() : run();
+}

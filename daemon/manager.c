@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "manager.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <systemd/sd-id128.h>
+
+#include "folder.h"
+#include "job.h"
+#include "log.h"
+#include "method.h"
+
+#define TICK_USEC (1 * G_USEC_PER_SEC)
+/* The bus takes nothing for so long: calls are refused; and a little later the bus is left. */
+#define CONGESTED_USEC (15 * G_USEC_PER_SEC)
+#define LEAVE_USEC (17 * G_USEC_PER_SEC)
+/* For jobs to end, answers to be sent, and threads to come back, when the daemon stops. */
+#define STOP_USEC (10 * G_USEC_PER_SEC)
+
+/* Mixed into the machine's id, so that a backup names the machine without telling the id itself. */
+#define MACHINE_APPLICATION_ID SD_ID128_MAKE(6f,1d,0c,9a,5e,31,4b,7e,8f,24,b0,5d,77,c8,42,19)
+
+static int connect_bus(Manager *manager);
+
+/* Sending */
+
+void manager_send(Manager *manager, sd_bus_message *message) {
+        int r;
+
+        /* Of a bus that was left: its peers are gone, and nobody waits. */
+        if (manager->bus && sd_bus_message_get_bus(message) == manager->bus) {
+                r = sd_bus_send(manager->bus, message, NULL);
+                if (r >= 0)
+                        manager->n_sent++;
+                else if (r != -ENOTCONN)
+                        log_warning("A message cannot be sent: %s", g_strerror(-r));
+        }
+        sd_bus_message_unref(message);
+}
+
+void manager_send_error(Manager *manager, sd_bus_message *message, const Error *error) {
+        sd_bus_message *reply = NULL;
+        int r;
+
+        r = sd_bus_message_new_method_error(message, &reply,
+                &SD_BUS_ERROR_MAKE_CONST(error_name(error->code), error_message(error)));
+        if (r < 0)
+                log_warning("An error cannot be answered: %s", g_strerror(-r));
+        else
+                manager_send(manager, reply);
+}
+
+void manager_send_empty(Manager *manager, sd_bus_message *message) {
+        sd_bus_message *reply = NULL;
+
+        if (sd_bus_message_new_method_return(message, &reply) >= 0)
+                manager_send(manager, reply);
+}
+
+/* The state that systemd shows */
+
+static int on_slow_tick(sd_event_source *source, uint64_t usec, void *userdata);
+
+static void tick_within_a_second(Manager *manager) {
+        int enabled = SD_EVENT_OFF;
+
+        if (!manager->slow_tick) {
+                (void)sd_event_add_time_relative(manager->event, &manager->slow_tick, CLOCK_MONOTONIC, TICK_USEC, 0,
+                        on_slow_tick, manager);
+                return;
+        }
+        (void)sd_event_source_get_enabled(manager->slow_tick, &enabled);
+        if (enabled == SD_EVENT_OFF) {
+                (void)sd_event_source_set_time_relative(manager->slow_tick, TICK_USEC);
+                (void)sd_event_source_set_enabled(manager->slow_tick, SD_EVENT_ONESHOT);
+        }
+}
+
+static void notify_status(Manager *manager, const char *more) {
+        uint64_t n = manager->store ? store_count(manager->store) : 0;
+
+        if (!manager->store)
+                (void)sd_notifyf(false, "%sSTATUS=The license store cannot be used: %s", more,
+                        error_message(&manager->store_error));
+        else
+                (void)sd_notifyf(false, "%sSTATUS=%" PRIu64 " license%s, %u job%s running, %u waiting", more, n,
+                        n == 1 ? "" : "s", manager->n_running, manager->n_running == 1 ? "" : "s",
+                        manager->n_unfinished - manager->n_running);
+}
+
+void manager_status_changed(Manager *manager) {
+        tick_within_a_second(manager);
+}
+
+static int leave_bus(Manager *manager) {
+        log_warning("The bus has taken nothing from us for a while: leaving it, and coming back.");
+        job_forget_connection(manager, NULL);
+        caller_forget_all(manager);
+        sd_bus_detach_event(manager->bus);
+        sd_bus_close(manager->bus);
+        manager->bus = sd_bus_unref(manager->bus);
+        manager->congested = false;
+
+        manager->exit_code = connect_bus(manager);
+        return manager->exit_code == EXIT_GOOD ? 0 : sd_event_exit(manager->event, 0);
+}
+
+/* Whether the bus takes what we send: it does not when a client that reads nothing fills it up. */
+static int watch_bus(Manager *manager) {
+        uint64_t queued = 0, now = (uint64_t)g_get_monotonic_time();
+
+        if (sd_bus_get_n_queued_write(manager->bus, &queued) < 0)
+                return 0;
+        if (queued == 0 || manager->n_sent - MIN(queued, manager->n_sent) > manager->n_taken) {
+                manager->n_taken = manager->n_sent - MIN(queued, manager->n_sent);
+                manager->taken_since = now;
+                manager->congested = false;
+        } else if (now - manager->taken_since >= LEAVE_USEC)
+                return leave_bus(manager);
+        else if (now - manager->taken_since >= CONGESTED_USEC)
+                manager->congested = true;
+
+        if (queued > 0)
+                tick_within_a_second(manager);
+        return 0;
+}
+
+static int on_slow_tick(sd_event_source *source, uint64_t usec, void *userdata) {
+        Manager *manager = userdata;
+
+        notify_status(manager, "");
+        return watch_bus(manager);
+}
+
+/* Whatever made the loop turn may have queued a message: then the bus is watched. */
+static int on_before_wait(sd_event_source *source, void *userdata) {
+        Manager *manager = userdata;
+        uint64_t queued;
+
+        if (manager->bus && sd_bus_get_n_queued_write(manager->bus, &queued) >= 0 && queued > 0)
+                tick_within_a_second(manager);
+        return 0;
+}
+
+/* Stopping */
+
+void manager_maybe_exit(Manager *manager) {
+        uint64_t queued = 0;
+
+        if (!manager->stopping || manager->n_unfinished > 0 || manager->n_requests > 0 || manager->n_workers > 0 ||
+            manager->n_lookups > 0)
+                return;
+        if (sd_bus_get_n_queued_write(manager->bus, &queued) >= 0 && queued > 0)
+                return;
+        (void)sd_event_exit(manager->event, 0);
+}
+
+static int on_stop_due(sd_event_source *source, uint64_t usec, void *userdata) {
+        Manager *manager = userdata;
+
+        log_warning("Not all that was under way could be ended; leaving it.");
+        return sd_event_exit(manager->event, 0);
+}
+
+static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
+        Manager *manager = userdata;
+
+        if (manager->stopping)
+                return sd_event_exit(manager->event, 0); /* asked twice: at once */
+        manager->stopping = true;
+        (void)sd_notify(false, "STOPPING=1\nSTATUS=Ending the jobs that run");
+        log_info("Stopping.");
+
+        job_cancel_all(manager, "The service is being stopped. Start the backup again when it is back; "
+                                "what was backed up before is unchanged.");
+        (void)sd_event_add_time_relative(manager->event, &manager->stop_timer, CLOCK_MONOTONIC, STOP_USEC, 0,
+                on_stop_due, manager);
+        manager_maybe_exit(manager);
+        return 0;
+}
+
+/* Configuration */
+
+static void try_root(const char *root) {
+        g_autofree char *probe = g_strdup_printf("%s/.licensevault-probe-%08" PRIx32, root, g_random_int());
+        _cleanup_fd_ int fd = open(probe, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+        if (fd < 0) {
+                log_warning("Backups cannot go to the root '%s': %s. Mend that, and name it in ReadWritePaths= of the unit.",
+                        root, g_strerror(errno));
+                return;
+        }
+        (void)unlink(probe);
+}
+
+/* The roots may be on a medium that hangs. Nobody waits for this thread. */
+static void *roots_thread(void *userdata) {
+        char **roots = userdata;
+
+        for (char **root = roots; *root; root++) {
+                try_root(*root);
+                folder_tidy_root(*root);
+        }
+        g_strfreev(roots);
+        return NULL;
+}
+
+static void look_at_roots(Manager *manager) {
+        pthread_t thread;
+        char **roots;
+
+        if (!*manager->config.roots)
+                return;
+        roots = g_strdupv(manager->config.roots);
+        if (pthread_create(&thread, NULL, roots_thread, roots) == 0)
+                pthread_detach(thread);
+        else
+                g_strfreev(roots);
+}
+
+static int on_reload(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
+        Manager *manager = userdata;
+        Config config;
+
+        (void)sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%" PRIi64, g_get_monotonic_time());
+        config_load(manager->config_folder, &config, NULL);
+        config_clear(&manager->config);
+        manager->config = config;
+        if (manager->store)
+                store_set_limits(manager->store, &config.limits);
+        look_at_roots(manager);
+        log_info("The configuration was read again.");
+        notify_status(manager, "READY=1\n");
+        return 0;
+}
+
+/* The bus */
+
+/* Properties of jobs are not everyone's to read, and who asks may have to be found out first. */
+static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        Manager *manager = userdata;
+
+        if (sd_bus_message_is_signal(message, "org.freedesktop.DBus.Local", "Disconnected")) {
+                log_error("The connection to the bus is lost.");
+                manager->exit_code = EXIT_BUS_LOST;
+                return sd_event_exit(manager->event, 0);
+        }
+
+        if (sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Properties", NULL) &&
+            g_str_has_prefix(sd_bus_message_get_path(message), JOB_PATH "/")) {
+                method_call(manager, message);
+                return 1;
+        }
+        return 0;
+}
+
+/* Every path of the right form, so that who looks at one learns nothing of the jobs that there are. */
+static int find_job(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret_found,
+                sd_bus_error *error) {
+        *ret_found = userdata;
+        return job_path_is_valid(path);
+}
+
+static int on_name_gone(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        Manager *manager = userdata;
+        const char *name;
+
+        if (sd_bus_message_read(message, "s", &name) >= 0) {
+                caller_gone(manager, name);
+                job_forget_connection(manager, name);
+        }
+        return 0;
+}
+
+static int add_objects(Manager *manager) {
+        static const struct {
+                const char *interface;
+                const sd_bus_vtable *vtable;
+        } objects[] = {
+                { "org.licensevault1.Manager", manager_vtable },
+                { "org.licensevault1.LicenseStore", store_vtable },
+                { "org.licensevault1.LicenseBackup", backup_vtable },
+                { "org.licensevault1.BackupRestoreProps", props_vtable },
+        };
+        sd_bus *bus = manager->bus;
+        int r;
+
+        for (size_t i = 0; i < G_N_ELEMENTS(objects); i++) {
+                r = sd_bus_add_object_vtable(bus, NULL, ROOT_PATH, objects[i].interface, objects[i].vtable, manager);
+                if (r < 0)
+                        return r;
+        }
+
+        if ((r = sd_bus_add_fallback_vtable(bus, NULL, JOB_PATH, JOB_INTERFACE, job_vtable, find_job, manager)) < 0 ||
+            (r = sd_bus_add_filter(bus, NULL, on_message, manager)) < 0)
+                return r;
+
+        /* One match for all departures: with one a caller, the bus throws us off at the 512th. */
+        return sd_bus_add_match_async(bus, NULL,
+                "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
+                "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''",
+                on_name_gone, NULL, manager);
+}
+
+/* Joins the bus and takes the name. Returns 0 or an ExitCode. */
+static int connect_bus(Manager *manager) {
+        int r;
+
+        r = sd_bus_open_system(&manager->bus);
+        if (r < 0) {
+                log_error("The bus cannot be joined: %s. Is dbus running, and DBUS_SYSTEM_BUS_ADDRESS right?",
+                        g_strerror(-r));
+                return EXIT_FAILED;
+        }
+        manager->n_sent = manager->n_taken = 0;
+        manager->taken_since = (uint64_t)g_get_monotonic_time();
+
+        if ((r = add_objects(manager)) < 0 ||
+            (r = sd_bus_attach_event(manager->bus, manager->event, SD_EVENT_PRIORITY_NORMAL)) < 0) {
+                log_error("The service cannot be offered on the bus: %s", g_strerror(-r));
+                return EXIT_FAILED;
+        }
+
+        r = sd_bus_request_name(manager->bus, BUS_NAME, 0);
+        if (r == -EEXIST) {
+                log_error("The name " BUS_NAME " is taken on the bus: another licensevaultd is running. Stop it first.");
+                return EXIT_NAME_TAKEN;
+        }
+        if (r < 0) {
+                log_error("The name " BUS_NAME " cannot be had on the bus: %s. Is the policy file installed?",
+                        g_strerror(-r));
+                return EXIT_FAILED;
+        }
+        return EXIT_GOOD;
+}
+
+/* The whole */
+
+static int find_folders(Manager *manager) {
+        const char *state = getenv("STATE_DIRECTORY"), *config = getenv("CONFIGURATION_DIRECTORY");
+
+        if (!state)
+                state = "/var/lib/licensevault";
+        if (!config)
+                config = "/etc/licensevault";
+        if (!folder_path_is_plain(state)) {
+                log_error("STATE_DIRECTORY='%s' is not the full path of one folder.", state);
+                return EXIT_ENVIRONMENT;
+        }
+
+        manager->state_folder = g_strdup(state);
+        manager->config_folder = g_strdup(config);
+        return EXIT_GOOD;
+}
+
+/* Opens the store, or remembers why not: who has one that cannot be read is told so by the service. */
+static int open_store(Manager *manager) {
+        g_autofree char *backups = g_strconcat(manager->state_folder, "/backups", NULL);
+        g_auto(Error) error = {};
+        int r;
+
+        r = store_lock(manager->state_folder, &manager->lock_fd, &error);
+        if (r != 0) {
+                log_error("%s (%s)", error_message(&error), error_hresult_name(error.code));
+                return r == ERROR_STORE_LOCKED ? EXIT_LOCKED : EXIT_ENVIRONMENT;
+        }
+
+        if (mkdir(backups, 0700) < 0 && errno != EEXIST)
+                log_warning("The folder '%s' cannot be made: %s", backups, g_strerror(errno));
+        folder_tidy_root(backups);
+
+        if (store_open(manager->state_folder, &manager->config.limits, &manager->store, &manager->store_error) != 0)
+                log_error("%s (%s)", error_message(&manager->store_error),
+                        error_hresult_name(manager->store_error.code));
+        return EXIT_GOOD;
+}
+
+static int set_up_event(Manager *manager) {
+        int r;
+
+        if ((r = sd_event_new(&manager->event)) < 0 ||
+            (r = sd_event_add_signal(manager->event, NULL, SIGTERM, on_stop, manager)) < 0 ||
+            (r = sd_event_add_signal(manager->event, NULL, SIGINT, on_stop, manager)) < 0 ||
+            (r = sd_event_add_signal(manager->event, NULL, SIGHUP, on_reload, manager)) < 0 ||
+            (r = sd_event_add_post(manager->event, NULL, on_before_wait, manager)) < 0 ||
+            (r = sd_event_set_watchdog(manager->event, true)) < 0 ||
+            (r = mailbox_new(manager->event, &manager->mailbox)) < 0) {
+                log_error("The event loop cannot be set up: %s", g_strerror(-r));
+                return EXIT_FAILED;
+        }
+        return EXIT_GOOD;
+}
+
+static void make_ids(Manager *manager) {
+        sd_id128_t id;
+
+        if (sd_id128_randomize(&id) >= 0)
+                sd_id128_to_string(id, manager->instance_id);
+        if (sd_id128_get_machine_app_specific(MACHINE_APPLICATION_ID, &id) >= 0)
+                sd_id128_to_string(id, manager->machine);
+}
+
+int manager_new(Manager **ret) {
+        Manager *manager;
+        int r;
+
+        manager = g_new0(Manager, 1);
+        manager->lock_fd = -1;
+        manager->users = g_hash_table_new(g_direct_hash, g_direct_equal);
+        manager->callers = g_hash_table_new(g_str_hash, g_str_equal);
+        manager->jobs = g_hash_table_new(g_int64_hash, g_int64_equal);
+        make_ids(manager);
+
+        if ((r = find_folders(manager)) == EXIT_GOOD && (r = set_up_event(manager)) == EXIT_GOOD) {
+                config_load(manager->config_folder, &manager->config, NULL);
+                r = open_store(manager);
+        }
+        if (r != EXIT_GOOD) {
+                manager_free(manager);
+                return r;
+        }
+
+        look_at_roots(manager);
+        *ret = manager;
+        return EXIT_GOOD;
+}
+
+int manager_run(Manager *manager) {
+        int r;
+
+        r = connect_bus(manager);
+        if (r != EXIT_GOOD)
+                return r;
+
+        log_info("Ready, with %" PRIu64 " licenses.", manager->store ? store_count(manager->store) : 0);
+        notify_status(manager, "READY=1\n");
+        r = sd_event_loop(manager->event);
+        if (r < 0) {
+                log_error("The event loop failed: %s", g_strerror(-r));
+                return EXIT_FAILED;
+        }
+        return manager->exit_code;
+}
+
+Manager *manager_free(Manager *manager) {
+        g_autoptr(GList) jobs = NULL;
+
+        if (!manager)
+                return NULL;
+
+        /* A thread that still works has its hands on all of this: better to leave it to the system. */
+        if (manager->n_workers > 0 || manager->n_lookups > 0 || manager->n_request_threads > 0) {
+                store_free(manager->store);
+                (void)sd_notify(false, "STATUS=Stopped; some jobs hung in the system");
+                _exit(manager->exit_code);
+        }
+
+        jobs = g_hash_table_get_values(manager->jobs);
+        for (GList *link = jobs; link; link = link->next)
+                job_free(link->data);
+        caller_forget_all(manager);
+        manager->store = store_free(manager->store);
+        if (manager->mailbox)
+                mailbox_deliver(manager->mailbox);
+
+        sd_event_source_disable_unref(manager->slow_tick);
+        sd_event_source_disable_unref(manager->stop_timer);
+        sd_event_source_disable_unref(manager->deferred);
+        mailbox_free(manager->mailbox);
+        sd_bus_flush_close_unref(manager->bus);
+        sd_event_unref(manager->event);
+        fd_closep(&manager->lock_fd);
+        g_hash_table_unref(manager->jobs);
+        g_hash_table_unref(manager->callers);
+        g_hash_table_unref(manager->users);
+        config_clear(&manager->config);
+        error_clear(&manager->store_error);
+        g_free(manager->state_folder);
+        g_free(manager->config_folder);
+        g_free(manager);
+        return NULL;
+}

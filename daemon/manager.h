@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+#include "config.h"
+#include "mailbox.h"
+#include "store.h"
+
+/*
+ * The daemon: its loop, its place on the bus, and all that hangs on it. Everything here belongs to the
+ * bus thread, which never waits: what has to wait is done by the store's threads and by workers, and
+ * comes back through the mailbox.
+ */
+
+#define BUS_NAME "org.licensevault1"
+#define ROOT_PATH "/org/licensevault1"
+#define JOB_PATH ROOT_PATH "/job"
+#define JOB_INTERFACE "org.licensevault1.Job"
+
+/* Exit codes of licensevaultd; licensevaultd --help and the manual list them. */
+typedef enum ExitCode {
+        EXIT_GOOD = 0,
+        EXIT_FAILED = 1,
+        EXIT_USAGE = 2,
+        EXIT_ENVIRONMENT = 3, /* no state directory, or it cannot be used */
+        EXIT_LOCKED = 4,      /* another daemon works on the state directory */
+        EXIT_NAME_TAKEN = 5,  /* another daemon has the name on the bus */
+        EXIT_BUS_LOST = 6,
+        EXIT_PROBLEMS = 7,    /* --check found some */
+} ExitCode;
+
+typedef struct Job Job;
+
+/* What a uid uses, so that it can be bounded; there as long as something refers to it. */
+typedef struct User {
+        struct Manager *manager;
+        unsigned n_ref;
+        uid_t uid;
+        unsigned n_writes, n_reads, n_subscriptions;
+        uint64_t write_bytes;
+        Job *job;         /* waits or runs */
+        unsigned n_stuck; /* abandoned workers: each keeps the slot */
+        GQueue ended;     /* of Job *, whose results are kept; oldest first */
+} User;
+
+typedef struct Manager {
+        sd_event *event;
+        sd_bus *bus;
+        Mailbox *mailbox;
+        ExitCode exit_code;
+        bool stopping;
+
+        char *state_folder;
+        char *config_folder; /* NULL: none */
+        Config config;
+        int lock_fd;
+        Store *store;        /* NULL where it cannot be used: store_error says why */
+        Error store_error;
+
+        char instance_id[33];
+        char machine[33];    /* application-specific; "" where the machine has no id */
+
+        GHashTable *users;    /* uid -> User *, borrowed */
+        GHashTable *callers;  /* unique name -> Caller * */
+        GQueue callers_by_use; /* the same, least recently used first */
+        unsigned n_lookups;   /* threads that look up a user's name */
+        GQueue lookups;       /* callers that wait for one */
+        GHashTable *jobs;     /* id -> Job * */
+        GQueue queued;        /* jobs that wait to run */
+        unsigned n_running;   /* jobs whose worker works */
+        unsigned n_unfinished; /* jobs that wait or run */
+        unsigned n_workers;   /* threads of jobs, abandoned ones included */
+        unsigned n_abandoned;
+        unsigned n_requests;  /* calls that wait for the store, or for a disk */
+        unsigned n_request_threads;
+
+        /* Whether the bus still takes what we send. */
+        uint64_t n_sent, n_taken;
+        uint64_t taken_since; /* monotonic: when n_taken last grew, or the queue was empty */
+        bool congested;
+
+        sd_event_source *slow_tick, *stop_timer, *deferred;
+} Manager;
+
+/* Sets up everything from the environment, but the bus. Errors are logged. Returns 0 or an ExitCode. */
+int manager_new(Manager **ret);
+Manager *manager_free(Manager *manager);
+
+/* Connects, takes the name, and runs until a signal or the loss of the bus. Returns an ExitCode. */
+int manager_run(Manager *manager);
+
+/* Says once that something changed which STATUS= tells; it is told within a second. */
+void manager_status_changed(Manager *manager);
+
+/* Called when a request, a worker or a lookup ends: a stopping daemon may be done. */
+void manager_maybe_exit(Manager *manager);
+
+/*
+ * Sends a message; all that the daemon sends goes through here, so that a bus that takes nothing is
+ * noticed. Failing is logged and not told: there is nobody to tell. message is unref'd.
+ */
+void manager_send(Manager *manager, sd_bus_message *message);
+
+/* Replies with an error. message stays the caller's. */
+void manager_send_error(Manager *manager, sd_bus_message *message, const Error *error);
+/* Replies without values. */
+void manager_send_empty(Manager *manager, sd_bus_message *message);
+
+/* The accounting of a uid: made where there is none. */
+User *user_get(Manager *manager, uid_t uid);
+User *user_unref(User *user);

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "method.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define MANAGER "org.licensevault1.Manager"
+#define STORE "org.licensevault1.LicenseStore"
+#define BACKUP "org.licensevault1.LicenseBackup"
+#define PROPS "org.licensevault1.BackupRestoreProps"
+/* Only for jobs, whose properties are not everyone's to read; see manager.c. */
+#define PROPERTIES "org.freedesktop.DBus.Properties"
+
+static const Method methods[] = {
+        { MANAGER, "Subscribe", ACCESS_OWN, method_subscribe },
+        { MANAGER, "Unsubscribe", ACCESS_OWN, method_unsubscribe },
+        { MANAGER, "ListJobs", ACCESS_OWN, method_list_jobs },
+        { STORE, "StoreLicense", ACCESS_OWN, method_store_license },
+        { STORE, "StoreLicenses", ACCESS_OWN, method_store_licenses },
+        { STORE, "GetLicense", ACCESS_OWN, method_get_license },
+        { STORE, "OpenLicense", ACCESS_OWN, method_open_license },
+        { STORE, "EnumerateLicenses", ACCESS_OWN, method_enumerate_licenses },
+        { STORE, "ConsumeRight", ACCESS_OWN, method_consume_right },
+        { STORE, "DeleteLicense", ACCESS_OWN, method_delete_license },
+        { STORE, "RevokeLicense", ACCESS_OWN, method_revoke_license },
+        { BACKUP, "BackupLicenses", ACCESS_OWN, method_backup_licenses },
+        { BACKUP, "BackupLicensesToFile", ACCESS_OWN, method_backup_licenses_to_file },
+        { BACKUP, "OpenBackup", ACCESS_OWN, method_open_backup },
+        { BACKUP, "CancelLicenseBackup", ACCESS_OWN, method_cancel_license_backup },
+        { PROPS, "GetPropCount", ACCESS_OWN, method_get_prop_count },
+        { PROPS, "GetPropByIndex", ACCESS_OWN, method_get_prop_by_index },
+        { PROPS, "GetPropByName", ACCESS_OWN, method_get_prop_by_name },
+        { PROPS, "SetProp", ACCESS_OWN, method_set_prop },
+        { PROPS, "RemoveProp", ACCESS_OWN, method_remove_prop },
+        { PROPS, "RemoveAllProps", ACCESS_OWN, method_remove_all_props },
+        { JOB_INTERFACE, "Cancel", ACCESS_OWN, method_job_cancel },
+        { JOB_INTERFACE, "Wait", ACCESS_OWN, method_job_wait },
+        { JOB_INTERFACE, "Release", ACCESS_OWN, method_job_release },
+        { JOB_INTERFACE, "ListRestricted", ACCESS_OWN, method_job_list_restricted },
+        { PROPERTIES, "Get", ACCESS_OWN, method_properties_get },
+        { PROPERTIES, "GetAll", ACCESS_OWN, method_properties_get_all },
+        { PROPERTIES, "Set", ACCESS_OWN, method_properties_set },
+};
+
+const Method *method_find(const char *interface, const char *member) {
+        for (size_t i = 0; i < G_N_ELEMENTS(methods); i++)
+                /* A call without an interface means the only one that has such a member. */
+                if ((!interface || strcmp(methods[i].interface, interface) == 0) &&
+                    strcmp(methods[i].member, member) == 0)
+                        return &methods[i];
+        return NULL;
+}
+
+static int authorise(const Method *method, const Caller *caller, Error *error) {
+        if (!method)
+                return error_set(error, ERROR_ACCESS_DENIED, "This method is not open to anyone.");
+
+        switch (method->access) {
+        case ACCESS_OWN:
+                if (caller_uid_may_own(caller->user->uid))
+                        return 0;
+                return error_set(error, ERROR_ACCESS_DENIED,
+                        "User %" PRIu32 " cannot have licenses: the system gives that number to whoever comes next. "
+                        "Run as a user of your own.", (uint32_t)caller->user->uid);
+        }
+
+        return error_set(error, ERROR_ACCESS_DENIED, "This method is not open to anyone.");
+}
+
+static int call(Manager *manager, sd_bus_message *message, Error *error) {
+        const Method *method;
+        Caller *caller;
+        int r;
+
+        if (manager->congested)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "The bus does not take the service's answers. Try again in a few seconds.");
+        if (manager->stopping)
+                return error_set(error, ERROR_CANCELED, "The service is stopping. Try again in a moment.");
+
+        switch (caller_of(manager, message, &caller, error)) {
+        case CALLER_HELD:
+                return 0;
+        case CALLER_REFUSED:
+                return (int)error->code;
+        case CALLER_KNOWN:
+                break;
+        }
+
+        method = method_find(sd_bus_message_get_interface(message), sd_bus_message_get_member(message));
+        r = authorise(method, caller, error);
+        if (r != 0)
+                return r;
+
+        r = method->handler(manager, caller, message, error);
+        if (r == -ENOMEM)
+                return error_set_no_memory(error);
+        if (r < 0)
+                return error_set_errno(error, ERROR_INVALID_ARGUMENTS, r, "The call cannot be read");
+        return r;
+}
+
+void method_call(Manager *manager, sd_bus_message *message) {
+        g_auto(Error) error = {};
+
+        if (call(manager, message, &error) != 0)
+                manager_send_error(manager, message, &error);
+}
+
+int method_dispatch(sd_bus_message *message, void *userdata, sd_bus_error *ret_error) {
+        method_call(userdata, message);
+        return 1;
+}

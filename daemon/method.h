@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "caller.h"
+
+/*
+ * The one table of methods: what it does not list is denied. A handler parses and checks everything,
+ * then either replies, or hands the message on to a Request or a Job that will.
+ */
+
+typedef enum Access {
+        ACCESS_OWN, /* every user that may have licenses, for what is its own */
+} Access;
+
+/*
+ * Returns 0 (the answer is sent, or will be), an ErrorCode that is set in error, or a negative errno of
+ * a message that cannot be read.
+ */
+typedef int (*MethodHandler)(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+
+typedef struct Method {
+        const char *interface;
+        const char *member;
+        Access access;
+        MethodHandler handler;
+} Method;
+
+/* Finds the caller, looks the method up, and calls its handler; the caller may not be known yet. */
+void method_call(Manager *manager, sd_bus_message *message);
+
+/* For SD_BUS_METHOD(); userdata is the Manager. */
+int method_dispatch(sd_bus_message *message, void *userdata, sd_bus_error *ret_error);
+
+/* A row of the table by name, NULL where there is none. */
+const Method *method_find(const char *interface, const char *member);
+
+/* The handlers, by the file they are in. */
+
+/* bus-manager.c */
+extern const sd_bus_vtable manager_vtable[];
+int method_subscribe(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_unsubscribe(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_list_jobs(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+
+/* bus-store.c */
+extern const sd_bus_vtable store_vtable[];
+int method_store_license(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_store_licenses(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_get_license(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_open_license(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_enumerate_licenses(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_consume_right(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_delete_license(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_revoke_license(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+
+/* bus-backup.c */
+extern const sd_bus_vtable backup_vtable[];
+int method_backup_licenses(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_backup_licenses_to_file(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_open_backup(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_cancel_license_backup(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+
+/* bus-props.c */
+extern const sd_bus_vtable props_vtable[];
+int method_get_prop_count(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_get_prop_by_index(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_get_prop_by_name(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_set_prop(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_remove_prop(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_remove_all_props(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+
+/* bus-job.c */
+extern const sd_bus_vtable job_vtable[];
+int method_job_cancel(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_job_wait(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_job_release(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_job_list_restricted(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_properties_get(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_properties_get_all(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_properties_set(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);

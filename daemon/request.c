@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "request.h"
+
+#include <pthread.h>
+
+/* One user has at most as many of them as reads, and all together this many. */
+#define REQUEST_THREADS_MAX 32U
+
+static Request *from_task(StoreTask *task) {
+        return (Request *)((char *)task - offsetof(Request, task));
+}
+
+static int on_run(StoreTask *task, StoreConnection *connection, Error *error) {
+        Request *request = from_task(task);
+
+        return request->class->run(request, connection, error);
+}
+
+static void on_done(StoreTask *task) {
+        Request *request = from_task(task);
+
+        mailbox_post(request->manager->mailbox, &request->mail);
+}
+
+static void answer(Request *request) {
+        sd_bus_message *reply = NULL;
+        int r;
+
+        if (request->task.error.code != ERROR_NONE) {
+                manager_send_error(request->manager, request->message, &request->task.error);
+                return;
+        }
+
+        r = sd_bus_message_new_method_return(request->message, &reply);
+        if (r >= 0 && request->class->reply)
+                r = request->class->reply(request, reply);
+        if (r < 0) {
+                sd_bus_message_unref(reply);
+                error_set_errno(&request->task.error, ERROR_STORE_READ, r, "The answer cannot be made");
+                manager_send_error(request->manager, request->message, &request->task.error);
+                return;
+        }
+        manager_send(request->manager, reply);
+}
+
+static void on_mail(Mail *mail) {
+        Request *request = (Request *)((char *)mail - offsetof(Request, mail));
+        Manager *manager = request->manager;
+        User *user = request->user;
+
+        manager->n_requests--;
+        if (request->write) {
+                user->n_writes--;
+                user->write_bytes -= request->bytes;
+                manager_status_changed(manager);
+        } else
+                user->n_reads--;
+        if (request->thread)
+                manager->n_request_threads--;
+
+        answer(request);
+        request_free(request);
+        manager_maybe_exit(manager);
+}
+
+int request_new(const RequestClass *class, Caller *caller, sd_bus_message *message, Request **ret, Error *error) {
+        Manager *manager = caller->manager;
+        Request *request;
+
+        if (!manager->store)
+                return error_set(error, manager->store_error.code, "%s", error_message(&manager->store_error));
+
+        request = g_malloc0(class->size);
+        request->task.run = on_run;
+        request->task.done = on_done;
+        request->mail.deliver = on_mail;
+        request->class = class;
+        request->manager = manager;
+        request->user = user_get(manager, caller->user->uid);
+        request->user_name = g_strdup(caller->user_name);
+        request->owner = (StoreOwner) { caller->user->uid, request->user_name };
+        request->message = sd_bus_message_ref(message);
+        *ret = request;
+        return 0;
+}
+
+Request *request_free(Request *request) {
+        if (request) {
+                if (request->class->clear)
+                        request->class->clear(request);
+                sd_bus_message_unref(request->message);
+                user_unref(request->user);
+                g_free(request->user_name);
+                error_clear(&request->task.error);
+                g_free(request);
+        }
+        return NULL;
+}
+
+int request_submit_read(Request *request, Error *error) {
+        Manager *manager = request->manager;
+        unsigned max = manager->config.queued_reads_per_user;
+
+        if (request->user->n_reads >= max)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "%u calls of yours are waiting already (QueuedReadsPerUser=). Wait for their answers.", max);
+
+        request->user->n_reads++;
+        manager->n_requests++;
+        store_submit_read(manager->store, &request->task);
+        return 0;
+}
+
+static void *request_thread(void *userdata) {
+        Request *request = userdata;
+
+        (void)request->class->run(request, NULL, &request->task.error);
+        on_done(&request->task);
+        return NULL;
+}
+
+int request_submit_thread(Request *request, Error *error) {
+        Manager *manager = request->manager;
+        pthread_t thread;
+        int r;
+
+        if (manager->n_request_threads >= REQUEST_THREADS_MAX)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "%u calls wait for a disk already. Try again later.", manager->n_request_threads);
+
+        r = pthread_create(&thread, NULL, request_thread, request);
+        if (r != 0)
+                return error_set_errno(error, ERROR_LIMIT_EXCEEDED, -r, "No thread can be started");
+        pthread_detach(thread);
+        request->thread = true;
+        manager->n_request_threads++;
+        manager->n_requests++;
+        request->user->n_reads++;
+        return 0;
+}
+
+int request_submit_write(Request *request, uint64_t bytes, Error *error) {
+        Manager *manager = request->manager;
+        const Config *config = &manager->config;
+
+        if (request->user->n_writes >= config->queued_writes_per_user)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "%u changes of yours are waiting already (QueuedWritesPerUser=). Wait for their answers.",
+                        config->queued_writes_per_user);
+        /* One that is larger than the limit by itself is let in alone: other limits bound it. */
+        if (request->user->write_bytes > 0 &&
+            request->user->write_bytes + bytes > config->queued_write_bytes_per_user)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "Changes of yours with %" PRIu64 " bytes are waiting already (QueuedWriteBytesPerUser=). "
+                        "Wait for their answers.", request->user->write_bytes);
+
+        request->write = true;
+        request->bytes = bytes;
+        request->user->n_writes++;
+        request->user->write_bytes += bytes;
+        manager->n_requests++;
+        store_submit_write(manager->store, &request->task);
+        return 0;
+}

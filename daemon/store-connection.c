@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "store-connection.h"
+
+static void finalize(void *statement) {
+        sqlite3_finalize(statement);
+}
+
+int store_connection_open(const char *path, bool write, StoreConnection **ret, Error *error) {
+        g_autoptr(StoreConnection) connection = NULL;
+        int rc;
+
+        connection = g_try_new0(StoreConnection, 1);
+        if (!connection)
+                return error_set_no_memory(error);
+        connection->statements = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, finalize);
+
+        /* Each connection belongs to one thread. A reader opens for writing, too: it may have to recover the WAL. */
+        rc = sqlite3_open_v2(path, &connection->db,
+                SQLITE_OPEN_READWRITE | (write ? SQLITE_OPEN_CREATE : 0) | SQLITE_OPEN_NOMUTEX, NULL);
+        if (rc != SQLITE_OK)
+                return store_connection_failed(connection, rc, false, error);
+
+        sqlite3_extended_result_codes(connection->db, 1);
+        sqlite3_busy_timeout(connection->db, 5000);
+        sqlite3_db_config(connection->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+        sqlite3_db_config(connection->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+
+        rc = store_connection_exec(connection,
+                "PRAGMA synchronous = FULL;"
+                "PRAGMA cell_size_check = ON;"
+                "PRAGMA temp_store = MEMORY;"
+                "PRAGMA journal_size_limit = 16777216");
+        if (rc == SQLITE_OK && !write)
+                rc = store_connection_exec(connection, "PRAGMA query_only = ON");
+        if (rc != SQLITE_OK)
+                return store_connection_failed(connection, rc, false, error);
+
+        *ret = g_steal_pointer(&connection);
+        return 0;
+}
+
+StoreConnection *store_connection_free(StoreConnection *connection) {
+        if (connection) {
+                g_hash_table_unref(connection->statements);
+                sqlite3_close(connection->db);
+                g_free(connection);
+        }
+        return NULL;
+}
+
+int store_connection_failed(StoreConnection *connection, int rc, bool write, Error *error) {
+        /* SQLite's own message may quote a path or a statement: it goes nowhere. */
+        switch (rc & 0xff) {
+        case SQLITE_NOMEM:
+                return error_set_no_memory(error);
+        case SQLITE_CORRUPT:
+        case SQLITE_NOTADB:
+        case SQLITE_FORMAT:
+                return error_set(error, ERROR_STORE_CORRUPT,
+                        "The license store is damaged: licenses.db is not what the service wrote. The file was left as "
+                        "it is. Ask the administrator to move it away, restart licensevaultd, and restore a backup.");
+        }
+
+        const char *reason = sqlite3_errstr(rc);
+        int code = connection && connection->db ? sqlite3_system_errno(connection->db) : 0;
+        if ((rc & 0xff) == SQLITE_FULL)
+                reason = "No space left on device";
+        else if (((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN) && code > 0)
+                reason = g_strerror(code);
+
+        if (write)
+                return error_set(error, ERROR_STORE_WRITE,
+                        "The license store cannot be written: %s. Nothing was changed; make room or mend the disk, "
+                        "then try again.", reason);
+        return error_set(error, ERROR_STORE_READ,
+                "The license store cannot be read: %s. Mend that, then try again.", reason);
+}
+
+int store_connection_exec(StoreConnection *connection, const char *sql) {
+        return sqlite3_exec(connection->db, sql, NULL, NULL, NULL);
+}
+
+sqlite3_stmt *store_statement(StoreConnection *connection, const char *sql, Error *error) {
+        sqlite3_stmt *statement;
+        int rc;
+
+        statement = g_hash_table_lookup(connection->statements, sql);
+        if (statement)
+                return statement;
+
+        rc = sqlite3_prepare_v3(connection->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement, NULL);
+        if (rc != SQLITE_OK) {
+                store_connection_failed(connection, rc, false, error);
+                return NULL;
+        }
+
+        g_hash_table_insert(connection->statements, (gpointer)sql, statement);
+        return statement;
+}
+
+void statement_donep(sqlite3_stmt **statement) {
+        if (*statement) {
+                sqlite3_reset(*statement);
+                sqlite3_clear_bindings(*statement);
+        }
+}
+
+/* Static text in the database's own encoding is not copied, so that binding has nothing that could fail. */
+
+void statement_bind_text(sqlite3_stmt *statement, int i, const char *text) {
+        if (text)
+                (void)sqlite3_bind_text(statement, i, text, -1, SQLITE_STATIC);
+        else
+                (void)sqlite3_bind_null(statement, i);
+}
+
+void statement_bind_time(sqlite3_stmt *statement, int i, int64_t time) {
+        if (time != LICENSE_NO_TIME)
+                (void)sqlite3_bind_int64(statement, i, time);
+        else
+                (void)sqlite3_bind_null(statement, i);
+}
+
+int statement_row(StoreConnection *connection, sqlite3_stmt *statement, Error *error) {
+        int rc;
+
+        rc = sqlite3_step(statement);
+        if (rc == SQLITE_ROW)
+                return 1;
+        if (rc == SQLITE_DONE)
+                return 0;
+
+        store_connection_failed(connection, rc, false, error);
+        return -1;
+}
+
+int statement_write(StoreConnection *connection, sqlite3_stmt *statement, Error *error) {
+        int rc;
+
+        rc = sqlite3_step(statement);
+        return rc == SQLITE_DONE ? 0 : store_connection_failed(connection, rc, true, error);
+}
+
+int store_connection_integer(StoreConnection *connection, const char *sql, int64_t *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int r;
+
+        statement = store_statement(connection, sql, error);
+        if (!statement)
+                return (int)error->code;
+
+        r = statement_row(connection, statement, error);
+        if (r < 0)
+                return (int)error->code;
+
+        *ret = r > 0 ? sqlite3_column_int64(statement, 0) : 0;
+        return 0;
+}

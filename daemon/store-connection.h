@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <sqlite3.h>
+
+#include "store.h"
+
+/* Inside the store: a connection, its statements, and the place where SQLite's codes end. */
+
+struct StoreConnection {
+        sqlite3 *db;
+        GHashTable *statements; /* SQL text, by address -> sqlite3_stmt * */
+        StoreLimits limits;     /* the writer's: as of this transaction */
+        bool no_space;          /* the writer's: the file system has less free than it must have */
+        bool store_full;        /* the writer's: the database is as large as it may be */
+};
+
+/* Opens the database file of an existing store. Schema and identity are not looked at. */
+int store_connection_open(const char *path, bool write, StoreConnection **ret, Error *error);
+
+/* Puts an SQLite result code into words: ERROR_NO_MEMORY, ERROR_STORE_CORRUPT, else ERROR_STORE_READ or _WRITE. */
+int store_connection_failed(StoreConnection *connection, int rc, bool write, Error *error);
+
+/* Runs SQL without parameters and results. Returns SQLite's code. */
+int store_connection_exec(StoreConnection *connection, const char *sql);
+
+/*
+ * A statement, prepared once a connection; sql is a constant that lives at one address. Reset and
+ * unbound by statement_done(), which the cleanup attribute calls. NULL: error is set.
+ */
+sqlite3_stmt *store_statement(StoreConnection *connection, const char *sql, Error *error);
+void statement_donep(sqlite3_stmt **statement);
+#define _cleanup_statement_ __attribute__((cleanup(statement_donep)))
+
+void statement_bind_text(sqlite3_stmt *statement, int i, const char *text); /* NULL binds NULL; borrowed */
+void statement_bind_time(sqlite3_stmt *statement, int i, int64_t time);     /* LICENSE_NO_TIME binds NULL */
+
+/* Steps a statement that gives one row or none. Returns 1 for a row, 0 for none, or -1 with error set. */
+int statement_row(StoreConnection *connection, sqlite3_stmt *statement, Error *error);
+/* Steps a statement that writes. Returns 0 or a code. */
+int statement_write(StoreConnection *connection, sqlite3_stmt *statement, Error *error);
+
+/* A single integer that SQL without parameters gives; for pragmas. */
+int store_connection_integer(StoreConnection *connection, const char *sql, int64_t *ret, Error *error);
+
+/* store-schema.c: makes a store's tables; checks that an open database is a store of a version that we know. */
+int store_schema_create(StoreConnection *connection, Error *error);
+int store_schema_check(StoreConnection *connection, Error *error);
+
+/* store-license.c */
+/* The number of an owner, 0 where the store does not know it. */
+int store_owner_find(StoreConnection *connection, const StoreOwner *owner, int64_t *ret, Error *error);
+int store_owner_ensure(StoreConnection *connection, const StoreOwner *owner, int64_t *ret, Error *error);
+/* Reads columns as LICENSE_COLUMNS lists them, from column first on. */
+int license_from_row(sqlite3_stmt *statement, int first, License *ret, Error *error);
+/* Where a document is not what was stored. */
+int store_license_rotten(const char *id, Error *error);
+
+#define LICENSE_COLUMNS \
+        "l.id, l.key_id, l.title, l.issuer, l.media_type, l.not_before, l.not_after, l.allow_backup, " \
+        "l.extension, l.document_date, l.digest, l.size, l.generation"
+#define N_LICENSE_COLUMNS 13
+
+/* Keys hold an owner's rows together: (owner << 31) + n. */
+#define STORE_KEY_BITS 31

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "store-connection.h"
+
+#include <string.h>
+
+/*
+ * Rows and their counters are read side by side, both in the order of their keys: one lookup a license
+ * less, and every page is read once.
+ */
+struct StoreCursor {
+        StoreConnection *connection;
+        sqlite3_stmt *rows;
+        sqlite3_stmt *counters;
+        bool counters_left; /* the statement stands on a row */
+        bool with_documents;
+        StoreCursorRow row;
+};
+
+void store_owner_row_free(StoreOwnerRow *row) {
+        if (row) {
+                g_free(row->name);
+                g_free(row);
+        }
+}
+
+int store_snapshot_begin(StoreConnection *connection, Error *error) {
+        int64_t any;
+        int rc;
+
+        rc = store_connection_exec(connection, "BEGIN");
+        if (rc != SQLITE_OK)
+                return store_connection_failed(connection, rc, false, error);
+
+        /* The snapshot is taken by the first read, not by BEGIN. */
+        int r = store_connection_integer(connection, "SELECT count(*) FROM owners", &any, error);
+        if (r != 0)
+                store_snapshot_end(connection);
+        return r;
+}
+
+void store_snapshot_end(StoreConnection *connection) {
+        (void)store_connection_exec(connection, "ROLLBACK");
+}
+
+static int count_restricted(StoreConnection *connection, int64_t owner, uint64_t *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(connection,
+                "SELECT count(*) FROM licenses WHERE key BETWEEN ? AND ? AND present AND NOT allow_backup", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, owner << STORE_KEY_BITS);
+        sqlite3_bind_int64(statement, 2, ((owner + 1) << STORE_KEY_BITS) - 1);
+        if (statement_row(connection, statement, error) < 0)
+                return (int)error->code;
+        *ret = (uint64_t)sqlite3_column_int64(statement, 0);
+        return 0;
+}
+
+int store_snapshot_owners(StoreConnection *connection, uid_t uid, const char *name, GPtrArray *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int r;
+
+        g_ptr_array_set_free_func(ret, (GDestroyNotify)store_owner_row_free);
+        statement = store_statement(connection,
+                "SELECT owner, uid, name, licenses FROM owners "
+                "WHERE (?1 IS NULL OR uid = ?1) AND (?2 IS NULL OR name = ?2) ORDER BY name, uid", error);
+        if (!statement)
+                return (int)error->code;
+        if (uid != (uid_t)-1)
+                sqlite3_bind_int64(statement, 1, uid);
+        statement_bind_text(statement, 2, name);
+
+        while ((r = statement_row(connection, statement, error)) > 0) {
+                const char *text = (const char *)sqlite3_column_text(statement, 2);
+                StoreOwnerRow *row = g_try_new0(StoreOwnerRow, 1);
+
+                if (!text || !row || license_set_string(&row->name, text) < 0) {
+                        store_owner_row_free(row);
+                        return error_set_no_memory(error);
+                }
+                row->owner = sqlite3_column_int64(statement, 0);
+                row->uid = (uid_t)sqlite3_column_int64(statement, 1);
+                row->licenses = (uint64_t)sqlite3_column_int64(statement, 3);
+                g_ptr_array_add(ret, row);
+        }
+        if (r < 0)
+                return (int)error->code;
+
+        for (unsigned i = 0; i < ret->len; i++) {
+                StoreOwnerRow *row = ret->pdata[i];
+
+                r = count_restricted(connection, row->owner, &row->restricted, error);
+                if (r != 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* Statements of a cursor are its own: two cursors may walk at once. */
+static int cursor_prepare(StoreConnection *connection, const char *sql, int64_t owner, sqlite3_stmt **ret,
+                Error *error) {
+        int rc;
+
+        rc = sqlite3_prepare_v2(connection->db, sql, -1, ret, NULL);
+        if (rc != SQLITE_OK)
+                return store_connection_failed(connection, rc, false, error);
+        sqlite3_bind_int64(*ret, 1, owner << STORE_KEY_BITS);
+        sqlite3_bind_int64(*ret, 2, ((owner + 1) << STORE_KEY_BITS) - 1);
+        return 0;
+}
+
+static int step_counters(StoreCursor *cursor, Error *error) {
+        int r = statement_row(cursor->connection, cursor->counters, error);
+
+        cursor->counters_left = r > 0;
+        return r < 0 ? (int)error->code : 0;
+}
+
+int store_cursor_new(StoreConnection *connection, int64_t owner, bool with_documents, StoreCursor **ret,
+        Error *error) {
+        g_autoptr(StoreCursor) cursor = NULL;
+        int r;
+
+        cursor = g_try_new0(StoreCursor, 1);
+        if (!cursor)
+                return error_set_no_memory(error);
+        cursor->connection = connection;
+        cursor->with_documents = with_documents;
+
+        r = cursor_prepare(connection, with_documents ?
+                "SELECT " LICENSE_COLUMNS ", l.key, l.present, l.revoked, d.document FROM licenses AS l "
+                "LEFT JOIN documents AS d ON d.key = l.key WHERE l.key BETWEEN ? AND ? ORDER BY l.key" :
+                "SELECT " LICENSE_COLUMNS ", l.key, l.present, l.revoked, NULL FROM licenses AS l "
+                "WHERE l.key BETWEEN ? AND ? ORDER BY l.key", owner, &cursor->rows, error);
+        if (r != 0)
+                return r;
+
+        r = cursor_prepare(connection,
+                "SELECT key, name, remaining FROM counters WHERE key BETWEEN ? AND ? ORDER BY key, name",
+                owner, &cursor->counters, error);
+        if (r != 0)
+                return r;
+        r = step_counters(cursor, error);
+        if (r != 0)
+                return r;
+
+        *ret = g_steal_pointer(&cursor);
+        return 0;
+}
+
+StoreCursor *store_cursor_free(StoreCursor *cursor) {
+        if (cursor) {
+                sqlite3_finalize(cursor->rows);
+                sqlite3_finalize(cursor->counters);
+                license_clear(&cursor->row.license);
+                g_free(cursor);
+        }
+        return NULL;
+}
+
+/* Takes the counters of one key; those of smaller keys are of rows that were passed. */
+static int take_counters(StoreCursor *cursor, int64_t key, Error *error) {
+        int r = 0;
+
+        while (r == 0 && cursor->counters_left) {
+                int64_t at = sqlite3_column_int64(cursor->counters, 0);
+                const char *right;
+
+                if (at > key)
+                        break;
+                if (at == key) {
+                        right = (const char *)sqlite3_column_text(cursor->counters, 1);
+                        if (!right)
+                                return error_set_no_memory(error);
+                        (void)license_limit_counter(&cursor->row.license, right,
+                                (uint64_t)sqlite3_column_int64(cursor->counters, 2));
+                }
+                r = step_counters(cursor, error);
+        }
+        return r;
+}
+
+static int check_document(StoreCursor *cursor, Error *error) {
+        const License *license = &cursor->row.license;
+        License found = {};
+
+        cursor->row.document = sqlite3_column_blob(cursor->rows, N_LICENSE_COLUMNS + 3) ?: "";
+        license_digest_document(&found, cursor->row.document,
+                (size_t)sqlite3_column_bytes(cursor->rows, N_LICENSE_COLUMNS + 3));
+        if (sqlite3_errcode(cursor->connection->db) == SQLITE_NOMEM)
+                return error_set_no_memory(error);
+        if (found.size != license->size || memcmp(found.digest, license->digest, sizeof found.digest) != 0)
+                return store_license_rotten(license->id, error);
+        return 0;
+}
+
+int store_cursor_next(StoreCursor *cursor, const StoreCursorRow **ret, Error *error) {
+        int r;
+
+        r = statement_row(cursor->connection, cursor->rows, error);
+        if (r < 0)
+                return (int)error->code;
+        if (r == 0) {
+                *ret = NULL;
+                return 0;
+        }
+
+        if ((r = license_from_row(cursor->rows, 0, &cursor->row.license, error)) != 0 ||
+            (r = take_counters(cursor, sqlite3_column_int64(cursor->rows, N_LICENSE_COLUMNS), error)) != 0)
+                return r;
+
+        cursor->row.present = sqlite3_column_int(cursor->rows, N_LICENSE_COLUMNS + 1);
+        cursor->row.revoked = sqlite3_column_type(cursor->rows, N_LICENSE_COLUMNS + 2) == SQLITE_NULL ?
+                LICENSE_NO_TIME : sqlite3_column_int64(cursor->rows, N_LICENSE_COLUMNS + 2);
+        cursor->row.document = NULL;
+
+        if (cursor->with_documents && cursor->row.present && (r = check_document(cursor, error)) != 0)
+                return r;
+
+        *ret = &cursor->row;
+        return 0;
+}

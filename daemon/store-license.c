@@ -1,0 +1,681 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "store-connection.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* What an id, a counter and a row cost beside their text, for the limit of bytes a user. */
+#define CHARGE_ROW 64U
+#define CHARGE_COUNTER 16U
+
+/* Rows that a page of EnumerateLicenses looks at before it is given out as it is. */
+#define ENUMERATE_ROWS_MAX 20000U
+
+typedef struct Row {
+        int64_t key; /* 0: there is none */
+        uint64_t generation;
+        bool present;
+        bool revoked;
+        uint64_t charge;
+} Row;
+
+static int find_row(StoreConnection *connection, int64_t owner, const char *id, Row *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int r;
+
+        *ret = (Row) {};
+        if (owner == 0)
+                return 0;
+
+        statement = store_statement(connection,
+                "SELECT key, generation, present, revoked IS NOT NULL, charge FROM licenses WHERE owner = ? AND id = ?",
+                error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, owner);
+        statement_bind_text(statement, 2, id);
+
+        r = statement_row(connection, statement, error);
+        if (r < 0)
+                return (int)error->code;
+        if (r > 0)
+                *ret = (Row) {
+                        .key = sqlite3_column_int64(statement, 0),
+                        .generation = (uint64_t)sqlite3_column_int64(statement, 1),
+                        .present = sqlite3_column_int(statement, 2),
+                        .revoked = sqlite3_column_int(statement, 3),
+                        .charge = (uint64_t)sqlite3_column_int64(statement, 4),
+                };
+        return 0;
+}
+
+int store_owner_find(StoreConnection *connection, const StoreOwner *owner, int64_t *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int r;
+
+        statement = store_statement(connection, "SELECT owner FROM owners WHERE uid = ? AND name = ?", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, owner->uid);
+        statement_bind_text(statement, 2, owner->name);
+
+        r = statement_row(connection, statement, error);
+        if (r < 0)
+                return (int)error->code;
+        *ret = r > 0 ? sqlite3_column_int64(statement, 0) : 0;
+        return 0;
+}
+
+int store_owner_ensure(StoreConnection *connection, const StoreOwner *owner, int64_t *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int r;
+
+        r = store_owner_find(connection, owner, ret, error);
+        if (r != 0 || *ret > 0)
+                return r;
+
+        statement = store_statement(connection, "INSERT INTO owners (uid, name) VALUES (?, ?)", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, owner->uid);
+        statement_bind_text(statement, 2, owner->name);
+
+        r = statement_write(connection, statement, error);
+        if (r == 0)
+                *ret = sqlite3_last_insert_rowid(connection->db);
+        return r;
+}
+
+static int unavailable(const char *id, Error *error) {
+        return error_set(error, ERROR_LICENSE_UNAVAILABLE,
+                "There is no license '%s'. EnumerateLicenses lists those that there are.", id);
+}
+
+int store_license_rotten(const char *id, Error *error) {
+        return error_set(error, ERROR_STORE_CORRUPT,
+                "The document of license '%s' is damaged in the store. Store it again, or restore it from a backup.", id);
+}
+
+static int load_counters(StoreConnection *connection, int64_t key, License *license, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int r;
+
+        statement = store_statement(connection, "SELECT name, remaining FROM counters WHERE key = ? ORDER BY name",
+                error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, key);
+
+        while ((r = statement_row(connection, statement, error)) > 0) {
+                const char *right = (const char *)sqlite3_column_text(statement, 0);
+
+                if (!right)
+                        return error_set_no_memory(error);
+                (void)license_limit_counter(license, right, (uint64_t)sqlite3_column_int64(statement, 1));
+        }
+        return r < 0 ? (int)error->code : 0;
+}
+
+static uint64_t charge_string(const char *string) {
+        return string ? strlen(string) : 0;
+}
+
+static uint64_t charge_remembered(const char *id, const GArray *counters) {
+        uint64_t charge = CHARGE_ROW + strlen(id);
+
+        for (unsigned i = 0; i < counters->len; i++)
+                charge += CHARGE_COUNTER + strlen(g_array_index(counters, Counter, i).right);
+        return charge;
+}
+
+static uint64_t charge_license(const License *license) {
+        return charge_remembered(license->id, license->counters) + license->size +
+               charge_string(license->key_id) + charge_string(license->title) +
+               charge_string(license->issuer) + charge_string(license->media_type);
+}
+
+/* Changes what an owner is charged with; the limits are checked before. */
+static int owner_add(StoreConnection *connection, int64_t owner, int licenses, int remembered, int64_t bytes,
+                Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(connection,
+                "UPDATE owners SET licenses = licenses + ?, remembered = remembered + ?, bytes = bytes + ? WHERE owner = ?",
+                error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int(statement, 1, licenses);
+        sqlite3_bind_int(statement, 2, remembered);
+        sqlite3_bind_int64(statement, 3, bytes);
+        sqlite3_bind_int64(statement, 4, owner);
+        return statement_write(connection, statement, error);
+}
+
+/* Whether one more license (or one in place of another) stays within the limits; each is named with its setting. */
+static int check_limits(StoreConnection *connection, int64_t owner, const Row *row, uint64_t charge,
+                Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        const StoreLimits *limits = &connection->limits;
+        int r;
+
+        if (connection->no_space)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "Less than %u %% of the store's disk is free (MinimumFreePercent=). Make room, then try again.",
+                        limits->minimum_free_percent);
+        if (connection->store_full)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "The license store has reached its %" PRIu64 " bytes (StoreBytes=). Ask the administrator.",
+                        limits->store_bytes);
+
+        statement = store_statement(connection,
+                "SELECT licenses, remembered, bytes FROM owners WHERE owner = ?", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, owner);
+        r = statement_row(connection, statement, error);
+        if (r < 0)
+                return (int)error->code;
+
+        if (!row->present && (uint64_t)sqlite3_column_int64(statement, 0) >= limits->licenses_per_user)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "You have %" PRIu64 " licenses, as many as are allowed (LicensesPerUser=). Remove some first.",
+                        limits->licenses_per_user);
+        if (row->key == 0 && (uint64_t)sqlite3_column_int64(statement, 1) >= limits->remembered_per_user)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "You have stored %" PRIu64 " different ids, as many as are remembered (RememberedPerUser=). "
+                        "Ask the administrator.", limits->remembered_per_user);
+        if (charge > row->charge &&
+            (uint64_t)sqlite3_column_int64(statement, 2) + charge - row->charge > limits->bytes_per_user)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "Your licenses would take more than %" PRIu64 " bytes (BytesPerUser=). Remove some first.",
+                        limits->bytes_per_user);
+        return 0;
+}
+
+/* A new owner's first key, or the one after the last. */
+static int next_key(StoreConnection *connection, int64_t owner, int64_t *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int64_t first = owner << STORE_KEY_BITS, last = first + (INT64_C(1) << STORE_KEY_BITS) - 1;
+
+        statement = store_statement(connection, "SELECT max(key) FROM licenses WHERE key BETWEEN ? AND ?", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, first);
+        sqlite3_bind_int64(statement, 2, last);
+        if (statement_row(connection, statement, error) < 0)
+                return (int)error->code;
+
+        *ret = sqlite3_column_type(statement, 0) == SQLITE_NULL ? first : sqlite3_column_int64(statement, 0) + 1;
+        if (*ret > last)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "You have stored as many ids as can be counted. Ask the administrator.");
+        return 0;
+}
+
+static int write_row(StoreConnection *connection, int64_t key, int64_t owner, const License *license,
+                uint64_t charge, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(connection,
+                "INSERT OR REPLACE INTO licenses (key, owner, id, generation, present, allow_backup, key_id, title, issuer, "
+                "media_type, not_before, not_after, extension, document_date, digest, size, charge) "
+                "VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", error);
+        if (!statement)
+                return (int)error->code;
+
+        sqlite3_bind_int64(statement, 1, key);
+        sqlite3_bind_int64(statement, 2, owner);
+        statement_bind_text(statement, 3, license->id);
+        sqlite3_bind_int64(statement, 4, (int64_t)license->generation);
+        sqlite3_bind_int(statement, 5, license->allow_backup);
+        statement_bind_text(statement, 6, license->key_id);
+        statement_bind_text(statement, 7, license->title);
+        statement_bind_text(statement, 8, license->issuer);
+        statement_bind_text(statement, 9, license->media_type);
+        statement_bind_time(statement, 10, license->not_before);
+        statement_bind_time(statement, 11, license->not_after);
+        statement_bind_text(statement, 12, license->extension);
+        if (license->document_date != LICENSE_NO_DATE)
+                sqlite3_bind_int64(statement, 13, license->document_date);
+        sqlite3_bind_blob(statement, 14, license->digest, sizeof license->digest, SQLITE_STATIC);
+        sqlite3_bind_int64(statement, 15, (int64_t)license->size);
+        sqlite3_bind_int64(statement, 16, (int64_t)charge);
+        return statement_write(connection, statement, error);
+}
+
+static int write_document(StoreConnection *connection, int64_t key, const void *document, uint64_t size,
+                Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(connection,
+                "INSERT OR REPLACE INTO documents (key, document) VALUES (?, ?)", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, key);
+        /* An empty document is a blob of no bytes, not NULL. */
+        sqlite3_bind_blob64(statement, 2, size > 0 ? document : "", size, SQLITE_STATIC);
+        return statement_write(connection, statement, error);
+}
+
+static int write_counters(StoreConnection *connection, int64_t key, const License *license, Error *error) {
+        int r = 0;
+
+        for (unsigned i = 0; r == 0 && i < license->counters->len; i++) {
+                _cleanup_statement_ sqlite3_stmt *statement = NULL;
+                const Counter *counter = &g_array_index(license->counters, Counter, i);
+
+                statement = store_statement(connection,
+                        "INSERT INTO counters (key, name, remaining) VALUES (?, ?, ?) "
+                        "ON CONFLICT DO UPDATE SET remaining = min(remaining, excluded.remaining)", error);
+                if (!statement)
+                        return (int)error->code;
+                sqlite3_bind_int64(statement, 1, key);
+                statement_bind_text(statement, 2, counter->right);
+                sqlite3_bind_int64(statement, 3, (int64_t)counter->remaining);
+                r = statement_write(connection, statement, error);
+        }
+        return r;
+}
+
+/* Lays the counters that the store knows under those of the license: a counter never rises, and none goes. */
+static int keep_low_counters(StoreConnection *connection, const Row *row, License *license, Error *error) {
+        g_auto(License) known = {};
+        int r;
+
+        license_init(&known);
+        r = load_counters(connection, row->key, &known, error);
+        if (r != 0)
+                return r;
+
+        for (unsigned i = 0; i < known.counters->len; i++) {
+                const Counter *counter = &g_array_index(known.counters, Counter, i);
+
+                if (license_limit_counter(license, counter->right, counter->remaining) == LICENSE_COUNTERS_FULL)
+                        return error_set(error, ERROR_LIMIT_EXCEEDED,
+                                "License '%s' would have more than %u counters, those from before included. "
+                                "Store it with the same rights as before.", license->id, LICENSE_COUNTERS_MAX);
+        }
+        return 0;
+}
+
+int store_license_put(StoreConnection *connection, const StoreOwner *owner, License *license,
+        const void *document, Error *error) {
+        int64_t number, key;
+        uint64_t charge;
+        Row row;
+        int r;
+
+        if (license->size > connection->limits.document_bytes)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "The document is larger than %" PRIu64 " bytes (DocumentBytes=).",
+                        connection->limits.document_bytes);
+
+        if ((r = store_owner_ensure(connection, owner, &number, error)) != 0 ||
+            (r = find_row(connection, number, license->id, &row, error)) != 0)
+                return r;
+        if (row.revoked)
+                return error_set(error, ERROR_LICENSE_REVOKED,
+                        "License '%s' was revoked and cannot be stored again.", license->id);
+        if (row.key > 0 && (r = keep_low_counters(connection, &row, license, error)) != 0)
+                return r;
+
+        license->generation = row.generation + 1;
+        charge = charge_license(license);
+        key = row.key;
+        if ((r = check_limits(connection, number, &row, charge, error)) != 0 ||
+            (key == 0 && (r = next_key(connection, number, &key, error)) != 0))
+                return r;
+
+        if ((r = write_row(connection, key, number, license, charge, error)) != 0 ||
+            (r = write_document(connection, key, document, license->size, error)) != 0 ||
+            (r = write_counters(connection, key, license, error)) != 0)
+                return r;
+        return owner_add(connection, number, !row.present, row.key == 0,
+                (int64_t)charge - (int64_t)row.charge, error);
+}
+
+/* Copies a text column that may be NULL. */
+static int text_column(sqlite3_stmt *statement, int column, char **ret) {
+        const char *text;
+
+        if (sqlite3_column_type(statement, column) == SQLITE_NULL)
+                return 0;
+        text = (const char *)sqlite3_column_text(statement, column);
+        return text ? license_set_string(ret, text) : -ENOMEM;
+}
+
+static int64_t time_column(sqlite3_stmt *statement, int column) {
+        return sqlite3_column_type(statement, column) == SQLITE_NULL ? LICENSE_NO_TIME :
+                                                                       sqlite3_column_int64(statement, column);
+}
+
+int license_from_row(sqlite3_stmt *statement, int first, License *ret, Error *error) {
+        g_auto(License) license = {};
+        const char *extension;
+
+        license_init(&license);
+        if (text_column(statement, first, &license.id) < 0 ||
+            text_column(statement, first + 1, &license.key_id) < 0 ||
+            text_column(statement, first + 2, &license.title) < 0 ||
+            text_column(statement, first + 3, &license.issuer) < 0 ||
+            text_column(statement, first + 4, &license.media_type) < 0)
+                return error_set_no_memory(error);
+
+        license.not_before = time_column(statement, first + 5);
+        license.not_after = time_column(statement, first + 6);
+        license.allow_backup = sqlite3_column_int(statement, first + 7);
+        extension = (const char *)sqlite3_column_text(statement, first + 8);
+        license.extension = license_extension(extension);
+        if (sqlite3_column_type(statement, first + 9) != SQLITE_NULL)
+                license.document_date = sqlite3_column_int64(statement, first + 9);
+        if (sqlite3_column_bytes(statement, first + 10) == (int)sizeof license.digest)
+                memcpy(license.digest, sqlite3_column_blob(statement, first + 10), sizeof license.digest);
+        license.size = (uint64_t)sqlite3_column_int64(statement, first + 11);
+        license.generation = (uint64_t)sqlite3_column_int64(statement, first + 12);
+
+        license_clear(ret);
+        *ret = license;
+        license = (License) {};
+        return 0;
+}
+
+int store_license_get(StoreConnection *connection, const StoreOwner *owner, const char *id,
+        uint64_t document_max, License *ret_license, void **ret_document, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        g_autofree void *document = NULL;
+        int64_t number, key;
+        License check = {};
+        int r;
+
+        r = store_owner_find(connection, owner, &number, error);
+        if (r != 0)
+                return r;
+
+        statement = store_statement(connection,
+                "SELECT " LICENSE_COLUMNS ", l.key, d.document FROM licenses AS l "
+                "LEFT JOIN documents AS d ON d.key = l.key WHERE l.owner = ? AND l.id = ? AND l.present", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, number);
+        statement_bind_text(statement, 2, id);
+        r = statement_row(connection, statement, error);
+        if (r < 0)
+                return (int)error->code;
+        if (r == 0)
+                return unavailable(id, error);
+
+        r = license_from_row(statement, 0, ret_license, error);
+        if (r != 0)
+                return r;
+        key = sqlite3_column_int64(statement, N_LICENSE_COLUMNS);
+        r = load_counters(connection, key, ret_license, error);
+        if (r != 0)
+                return r;
+
+        if (ret_license->size > document_max)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "The document of license '%s' does not fit into a reply. Use OpenLicense.", id);
+
+        const void *blob = sqlite3_column_blob(statement, N_LICENSE_COLUMNS + 1);
+        size_t size = (size_t)sqlite3_column_bytes(statement, N_LICENSE_COLUMNS + 1);
+        if (sqlite3_errcode(connection->db) == SQLITE_NOMEM)
+                return error_set_no_memory(error);
+        license_digest_document(&check, blob ?: "", size);
+        if (check.size != ret_license->size || memcmp(check.digest, ret_license->digest, sizeof check.digest) != 0)
+                return store_license_rotten(id, error);
+
+        document = g_try_malloc(size + 1);
+        if (!document)
+                return error_set_no_memory(error);
+        memcpy(document, blob ?: "", size);
+
+        *ret_document = g_steal_pointer(&document);
+        return 0;
+}
+
+uint64_t license_wire_size(const License *license) {
+        /* 64 bytes hold the alignment, the key, and the lengths of any one entry of the dictionary. */
+        uint64_t size = 2 * (64 + strlen(license->id)) + 8 * 64;
+
+        size += charge_string(license->key_id) + charge_string(license->title) +
+                charge_string(license->issuer) + charge_string(license->media_type);
+        for (unsigned i = 0; i < license->counters->len; i++)
+                size += 32 + strlen(g_array_index(license->counters, Counter, i).right);
+        return size;
+}
+
+static bool filter_matches(const StoreFilter *filter, const License *license) {
+        if ((filter->key_id && g_strcmp0(filter->key_id, license->key_id) != 0) ||
+            (filter->issuer && g_strcmp0(filter->issuer, license->issuer) != 0) ||
+            (filter->media_type && g_strcmp0(filter->media_type, license->media_type) != 0))
+                return false;
+        if (filter->allow_backup >= 0 && (bool)filter->allow_backup != license->allow_backup)
+                return false;
+        if (filter->valid_at != LICENSE_NO_TIME) {
+                if (license->not_before != LICENSE_NO_TIME && filter->valid_at < license->not_before)
+                        return false;
+                if (license->not_after != LICENSE_NO_TIME && filter->valid_at > license->not_after)
+                        return false;
+        }
+        return true;
+}
+
+static void license_delete(void *license) {
+        license_clear(license);
+        g_free(license);
+}
+
+int store_license_enumerate(StoreConnection *connection, const StoreOwner *owner, const StoreFilter *filter,
+        const char *after, unsigned max, uint64_t bytes_max, GPtrArray *ret_licenses, char **ret_next,
+        Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        g_autofree char *last = NULL;
+        uint64_t bytes = 0;
+        unsigned n_rows = 0;
+        int64_t number;
+        bool more = false;
+        int r;
+
+        g_ptr_array_set_free_func(ret_licenses, license_delete);
+        r = store_owner_find(connection, owner, &number, error);
+        if (r != 0)
+                return r;
+
+        statement = store_statement(connection,
+                "SELECT " LICENSE_COLUMNS ", l.key FROM licenses AS l "
+                "WHERE l.owner = ? AND l.id > ? AND l.present ORDER BY l.id", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, number);
+        statement_bind_text(statement, 2, after);
+
+        while ((r = statement_row(connection, statement, error)) > 0) {
+                g_auto(License) license = {};
+                bool matches;
+
+                if (ret_licenses->len >= max || n_rows++ >= ENUMERATE_ROWS_MAX) {
+                        more = true;
+                        break;
+                }
+                r = license_from_row(statement, 0, &license, error);
+                if (r != 0)
+                        return r;
+
+                matches = filter_matches(filter, &license);
+                if (matches) {
+                        r = load_counters(connection, sqlite3_column_int64(statement, N_LICENSE_COLUMNS), &license,
+                                error);
+                        if (r != 0)
+                                return r;
+                        bytes += license_wire_size(&license);
+                        if (bytes > bytes_max && ret_licenses->len > 0) {
+                                more = true;
+                                break;
+                        }
+                }
+
+                if (license_set_string(&last, license.id) < 0)
+                        return error_set_no_memory(error);
+                if (matches) {
+                        License *copy = g_try_new(License, 1);
+                        if (!copy)
+                                return error_set_no_memory(error);
+                        *copy = license;
+                        license = (License) {};
+                        g_ptr_array_add(ret_licenses, copy);
+                }
+        }
+        if (r < 0)
+                return (int)error->code;
+
+        if (!more && license_set_string(&last, "") < 0)
+                return error_set_no_memory(error);
+        *ret_next = g_steal_pointer(&last);
+        return 0;
+}
+
+/* "2026-11-22 20:15 UTC", for messages. */
+static void format_time(int64_t time, char ret[32]) {
+        g_autoptr(GDateTime) date = g_date_time_new_from_unix_utc(time);
+        g_autofree char *text = date ? g_date_time_format(date, "%F %R UTC") : NULL;
+
+        g_strlcpy(ret, text ?: "a time far away", 32);
+}
+
+static int check_times(const License *license, int64_t now, Error *error) {
+        char text[32];
+
+        if (license->not_before != LICENSE_NO_TIME && now < license->not_before) {
+                format_time(license->not_before, text);
+                return error_set(error, ERROR_NO_RIGHTS, "License '%s' is not valid before %s.", license->id, text);
+        }
+        if (license->not_after != LICENSE_NO_TIME && now > license->not_after) {
+                format_time(license->not_after, text);
+                return error_set(error, ERROR_NO_RIGHTS, "License '%s' was valid until %s. Renew it.", license->id,
+                        text);
+        }
+        return 0;
+}
+
+int store_license_consume(StoreConnection *connection, const StoreOwner *owner, const char *id,
+        const char *right, uint64_t amount, int64_t now, uint64_t *ret_remaining, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        _cleanup_statement_ sqlite3_stmt *update = NULL;
+        g_auto(License) license = {};
+        const Counter *counter;
+        int64_t number, key;
+        int r;
+
+        r = store_owner_find(connection, owner, &number, error);
+        if (r != 0)
+                return r;
+
+        statement = store_statement(connection,
+                "SELECT " LICENSE_COLUMNS ", l.key FROM licenses AS l WHERE l.owner = ? AND l.id = ? AND l.present", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, number);
+        statement_bind_text(statement, 2, id);
+        r = statement_row(connection, statement, error);
+        if (r < 0)
+                return (int)error->code;
+        if (r == 0)
+                return unavailable(id, error);
+
+        key = sqlite3_column_int64(statement, N_LICENSE_COLUMNS);
+        if ((r = license_from_row(statement, 0, &license, error)) != 0 ||
+            (r = load_counters(connection, key, &license, error)) != 0 ||
+            (r = check_times(&license, now, error)) != 0)
+                return r;
+
+        counter = license_find_counter(&license, right);
+        if (!counter) {
+                *ret_remaining = UINT64_MAX;
+                return 0;
+        }
+        if (counter->remaining < amount)
+                return error_set(error, ERROR_NO_RIGHTS,
+                        "License '%s' has %" PRIu64 " uses of '%s' left, fewer than the %" PRIu64 " asked for.", id,
+                        counter->remaining, right, amount);
+
+        update = store_statement(connection,
+                "UPDATE counters SET remaining = remaining - ? WHERE key = ? AND name = ?", error);
+        if (!update)
+                return (int)error->code;
+        sqlite3_bind_int64(update, 1, (int64_t)amount);
+        sqlite3_bind_int64(update, 2, key);
+        statement_bind_text(update, 3, right);
+        r = statement_write(connection, update, error);
+        if (r == 0)
+                *ret_remaining = counter->remaining - amount;
+        return r;
+}
+
+/* Takes the document and the properties of a row, and leaves what must be remembered. */
+static int forget_document(StoreConnection *connection, int64_t owner, const Row *row, const char *id,
+                Error *error) {
+        _cleanup_statement_ sqlite3_stmt *update = NULL;
+        _cleanup_statement_ sqlite3_stmt *document = NULL;
+        g_auto(License) known = {};
+        uint64_t charge;
+        int r;
+
+        license_init(&known);
+        r = load_counters(connection, row->key, &known, error);
+        if (r != 0)
+                return r;
+        charge = charge_remembered(id, known.counters);
+
+        update = store_statement(connection,
+                "UPDATE licenses SET present = 0, key_id = NULL, title = NULL, issuer = NULL, media_type = NULL, "
+                "not_before = NULL, not_after = NULL, extension = NULL, document_date = NULL, digest = NULL, size = NULL, "
+                "charge = ? WHERE key = ?", error);
+        document = update ? store_statement(connection, "DELETE FROM documents WHERE key = ?", error) : NULL;
+        if (!document)
+                return (int)error->code;
+        sqlite3_bind_int64(update, 1, (int64_t)charge);
+        sqlite3_bind_int64(update, 2, row->key);
+        sqlite3_bind_int64(document, 1, row->key);
+
+        if ((r = statement_write(connection, update, error)) != 0 ||
+            (r = statement_write(connection, document, error)) != 0)
+                return r;
+        return owner_add(connection, owner, -1, 0, (int64_t)charge - (int64_t)row->charge, error);
+}
+
+int store_license_delete(StoreConnection *connection, const StoreOwner *owner, const char *id, Error *error) {
+        int64_t number;
+        Row row;
+        int r;
+
+        if ((r = store_owner_find(connection, owner, &number, error)) != 0 ||
+            (r = find_row(connection, number, id, &row, error)) != 0)
+                return r;
+        if (!row.present)
+                return unavailable(id, error);
+        return forget_document(connection, number, &row, id, error);
+}
+
+int store_license_revoke(StoreConnection *connection, const StoreOwner *owner, const char *id, int64_t now,
+        Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int64_t number;
+        Row row;
+        int r;
+
+        if ((r = store_owner_find(connection, owner, &number, error)) != 0 ||
+            (r = find_row(connection, number, id, &row, error)) != 0)
+                return r;
+        if (row.key == 0)
+                return unavailable(id, error);
+        if (row.present && (r = forget_document(connection, number, &row, id, error)) != 0)
+                return r;
+
+        statement = store_statement(connection,
+                "UPDATE licenses SET revoked = coalesce(revoked, ?) WHERE key = ?", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, now);
+        sqlite3_bind_int64(statement, 2, row.key);
+        return statement_write(connection, statement, error);
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "store-connection.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define APPLICATION_ID 0x4C564C54 /* "LVLT" */
+#define SCHEMA_VERSION 1
+
+/*
+ * Owners are (uid, name), so that a number that goes to another person does not take the licenses with
+ * it. Everything that grows with licenses is keyed by owner << 31 | n: an owner's rows lie together,
+ * in the order in which they were stored, and a backup reads them so.
+ *
+ * A row of licenses is an id that was stored once. Deleting takes the document and the properties, and
+ * leaves id, generation, counters and tombstone; present tells the two apart. Documents are rows of
+ * their own, so that merging and listing do not move them. A counter only ever falls.
+ */
+static const char schema[] =
+        "CREATE TABLE owners ("
+        "  owner INTEGER PRIMARY KEY,"
+        "  uid INTEGER NOT NULL,"
+        "  name TEXT NOT NULL,"
+        "  licenses INTEGER NOT NULL DEFAULT 0,"
+        "  remembered INTEGER NOT NULL DEFAULT 0,"
+        "  bytes INTEGER NOT NULL DEFAULT 0,"
+        "  UNIQUE (uid, name)"
+        ") STRICT;"
+        "CREATE TABLE licenses ("
+        "  key INTEGER PRIMARY KEY,"
+        "  owner INTEGER NOT NULL REFERENCES owners,"
+        "  id TEXT NOT NULL,"
+        "  generation INTEGER NOT NULL,"
+        "  present INTEGER NOT NULL,"
+        "  revoked INTEGER,"
+        "  allow_backup INTEGER NOT NULL,"
+        "  key_id TEXT,"
+        "  title TEXT,"
+        "  issuer TEXT,"
+        "  media_type TEXT,"
+        "  not_before INTEGER,"
+        "  not_after INTEGER,"
+        "  extension TEXT,"
+        "  document_date INTEGER,"
+        "  digest BLOB,"
+        "  size INTEGER,"
+        "  charge INTEGER NOT NULL,"
+        "  UNIQUE (owner, id)"
+        ") STRICT;"
+        "CREATE TABLE documents ("
+        "  key INTEGER PRIMARY KEY REFERENCES licenses,"
+        "  document BLOB NOT NULL"
+        ") STRICT;"
+        "CREATE TABLE counters ("
+        "  key INTEGER NOT NULL REFERENCES licenses,"
+        "  name TEXT NOT NULL,"
+        "  remaining INTEGER NOT NULL,"
+        "  PRIMARY KEY (key, name)"
+        ") STRICT, WITHOUT ROWID;"
+        "CREATE TABLE properties ("
+        "  owner INTEGER NOT NULL REFERENCES owners,"
+        "  name TEXT NOT NULL,"
+        "  value TEXT NOT NULL,"
+        "  PRIMARY KEY (owner, name)"
+        ") STRICT, WITHOUT ROWID;";
+
+int store_schema_create(StoreConnection *connection, Error *error) {
+        char identity[128];
+        int rc;
+
+        snprintf(identity, sizeof identity, "PRAGMA application_id = %d; PRAGMA user_version = %d",
+                APPLICATION_ID, SCHEMA_VERSION);
+
+        /* One transaction, and the file gets its name only afterwards: a store has all tables or none. */
+        if ((rc = store_connection_exec(connection, "PRAGMA page_size = 8192")) != SQLITE_OK ||
+            (rc = store_connection_exec(connection, "BEGIN IMMEDIATE")) != SQLITE_OK ||
+            (rc = store_connection_exec(connection, schema)) != SQLITE_OK ||
+            (rc = store_connection_exec(connection, identity)) != SQLITE_OK ||
+            (rc = store_connection_exec(connection, "COMMIT")) != SQLITE_OK)
+                return store_connection_failed(connection, rc, true, error);
+        return 0;
+}
+
+int store_schema_check(StoreConnection *connection, Error *error) {
+        int64_t id, version;
+        int r;
+
+        if ((r = store_connection_integer(connection, "PRAGMA application_id", &id, error)) != 0 ||
+            (r = store_connection_integer(connection, "PRAGMA user_version", &version, error)) != 0)
+                return r;
+
+        if (id != APPLICATION_ID)
+                return error_set(error, ERROR_STORE_CORRUPT,
+                        "licenses.db is not a license store. The file was left as it is; move it away to start anew, "
+                        "or put the right one back, then restart licensevaultd.");
+        if (version > SCHEMA_VERSION)
+                return error_set(error, ERROR_STORE_READ,
+                        "licenses.db was written by a newer licensevaultd (format %" PRIi64
+                        ", this one knows %d). It was left as it is; install that version again.",
+                        version, SCHEMA_VERSION);
+        if (version < 1)
+                return error_set(error, ERROR_STORE_CORRUPT,
+                        "licenses.db has format %" PRIi64 ", which there never was. The file was left as it is; "
+                        "restore your backup into a new store: licensevaultd(8) tells how.", version);
+        return 0;
+}

@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "io.h"
+#include "store-connection.h"
+
+#define STORE_FILE "licenses.db"
+#define N_READERS 2
+/* A transaction takes no more tasks after this long, so that nobody's reply waits for a crowd. */
+#define TRANSACTION_USEC (50 * 1000)
+
+/*
+ * GLib's mutexes and queues of messages would do; those of pthread are seen by the thread sanitizer,
+ * too, and this is the code that it is for.
+ */
+struct Store {
+        char *folder;
+        _Atomic uint64_t count;
+
+        pthread_mutex_t mutex; /* for all below, down to the threads */
+        pthread_cond_t write_queued, read_queued;
+        GQueue writes, reads;
+        StoreLimits limits;
+        bool stop;
+
+        StoreConnection *write_connection; /* the writer thread's */
+        StoreConnection *read_connections[N_READERS];
+        pthread_t writer, readers[N_READERS];
+        unsigned n_readers;
+        bool writer_runs;
+};
+
+int store_lock(const char *folder, int *ret_fd, Error *error) {
+        _cleanup_fd_ int fd = -1;
+        _cleanup_fd_ int dir = -1;
+
+        dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (dir < 0)
+                return error_set_errno(error, ERROR_STORE_READ, -errno,
+                        "The state directory '%s' cannot be opened", folder);
+        fd = openat(dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+                return error_set_errno(error, ERROR_STORE_WRITE, -errno,
+                        "The lock of the state directory '%s' cannot be made", folder);
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+                return error_set(error, ERROR_STORE_LOCKED,
+                        "Another licensevaultd works on the state directory '%s'. Stop it first.", folder);
+
+        *ret_fd = fd_steal(&fd);
+        return 0;
+}
+
+static char *path_of(const char *folder, const char *suffix) {
+        return g_strconcat(folder, "/" STORE_FILE, suffix, NULL);
+}
+
+static int sync_folder(const char *folder) {
+        _cleanup_fd_ int fd = -1;
+
+        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+/* Makes an empty store under another name, and names it when it is whole: there is none, or a good one. */
+static int create(const char *folder, const char *path, Error *error) {
+        g_autoptr(StoreConnection) connection = NULL;
+        g_autofree char *new = path_of(folder, ".new"), *journal = path_of(folder, ".new-journal");
+        int r;
+
+        if ((unlink(journal) < 0 && errno != ENOENT) || (unlink(new) < 0 && errno != ENOENT))
+                return error_set_errno(error, ERROR_STORE_WRITE, -errno,
+                        "What is left of an unfinished license store cannot be removed");
+
+        if ((r = store_connection_open(new, true, &connection, error)) != 0 ||
+            (r = store_schema_create(connection, error)) != 0)
+                return r;
+        connection = store_connection_free(connection);
+
+        if (rename(new, path) < 0 || (r = sync_folder(folder)) < 0)
+                return error_set_errno(error, ERROR_STORE_WRITE, -errno, "The license store cannot be made");
+        return 0;
+}
+
+/* Whether there is a store, without ever taking an emptied or half-removed one for a new start. */
+static int find(const char *folder, const char *path, bool *ret_exists, Error *error) {
+        g_autofree char *wal = path_of(folder, "-wal");
+        struct stat st;
+
+        if (stat(path, &st) >= 0) {
+                if (st.st_size == 0)
+                        return error_set(error, ERROR_STORE_CORRUPT,
+                                "The license store is damaged: licenses.db is empty. It was left as it is. Ask the "
+                                "administrator to move it away, restart licensevaultd, and restore a backup.");
+                *ret_exists = true;
+                return 0;
+        }
+        if (errno != ENOENT)
+                return error_set_errno(error, ERROR_STORE_READ, -errno, "The license store cannot be read");
+
+        if (stat(wal, &st) >= 0 && st.st_size > 0)
+                return error_set(error, ERROR_STORE_CORRUPT,
+                        "The license store is damaged: licenses.db is gone and licenses.db-wal is there. Ask the "
+                        "administrator to put it back, or to move the rest away and restore a backup.");
+        *ret_exists = false;
+        return 0;
+}
+
+static int open_existing(const char *folder, bool write, StoreConnection **ret, Error *error) {
+        g_autoptr(StoreConnection) connection = NULL;
+        g_autofree char *path = path_of(folder, "");
+        int r, rc;
+
+        if ((r = store_connection_open(path, write, &connection, error)) != 0 ||
+            (r = store_schema_check(connection, error)) != 0)
+                return r;
+        if (write) {
+                rc = store_connection_exec(connection, "PRAGMA journal_mode = WAL");
+                if (rc != SQLITE_OK)
+                        return store_connection_failed(connection, rc, true, error);
+        }
+
+        *ret = g_steal_pointer(&connection);
+        return 0;
+}
+
+static int update_count(Store *store, StoreConnection *connection, Error *error) {
+        int64_t count;
+        int r;
+
+        r = store_connection_integer(connection, "SELECT sum(licenses) FROM owners", &count, error);
+        if (r == 0)
+                atomic_store(&store->count, (uint64_t)count);
+        return r;
+}
+
+static int run_sql(StoreConnection *connection, const char *sql, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = store_statement(connection, sql, error);
+
+        return statement ? statement_write(connection, statement, error) : (int)error->code;
+}
+
+/* Looks at what bounds every write of a transaction alike. */
+static int prepare_limits(Store *store, StoreConnection *connection, Error *error) {
+        struct statvfs vfs;
+        int64_t pages, unused, size;
+        int r;
+
+        connection->limits = store_limits(store);
+        connection->no_space = statvfs(store->folder, &vfs) >= 0 && vfs.f_blocks > 0 &&
+                vfs.f_bavail < vfs.f_blocks / 100 * connection->limits.minimum_free_percent;
+
+        if ((r = store_connection_integer(connection, "PRAGMA page_count", &pages, error)) != 0 ||
+            (r = store_connection_integer(connection, "PRAGMA freelist_count", &unused, error)) != 0 ||
+            (r = store_connection_integer(connection, "PRAGMA page_size", &size, error)) != 0)
+                return r;
+        connection->store_full = (uint64_t)((pages - unused) * size) >= connection->limits.store_bytes;
+        return 0;
+}
+
+/*
+ * Runs tasks as one transaction. Each task's error is its own; what is returned is an error of the
+ * transaction, and nothing of it is in the store then. Tasks that were not reached before the time was
+ * up stay in the queue.
+ */
+static int transact(Store *store, GQueue *tasks, GQueue *ret_done, Error *error) {
+        StoreConnection *connection = store->write_connection;
+        int64_t start = g_get_monotonic_time();
+        bool any = false;
+        int r;
+
+        if ((r = run_sql(connection, "BEGIN IMMEDIATE", error)) != 0)
+                return r;
+        r = prepare_limits(store, connection, error);
+
+        while (r == 0 && !g_queue_is_empty(tasks) &&
+               (g_queue_is_empty(ret_done) || g_get_monotonic_time() - start < TRANSACTION_USEC)) {
+                StoreTask *task = g_queue_pop_head(tasks);
+
+                g_queue_push_tail(ret_done, task);
+                error_clear(&task->error);
+                r = run_sql(connection, "SAVEPOINT task", error);
+                if (r != 0)
+                        break;
+
+                if (task->run(task, connection, &task->error) == 0)
+                        any = true;
+                else if (sqlite3_get_autocommit(connection->db)) {
+                        /* A full disk or a failing malloc makes SQLite roll everything back. */
+                        r = error_set(error, task->error.code, "%s", error_message(&task->error));
+                        break;
+                } else
+                        r = run_sql(connection, "ROLLBACK TO task", error);
+                if (r == 0)
+                        r = run_sql(connection, "RELEASE task", error);
+        }
+
+        if (r == 0 && any)
+                r = run_sql(connection, "COMMIT", error);
+        if (!sqlite3_get_autocommit(connection->db))
+                (void)store_connection_exec(connection, "ROLLBACK");
+        return r;
+}
+
+static void give_back(GQueue *tasks) {
+        StoreTask *task;
+
+        while ((task = g_queue_pop_head(tasks)))
+                task->done(task);
+}
+
+/*
+ * Runs what was taken from the queue. A transaction that fails is taken again task by task, so that
+ * the one that does not fit on the disk does not take the others along.
+ */
+static void run_writes(Store *store, GQueue *tasks) {
+        GQueue done = G_QUEUE_INIT, one = G_QUEUE_INIT, again = G_QUEUE_INIT;
+        g_auto(Error) error = {}, ignored = {};
+        StoreTask *task;
+
+        if (transact(store, tasks, &done, &error) != 0) {
+                if (g_queue_is_empty(&done))
+                        g_queue_push_tail(&done, g_queue_pop_head(tasks));
+
+                again = done;
+                done = (GQueue)G_QUEUE_INIT;
+                while ((task = g_queue_pop_head(&again))) {
+                        g_queue_push_tail(&one, task);
+                        if (transact(store, &one, &done, &error) != 0) {
+                                if (!g_queue_is_empty(&one))
+                                        g_queue_push_tail(&done, g_queue_pop_head(&one));
+                                error_move(&task->error, &error);
+                        }
+                }
+        }
+
+        (void)update_count(store, store->write_connection, &ignored);
+        give_back(&done);
+}
+
+static void *writer_thread(void *userdata) {
+        Store *store = userdata;
+        GQueue tasks = G_QUEUE_INIT;
+
+        pthread_mutex_lock(&store->mutex);
+        for (;;) {
+                while (g_queue_is_empty(&store->writes) && g_queue_is_empty(&tasks) && !store->stop)
+                        pthread_cond_wait(&store->write_queued, &store->mutex);
+
+                /* What the time did not suffice for comes first; then what has come since. */
+                for (StoreTask *task; (task = g_queue_pop_head(&store->writes));)
+                        g_queue_push_tail(&tasks, task);
+                if (g_queue_is_empty(&tasks))
+                        break; /* stopped, and nothing left */
+                pthread_mutex_unlock(&store->mutex);
+
+                run_writes(store, &tasks);
+
+                pthread_mutex_lock(&store->mutex);
+        }
+        pthread_mutex_unlock(&store->mutex);
+        return NULL;
+}
+
+typedef struct Reader {
+        Store *store;
+        StoreConnection *connection;
+} Reader;
+
+static void *reader_thread(void *userdata) {
+        Reader *reader = userdata;
+        Store *store = reader->store;
+
+        pthread_mutex_lock(&store->mutex);
+        for (;;) {
+                StoreTask *task;
+
+                while (g_queue_is_empty(&store->reads) && !store->stop)
+                        pthread_cond_wait(&store->read_queued, &store->mutex);
+                task = g_queue_pop_head(&store->reads);
+                if (!task)
+                        break;
+                pthread_mutex_unlock(&store->mutex);
+
+                (void)task->run(task, reader->connection, &task->error);
+                task->done(task);
+
+                pthread_mutex_lock(&store->mutex);
+        }
+        pthread_mutex_unlock(&store->mutex);
+        g_free(reader);
+        return NULL;
+}
+
+static int start_threads(Store *store, Error *error) {
+        int r;
+
+        for (unsigned i = 0; i < N_READERS; i++) {
+                Reader *reader;
+
+                r = open_existing(store->folder, false, &store->read_connections[i], error);
+                if (r != 0)
+                        return r;
+                reader = g_new(Reader, 1);
+                *reader = (Reader) { .store = store, .connection = store->read_connections[i] };
+                r = pthread_create(&store->readers[i], NULL, reader_thread, reader);
+                if (r != 0) {
+                        g_free(reader);
+                        return error_set_errno(error, ERROR_STORE_READ, -r, "No thread can be started");
+                }
+                store->n_readers++;
+        }
+
+        r = pthread_create(&store->writer, NULL, writer_thread, store);
+        if (r != 0)
+                return error_set_errno(error, ERROR_STORE_WRITE, -r, "No thread can be started");
+        store->writer_runs = true;
+        return 0;
+}
+
+int store_open(const char *folder, const StoreLimits *limits, Store **ret, Error *error) {
+        g_autoptr(Store) store = NULL;
+        g_autofree char *path = path_of(folder, "");
+        bool exists;
+        int r;
+
+        r = find(folder, path, &exists, error);
+        if (r == 0 && !exists)
+                r = create(folder, path, error);
+        if (r != 0)
+                return r;
+
+        store = g_new0(Store, 1);
+        store->folder = g_strdup(folder);
+        store->limits = *limits;
+        pthread_mutex_init(&store->mutex, NULL);
+        pthread_cond_init(&store->write_queued, NULL);
+        pthread_cond_init(&store->read_queued, NULL);
+
+        if ((r = open_existing(folder, true, &store->write_connection, error)) != 0 ||
+            (r = update_count(store, store->write_connection, error)) != 0 ||
+            (r = start_threads(store, error)) != 0)
+                return r;
+
+        *ret = g_steal_pointer(&store);
+        return 0;
+}
+
+Store *store_free(Store *store) {
+        if (!store)
+                return NULL;
+
+        pthread_mutex_lock(&store->mutex);
+        store->stop = true;
+        pthread_cond_broadcast(&store->write_queued);
+        pthread_cond_broadcast(&store->read_queued);
+        pthread_mutex_unlock(&store->mutex);
+
+        if (store->writer_runs)
+                pthread_join(store->writer, NULL);
+        for (unsigned i = 0; i < store->n_readers; i++)
+                pthread_join(store->readers[i], NULL);
+        for (unsigned i = 0; i < N_READERS; i++)
+                store_connection_free(store->read_connections[i]);
+
+        /* Not left to sqlite3_close(): a job that hangs may still have the database open. */
+        if (store->write_connection)
+                (void)store_connection_exec(store->write_connection, "PRAGMA wal_checkpoint(TRUNCATE)");
+        store_connection_free(store->write_connection);
+
+        pthread_cond_destroy(&store->write_queued);
+        pthread_cond_destroy(&store->read_queued);
+        pthread_mutex_destroy(&store->mutex);
+        g_free(store->folder);
+        g_free(store);
+        return NULL;
+}
+
+void store_set_limits(Store *store, const StoreLimits *limits) {
+        pthread_mutex_lock(&store->mutex);
+        store->limits = *limits;
+        pthread_mutex_unlock(&store->mutex);
+}
+
+StoreLimits store_limits(Store *store) {
+        StoreLimits limits;
+
+        pthread_mutex_lock(&store->mutex);
+        limits = store->limits;
+        pthread_mutex_unlock(&store->mutex);
+        return limits;
+}
+
+uint64_t store_count(Store *store) {
+        return atomic_load(&store->count);
+}
+
+const char *store_folder(const Store *store) {
+        return store->folder;
+}
+
+void store_submit_write(Store *store, StoreTask *task) {
+        pthread_mutex_lock(&store->mutex);
+        g_queue_push_tail(&store->writes, task);
+        pthread_cond_signal(&store->write_queued);
+        pthread_mutex_unlock(&store->mutex);
+}
+
+void store_submit_read(Store *store, StoreTask *task) {
+        pthread_mutex_lock(&store->mutex);
+        g_queue_push_tail(&store->reads, task);
+        pthread_cond_signal(&store->read_queued);
+        pthread_mutex_unlock(&store->mutex);
+}
+
+int store_connect(Store *store, StoreConnection **ret, Error *error) {
+        return open_existing(store->folder, false, ret, error);
+}
+
+int store_check(const char *folder, uint64_t *ret_licenses, Error *error) {
+        g_autoptr(StoreConnection) connection = NULL;
+        g_autofree char *path = path_of(folder, "");
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int64_t count;
+        bool exists;
+        int r;
+
+        *ret_licenses = 0;
+        r = find(folder, path, &exists, error);
+        if (r != 0 || !exists)
+                return r;
+        if ((r = open_existing(folder, false, &connection, error)) != 0 ||
+            (r = store_connection_integer(connection, "SELECT sum(licenses) FROM owners", &count, error)) != 0)
+                return r;
+
+        statement = store_statement(connection, "PRAGMA integrity_check(1)", error);
+        if (!statement || statement_row(connection, statement, error) < 0)
+                return (int)error->code;
+        if (g_strcmp0((const char *)sqlite3_column_text(statement, 0), "ok") != 0)
+                return store_connection_failed(connection, SQLITE_CORRUPT, false, error);
+
+        *ret_licenses = (uint64_t)count;
+        return 0;
+}

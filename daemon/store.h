@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <sys/types.h>
+
+#include "license.h"
+
+/*
+ * The store: one SQLite database that the service owns (design, section 5).
+ *
+ * A Store has one thread with the only connection that writes, and a few with connections that read.
+ * Work is handed to them as a StoreTask and comes back through its done(). The writer takes what has
+ * queued up since its last commit as one transaction, each task a savepoint of its own, and calls
+ * done() once the commit is on disk: group commit. Jobs that read for long open a connection of their
+ * own and read from a snapshot.
+ *
+ * Functions that take a StoreConnection belong to the thread that has it. They return 0 or the code
+ * that they left in error; any of them can be ERROR_STORE_READ, ERROR_STORE_WRITE,
+ * ERROR_STORE_CORRUPT or ERROR_NO_MEMORY.
+ */
+
+typedef struct Store Store;
+typedef struct StoreConnection StoreConnection;
+typedef struct StoreTask StoreTask;
+
+typedef struct StoreLimits {
+        uint64_t document_bytes;       /* one document */
+        uint64_t licenses_per_user;
+        uint64_t remembered_per_user;  /* ids ever stored: licenses, and what deletion leaves of them */
+        uint64_t bytes_per_user;       /* documents with their properties, and what deletion leaves */
+        uint64_t store_bytes;          /* the database file */
+        unsigned minimum_free_percent; /* of the state directory's file system */
+} StoreLimits;
+
+/*
+ * Whose licenses: a uid, and the user's name beside it ("" where the machine knows none). Another
+ * name with the same uid is another owner, so that who gets a deleted user's number does not get the
+ * licenses with it.
+ */
+typedef struct StoreOwner {
+        uid_t uid;
+        const char *name;
+} StoreOwner;
+
+struct StoreTask {
+        /*
+         * Does the work, on the thread that has the connection. May be called again when the
+         * transaction that it was part of failed for another's sake, and starts afresh then.
+         */
+        int (*run)(StoreTask *task, StoreConnection *connection, Error *error);
+        /* Takes the task back, on the same thread. For a write: it is on disk, or error says why not. */
+        void (*done)(StoreTask *task);
+        Error error;
+};
+
+/*
+ * Takes the lock of the state directory, so that one daemon works on it. The descriptor holds the
+ * lock. ERROR_STORE_LOCKED: another one has it.
+ */
+int store_lock(const char *folder, int *ret_fd, Error *error);
+
+/*
+ * Opens the store in folder, or makes it where there is none yet. Never replaces what is there:
+ * ERROR_STORE_CORRUPT for what is no store or damaged, ERROR_STORE_READ for one of a newer version.
+ */
+int store_open(const char *folder, const StoreLimits *limits, Store **ret, Error *error);
+
+/* Finishes what is queued, checkpoints the WAL and closes. */
+Store *store_free(Store *store);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Store, store_free)
+
+/* Replaces the limits, for what is written from now on. Any thread. */
+void store_set_limits(Store *store, const StoreLimits *limits);
+StoreLimits store_limits(Store *store);
+
+/* How many licenses there are, of all owners, as of the last commit. Any thread, never waits. */
+uint64_t store_count(Store *store);
+
+/* The folder that the store is in. */
+const char *store_folder(const Store *store);
+
+/* Hands over a task. Any thread, never waits. Who submits bounds how many there are. */
+void store_submit_write(Store *store, StoreTask *task);
+void store_submit_read(Store *store, StoreTask *task);
+
+/* A connection of one's own that reads. */
+int store_connect(Store *store, StoreConnection **ret, Error *error);
+StoreConnection *store_connection_free(StoreConnection *connection);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreConnection, store_connection_free)
+
+/*
+ * Reads all of the store in folder and tells what is wrong with it, for --check; works beside a
+ * running daemon. *ret_licenses counts the licenses of all owners.
+ */
+int store_check(const char *folder, uint64_t *ret_licenses, Error *error);
+
+/* Licenses. */
+
+/*
+ * Stores a license. It has an id, a digest and a size, and counters as the document and the caller
+ * want them: where the store knows lower ones, those stay, and license->generation and
+ * license->counters tell what became of it. Besides the limits (ERROR_LIMIT_EXCEEDED):
+ * ERROR_LICENSE_REVOKED.
+ */
+int store_license_put(StoreConnection *connection, const StoreOwner *owner, License *license,
+        const void *document, Error *error);
+
+/*
+ * Reads a license and its document, which is checked against its digest. A document of more than
+ * document_max bytes is ERROR_LIMIT_EXCEEDED. *ret_document is the caller's (g_free), never NULL.
+ * ERROR_LICENSE_UNAVAILABLE.
+ */
+int store_license_get(StoreConnection *connection, const StoreOwner *owner, const char *id,
+        uint64_t document_max, License *ret_license, void **ret_document, Error *error);
+
+typedef struct StoreFilter {
+        const char *key_id; /* NULL: any */
+        const char *issuer;
+        const char *media_type;
+        int64_t valid_at;   /* LICENSE_NO_TIME: any */
+        int allow_backup;   /* -1: any */
+} StoreFilter;
+
+/*
+ * A page of an owner's licenses that match, by id, after an id ("" for the start): at most max of
+ * them, and bytes_max bytes as license_wire_size() counts. ret_licenses gets License *, and frees
+ * them. *ret_next is the id to go on after, "" at the end (g_free). A page may be short or empty where
+ * little matches.
+ */
+int store_license_enumerate(StoreConnection *connection, const StoreOwner *owner, const StoreFilter *filter,
+        const char *after, unsigned max, uint64_t bytes_max, GPtrArray *ret_licenses, char **ret_next,
+        Error *error);
+
+/* An upper bound of the bytes that a license's properties and id take in a D-Bus message. */
+uint64_t license_wire_size(const License *license);
+
+/*
+ * Takes amount uses of a right, if that many are left and the license is valid now (Unix seconds).
+ * *ret_remaining is UINT64_MAX for a right without a counter. ERROR_NO_RIGHTS,
+ * ERROR_LICENSE_UNAVAILABLE.
+ */
+int store_license_consume(StoreConnection *connection, const StoreOwner *owner, const char *id,
+        const char *right, uint64_t amount, int64_t now, uint64_t *ret_remaining, Error *error);
+
+/* Removes the document; generation and counters stay. ERROR_LICENSE_UNAVAILABLE. */
+int store_license_delete(StoreConnection *connection, const StoreOwner *owner, const char *id, Error *error);
+
+/* Deletes a license and leaves a tombstone of the time now. ERROR_LICENSE_UNAVAILABLE for an id never stored. */
+int store_license_revoke(StoreConnection *connection, const StoreOwner *owner, const char *id, int64_t now,
+        Error *error);
+
+/* Properties of the backup restorer: names and values are checked by who calls. */
+
+int store_property_set(StoreConnection *connection, const StoreOwner *owner, const char *name,
+        const char *value, Error *error);
+/* *ret_value is NULL where it is not set (g_free). */
+int store_property_get(StoreConnection *connection, const StoreOwner *owner, const char *name,
+        char **ret_value, Error *error);
+/* The set properties by name: name, value, name, value … in ret (of char *, freed by it). */
+int store_property_list(StoreConnection *connection, const StoreOwner *owner, GPtrArray *ret, Error *error);
+/* name NULL: all. */
+int store_property_remove(StoreConnection *connection, const StoreOwner *owner, const char *name, Error *error);
+
+/* Snapshots, for jobs: what is read between begin and end is the store of one moment. */
+
+typedef struct StoreOwnerRow {
+        int64_t owner; /* the store's own number */
+        uid_t uid;
+        char *name;
+        uint64_t licenses;
+        uint64_t restricted;
+} StoreOwnerRow;
+
+void store_owner_row_free(StoreOwnerRow *row);
+
+int store_snapshot_begin(StoreConnection *connection, Error *error);
+void store_snapshot_end(StoreConnection *connection);
+
+/*
+ * The owners in the snapshot, with what they have, in ret (of StoreOwnerRow *, freed by it). uid and
+ * name choose one owner where name is not NULL, all of a uid where it is; uid -1: all of all.
+ */
+int store_snapshot_owners(StoreConnection *connection, uid_t uid, const char *name, GPtrArray *ret, Error *error);
+
+typedef struct StoreCursor StoreCursor;
+
+typedef struct StoreCursorRow {
+        License license;      /* of a deleted or revoked one: id, generation and counters */
+        bool present;         /* there is a document */
+        int64_t revoked;      /* when, LICENSE_NO_TIME if not */
+        const void *document; /* where with_documents and present; the cursor's, until its next step */
+} StoreCursorRow;
+
+/* Walks all ids of an owner in the order in which they were first stored. */
+int store_cursor_new(StoreConnection *connection, int64_t owner, bool with_documents, StoreCursor **ret,
+        Error *error);
+StoreCursor *store_cursor_free(StoreCursor *cursor);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreCursor, store_cursor_free)
+
+/* The next row, NULL at the end; it is the cursor's. Documents are checked: ERROR_STORE_CORRUPT names the license. */
+int store_cursor_next(StoreCursor *cursor, const StoreCursorRow **ret, Error *error);

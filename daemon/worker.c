@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "worker.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct Worker {
+        atomic_uint n_ref;
+        Mailbox *mailbox;
+        const WorkerEvents *events;
+        void *userdata, *slot;
+        bool abandoned; /* bus thread only */
+
+        Cancel *cancel;
+        Backup *backup; /* the thread's */
+
+        pthread_mutex_t mutex;
+        pthread_cond_t told;
+        bool go;
+
+        _Atomic uint64_t completed;
+        atomic_uint percent;
+};
+
+typedef enum LetterKind {
+        LETTER_CHECKED,
+        LETTER_BEGAN,
+        LETTER_RESTRICTED,
+        LETTER_FINISHED,
+        LETTER_ENDED,
+} LetterKind;
+
+/* What the thread tells the bus thread. */
+typedef struct Letter {
+        Mail mail;
+        LetterKind kind;
+        Worker *worker;
+        Error error;
+        BackupResult result;
+        uint64_t total;
+        GPtrArray *licenses;
+} Letter;
+
+Worker *worker_unref(Worker *worker) {
+        if (worker && atomic_fetch_sub(&worker->n_ref, 1U) == 1U) {
+                backup_free(worker->backup);
+                cancel_unref(worker->cancel);
+                pthread_cond_destroy(&worker->told);
+                pthread_mutex_destroy(&worker->mutex);
+                g_free(worker);
+        }
+        return NULL;
+}
+
+static void on_letter(Mail *mail) {
+        Letter *letter = (Letter *)mail;
+        Worker *worker = letter->worker;
+        const WorkerEvents *events = worker->events;
+
+        switch (letter->kind) {
+        case LETTER_CHECKED:
+                if (!worker->abandoned)
+                        events->checked(&letter->error, worker->userdata);
+                break;
+        case LETTER_BEGAN:
+                if (!worker->abandoned)
+                        events->began(letter->total, worker->userdata);
+                break;
+        case LETTER_RESTRICTED:
+                if (!worker->abandoned)
+                        events->restricted(g_steal_pointer(&letter->licenses), worker->userdata);
+                break;
+        case LETTER_FINISHED:
+                if (!worker->abandoned)
+                        events->finished(&letter->error, &letter->result, worker->userdata);
+                break;
+        case LETTER_ENDED:
+                events->ended(worker->slot);
+                break;
+        }
+
+        if (letter->licenses)
+                g_ptr_array_unref(letter->licenses);
+        error_clear(&letter->error);
+        g_free(letter);
+        worker_unref(worker);
+}
+
+static Letter *letter_new(Worker *worker, LetterKind kind) {
+        Letter *letter = g_new0(Letter, 1);
+
+        atomic_fetch_add(&worker->n_ref, 1U);
+        letter->mail.deliver = on_letter;
+        letter->worker = worker;
+        letter->kind = kind;
+        return letter;
+}
+
+static void on_begin(uint64_t total, void *userdata) {
+        Worker *worker = userdata;
+        Letter *letter = letter_new(worker, LETTER_BEGAN);
+
+        letter->total = total;
+        mailbox_post(worker->mailbox, &letter->mail);
+}
+
+static void on_restricted(GPtrArray *licenses, void *userdata) {
+        Worker *worker = userdata;
+        Letter *letter = letter_new(worker, LETTER_RESTRICTED);
+
+        letter->licenses = licenses;
+        mailbox_post(worker->mailbox, &letter->mail);
+}
+
+static void on_progress(uint64_t completed, unsigned percent, void *userdata) {
+        Worker *worker = userdata;
+
+        atomic_store_explicit(&worker->completed, completed, memory_order_relaxed);
+        atomic_store_explicit(&worker->percent, percent, memory_order_relaxed);
+}
+
+static void *worker_thread(void *userdata) {
+        Worker *worker = userdata;
+        Letter *letter;
+        int r;
+
+        letter = letter_new(worker, LETTER_CHECKED);
+        r = backup_check(worker->backup, &letter->error);
+        mailbox_post(worker->mailbox, &letter->mail);
+
+        pthread_mutex_lock(&worker->mutex);
+        while (!worker->go)
+                pthread_cond_wait(&worker->told, &worker->mutex);
+        pthread_mutex_unlock(&worker->mutex);
+
+        letter = letter_new(worker, LETTER_FINISHED);
+        if (cancel_requested(worker->cancel))
+                error_set(&letter->error, ERROR_CANCELED, "%s", cancel_reason(worker->cancel));
+        else if (r != 0)
+                /* It took so long to check that the client had its answer: look again, for the job's end. */
+                r = backup_check(worker->backup, &letter->error);
+        if (letter->error.code == ERROR_NONE)
+                (void)backup_run(worker->backup, &letter->result, &letter->error);
+        worker->backup = backup_free(worker->backup);
+        mailbox_post(worker->mailbox, &letter->mail);
+
+        letter = letter_new(worker, LETTER_ENDED);
+        mailbox_post(worker->mailbox, &letter->mail);
+        worker_unref(worker);
+        return NULL;
+}
+
+int worker_start(Mailbox *mailbox, Backup *backup, Cancel *cancel, const WorkerEvents *events, void *userdata,
+        void *slot, Worker **ret) {
+        Worker *worker;
+        pthread_t thread;
+        int r;
+
+        worker = g_new0(Worker, 1);
+        atomic_init(&worker->n_ref, 2U);
+        worker->mailbox = mailbox;
+        worker->events = events;
+        worker->userdata = userdata;
+        worker->slot = slot;
+        worker->cancel = cancel_ref(cancel);
+        worker->backup = backup;
+        pthread_mutex_init(&worker->mutex, NULL);
+        pthread_cond_init(&worker->told, NULL);
+
+        backup_set_events(backup, &(BackupEvents){
+                .begin = on_begin, .restricted = on_restricted, .progress = on_progress, .userdata = worker });
+
+        r = pthread_create(&thread, NULL, worker_thread, worker);
+        if (r != 0) {
+                worker_unref(worker);
+                worker_unref(worker);
+                return -r;
+        }
+        pthread_detach(thread);
+
+        *ret = worker;
+        return 0;
+}
+
+void worker_go(Worker *worker) {
+        pthread_mutex_lock(&worker->mutex);
+        worker->go = true;
+        pthread_cond_signal(&worker->told);
+        pthread_mutex_unlock(&worker->mutex);
+}
+
+void worker_abandon(Worker *worker) {
+        worker->abandoned = true;
+}
+
+uint64_t worker_completed(const Worker *worker) {
+        return atomic_load_explicit(&worker->completed, memory_order_relaxed);
+}
+
+unsigned worker_percent(const Worker *worker) {
+        return atomic_load_explicit(&worker->percent, memory_order_relaxed);
+}

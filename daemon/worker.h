@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "backup.h"
+#include "mailbox.h"
+
+/*
+ * The thread of a job: it checks whether the job may be, waits until it is told to go on, and does the
+ * work. It may hang in a system call for ever; the job can leave it behind then, and it goes on alone
+ * and ends when it can. Owned by the job and by its thread, each with a reference.
+ */
+
+typedef struct Worker Worker;
+
+typedef struct WorkerEvents {
+        /* On the bus thread, all of them, and not after worker_abandon(). */
+        void (*checked)(Error *error, void *userdata); /* error is the callee's to move; empty: it may be */
+        void (*began)(uint64_t total, void *userdata);
+        void (*restricted)(GPtrArray *licenses, void *userdata); /* the callee's */
+        void (*finished)(Error *error, const BackupResult *result, void *userdata);
+        /* The thread has ended, whether abandoned or not; the last one. */
+        void (*ended)(void *slot);
+} WorkerEvents;
+
+/*
+ * Starts a thread for a backup, which is taken over, also on failure. userdata is for all events but
+ * ended(), which gets slot and may come after the job is gone. events is static. Returns 0 or a
+ * negative errno.
+ */
+int worker_start(Mailbox *mailbox, Backup *backup, Cancel *cancel, const WorkerEvents *events, void *userdata,
+        void *slot, Worker **ret);
+Worker *worker_unref(Worker *worker);
+
+/* Lets the work begin that was checked. */
+void worker_go(Worker *worker);
+
+/* From now on its events go nowhere, but for ended. */
+void worker_abandon(Worker *worker);
+
+/* What the thread last said. Any thread, never waits. */
+uint64_t worker_completed(const Worker *worker);
+unsigned worker_percent(const Worker *worker);
