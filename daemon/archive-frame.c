@@ -22,7 +22,8 @@ int archive_damaged(Error *error, const char *preposition, const char *path, con
                         "This is not a backup, or it is damaged at its start: %s. Use another copy.", what);
 
         /* A path may be long, and what comes after it matters more than its end. */
-        return error_set(error, ERROR_BACKUP_CORRUPT, "The backup is damaged %s '%.300s': %s. Use another copy.",
+        return error_set(error, ERROR_BACKUP_CORRUPT,
+                "The backup is damaged %s '%.300s': %s. Use another copy.",
                 preposition, path, what);
 }
 
@@ -70,7 +71,8 @@ static int check_header(const ArchiveFrame *frame, uint64_t *ret_size, Error *er
                         (unsigned char)header->type);
 
         if (header->linkname[0] || header->prefix[0] || !parse_octal(header->size, ret_size))
-                return archive_damaged(error, "after", frame->path, "the next header is not one of a backup");
+                return archive_damaged(error, "after", frame->path,
+                        "the next header is not one of a backup");
 
         if (header->type == PAX_TYPE_EXTENDED && (*ret_size == 0 || *ret_size > PAX_RECORDS_MAX))
                 return archive_damaged(error, "after", frame->path, "the next extended header is too large");
@@ -79,7 +81,7 @@ static int check_header(const ArchiveFrame *frame, uint64_t *ret_size, Error *er
 }
 
 static int frame_header(ArchiveFrame *frame, Error *error) {
-        uint64_t size;
+        uint64_t size = 0;
         int r;
 
         if (is_zero(&frame->header, sizeof frame->header) && !frame->extended) {
@@ -148,7 +150,8 @@ static int frame_records(ArchiveFrame *frame, Error *error) {
                 const char *key, *value;
                 size_t key_size, value_size;
 
-                length = parse_record(frame->records + at, frame->fill - at, &key, &key_size, &value, &value_size);
+                length = parse_record(frame->records + at, frame->fill - at, &key, &key_size, &value,
+                        &value_size);
                 if (length == 0)
                         return archive_damaged(error, "after", frame->path,
                                 "the next extended header is not well-formed");
@@ -162,7 +165,8 @@ static int frame_records(ArchiveFrame *frame, Error *error) {
 
                 if (key_size == strlen(path_key) && memcmp(key, path_key, key_size) == 0) {
                         if (value_size == 0 || value_size > PAX_PATH_MAX || memchr(value, '\0', value_size))
-                                return archive_damaged(error, "after", frame->path, "the next path is not valid");
+                                return archive_damaged(error, "after", frame->path,
+                                        "the next path is not valid");
                         path = value;
                         path_size = value_size;
                 } else if (key_size <= strlen(PAX_XATTR_PREFIX) ||
@@ -219,7 +223,8 @@ static int feed_some(ArchiveFrame *frame, const uint8_t *data, size_t size, size
 
         case FRAME_PADDING:
                 r = is_zero(data, n) ? 0 :
-                        archive_damaged(error, "after", frame->path, "there is something between two entries");
+                        archive_damaged(error, "after", frame->path,
+                                "there is something between two entries");
                 frame->left -= n;
                 if (frame->left == 0) {
                         frame->fill = 0;

@@ -25,9 +25,9 @@ static int read_manifest(const json_t *root, ArchiveClaim *ret, Error *error) {
 
         if (format > ARCHIVE_FORMAT)
                 return error_set(error, ERROR_BACKUP_CORRUPT,
-                        "The backup was made by a newer version of Licensevault (format %" JSON_INTEGER_FORMAT
-                        "; this one reads up to %i). Update Licensevault here, then try again.",
-                        format, ARCHIVE_FORMAT);
+                        "The backup was made by a newer version of Licensevault (format %lld, this one reads up "
+                        "to %i). Update Licensevault here, then try again.",
+                        (long long)format, ARCHIVE_FORMAT);
 
         if (format < 1 || !json_is_integer(licenses) || json_integer_value(licenses) < 0 ||
             !json_is_integer(restricted) || json_integer_value(restricted) < 0)
@@ -58,7 +58,8 @@ static int read_end(json_t *root, ArchiveClaim *ret, Error *error) {
 
         if (json_unpack_ex(root, NULL, JSON_STRICT, "{s:I, s:I, s:I, s:s}", "format", &format,
                     "licenses", &licenses, "restricted", &restricted, "blake2b", &digest) < 0 ||
-            format != ARCHIVE_FORMAT || licenses < 0 || restricted < 0 || strlen(digest) != sizeof ret->digest - 1)
+            format != ARCHIVE_FORMAT || licenses < 0 || restricted < 0 ||
+            strlen(digest) != sizeof ret->digest - 1)
                 return archive_damaged(error, "at", ARCHIVE_END, "it does not say what it must");
 
         ret->licenses = (uint64_t)licenses;

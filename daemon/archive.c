@@ -57,8 +57,8 @@ struct ArchiveReader {
         bool streaming; /* its content is, in part, still to be read */
         uint8_t *content_buffer;
         size_t content_buffer_size;
-        size_t line_start, line_end;     /* what is in line and not given out */
-        char path[PAX_PATH_MAX + 1];     /* of this entry, or of the one before; "" before the first */
+        size_t line_start, line_end; /* what is in line and not given out */
+        char path[PAX_PATH_MAX + 1]; /* of this entry, or of the one before; "" before the first */
 
         /* Large, and not zeroed. */
         char values[PAX_RECORDS_MAX]; /* of the attributes, as strings */
@@ -96,10 +96,13 @@ int archive_reader_new(int fd, uint64_t document_max, int stall_msec, const Canc
         reader->entry.attributes = g_ptr_array_sized_new(2 * PAX_ATTRIBUTES_MAX);
         crypto_generichash_init(&reader->digest, NULL, 0, crypto_generichash_BYTES);
 
-        reader->locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
         reader->archive = archive_read_new();
         reader->header = archive_entry_new();
-        if (!reader->locale || !reader->archive || !reader->header)
+        reader->locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+        if (!reader->locale)
+                return error_set_errno(error, ERROR_MEDIUM, -errno,
+                        "Reading a backup needs the locale C.UTF-8");
+        if (!reader->archive || !reader->header)
                 return error_set_no_memory(error);
 
         if (archive_read_support_format_tar(reader->archive) != ARCHIVE_OK ||
@@ -151,7 +154,8 @@ static bool parse_document_path(const char *path, uint64_t *ret_number, bool *re
         for (i = 0; i < 18 && g_ascii_isdigit(name[i]); i++)
                 number = number * 10 + (uint64_t)(name[i] - '0');
 
-        if (i == 0 || name[i] != '-' || !component_is_valid(name, strlen(name)) || !dot || dot <= name + i + 1 ||
+        if (i == 0 || name[i] != '-' || !component_is_valid(name, strlen(name)) || !dot ||
+            dot <= name + i + 1 ||
             !(strcmp(dot, ".lcpl") == 0 || strcmp(dot, ".lic") == 0 || strcmp(dot, ".bin") == 0))
                 return false;
 
@@ -170,7 +174,8 @@ static int check_document_place(ArchiveReader *reader, Error *error) {
         if (number <= reader->number)
                 return archive_damaged(error, "at", path, "it is there twice, or in the wrong place");
         if (reader->number > 0 && by_user != reader->by_user)
-                return archive_damaged(error, "at", path, "it is in another kind of folder than those before it");
+                return archive_damaged(error, "at", path,
+                        "it is in another kind of folder than those before it");
         if (reader->counts.licenses >= ARCHIVE_DOCUMENTS_MAX)
                 return archive_damaged(error, "at", path, "no backup has more than %u licenses",
                         ARCHIVE_DOCUMENTS_MAX);
@@ -182,7 +187,8 @@ static int check_document_place(ArchiveReader *reader, Error *error) {
 
 static Place find_place(const char *path) {
         for (Place p = PLACE_README; p < _PLACE_MAX; p++)
-                if (p == PLACE_LICENSES ? g_str_has_prefix(path, places[p].path) : strcmp(path, places[p].path) == 0)
+                if (p == PLACE_LICENSES ? g_str_has_prefix(path, places[p].path) :
+                                          strcmp(path, places[p].path) == 0)
                         return p;
 
         return PLACE_NONE;
@@ -267,7 +273,7 @@ static int read_header(ArchiveReader *reader, Error *error) {
         int r;
 
         if (!path || strlen(path) > PAX_PATH_MAX || !g_utf8_validate(path, -1, NULL))
-                return archive_damaged(error, "after", reader->path, "the next path is not valid");
+                return archive_damaged(error, "after", reader->path, "the next path is not UTF-8");
 
         strcpy(reader->path, path);
         entry->path = reader->path;
@@ -286,7 +292,8 @@ static int read_header(ArchiveReader *reader, Error *error) {
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "'%.300s' is larger than a license may be here, %" PRIu64 " bytes. "
                         "Raise that limit in licensevaultd.conf first.", path, reader->document_max);
-        if (reader->place != PLACE_LICENSES && !places[reader->place].streamed && entry->size > ARCHIVE_CONTENT_MAX)
+        if (reader->place != PLACE_LICENSES && !places[reader->place].streamed &&
+            entry->size > ARCHIVE_CONTENT_MAX)
                 return archive_damaged(error, "at", path, "it is too large");
 
         return 0;
@@ -321,13 +328,14 @@ static int finish_entry(ArchiveReader *reader, Error *error) {
 
         pax_digest_entry(&reader->digest, entry->path, entry->size, digest);
         for (unsigned i = 0; i < entry->attributes->len; i += 2)
-                pax_digest_attribute(&reader->digest, entry->attributes->pdata[i], entry->attributes->pdata[i + 1]);
+                pax_digest_attribute(&reader->digest, entry->attributes->pdata[i],
+                        entry->attributes->pdata[i + 1]);
         return 0;
 }
 
 static int read_into_memory(ArchiveReader *reader, Error *error) {
         ArchiveEntry *entry = &reader->entry;
-        size_t done = 0, n;
+        size_t done = 0, n = 0;
         int r;
 
         /* One byte more than there are, so that the end of the content is seen, and a buffer is there. */
@@ -354,7 +362,7 @@ static int read_into_memory(ArchiveReader *reader, Error *error) {
 }
 
 static int skip_streamed(ArchiveReader *reader, Error *error) {
-        size_t n;
+        size_t n = 0;
         int r;
 
         do {
@@ -380,7 +388,8 @@ static int check_end(ArchiveReader *reader, Error *error) {
         crypto_generichash_final(&reader->digest, digest, sizeof digest);
         license_digest_to_hex(digest, hex);
         if (strcmp(end.digest, hex) != 0)
-                return archive_damaged(error, "at", ARCHIVE_END, "its digest is not that of the entries before it");
+                return archive_damaged(error, "at", ARCHIVE_END,
+                        "its digest is not that of the entries before it");
         if (end.licenses != reader->counts.licenses || end.licenses != reader->manifest.licenses ||
             end.restricted != reader->manifest.restricted)
                 return archive_damaged(error, "at", ARCHIVE_END, "its counts are not those of the backup");
@@ -395,7 +404,8 @@ static int read_end(ArchiveReader *reader, Error *error) {
         ssize_t n;
 
         if (reader->place != PLACE_END)
-                return archive_damaged(error, "after", reader->path, "it is cut off here, " ARCHIVE_END " is missing");
+                return archive_damaged(error, "after", reader->path,
+                        "it is cut off here, " ARCHIVE_END " is missing");
 
         do
                 n = archive_source_read(&reader->source, &data);
@@ -438,7 +448,8 @@ static int next(ArchiveReader *reader, const ArchiveEntry **ret, Error *error) {
         }
 
         if (reader->place == PLACE_MANIFEST)
-                r = archive_manifest_parse(reader->entry.content, reader->entry.size, &reader->manifest, error);
+                r = archive_manifest_parse(reader->entry.content, reader->entry.size, &reader->manifest,
+                        error);
         else if (reader->place == PLACE_END)
                 r = check_end(reader, error);
         else if (reader->place == PLACE_LICENSES)
@@ -488,7 +499,7 @@ int archive_reader_line(ArchiveReader *reader, const char **ret, Error *error) {
 
         for (size_t searched = 0;;) {
                 char *start = reader->line + reader->line_start;
-                size_t size = reader->line_end - reader->line_start, n;
+                size_t size = reader->line_end - reader->line_start, n = 0;
                 char *end = memchr(start + searched, '\n', size - searched);
 
                 if (end || size > ARCHIVE_LINE_MAX)

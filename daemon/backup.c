@@ -155,13 +155,23 @@ static int exists(const Backup *backup, Error *error) {
                 backup->path);
 }
 
-/* Looks whether the folder can be walked to, and whether a backup is there. One not made yet is no error. */
+/*
+ * Only the service's own folders are made where they are missing. In a configured root that would
+ * hide that the medium is not mounted, and the backup would lie under the mount point.
+ */
+static bool may_make_folder(const Backup *backup) {
+        g_autofree char *own = g_strconcat(store_folder(backup->plan.store), "/backups", NULL);
+
+        return g_str_equal(backup->root, own) && !*backup->below;
+}
+
+/* Looks whether the folder can be walked to, and whether a backup is there. */
 static int check_folder(Backup *backup, Error *error) {
         _cleanup_fd_ int folder = -1;
         struct stat st;
 
         folder = folder_open(backup->root, backup->plan.uid, backup->below, false);
-        if (folder == -ENOENT && !*backup->below)
+        if (folder == -ENOENT && may_make_folder(backup))
                 return 0;
         if (folder < 0)
                 return open_failed(backup->path, folder, error);
@@ -263,7 +273,7 @@ static int run_to_folder(Backup *backup, BackupResult *result, Error *error) {
         g_auto(Draft) draft = DRAFT_NONE;
         int r;
 
-        folder = folder_open(backup->root, backup->plan.uid, backup->below, true);
+        folder = folder_open(backup->root, backup->plan.uid, backup->below, may_make_folder(backup));
         if (folder < 0)
                 return open_failed(backup->path, folder, error);
         (void)draft_tidy(folder, FOLDER_BACKUP_NAME);
@@ -329,7 +339,7 @@ int backup_run(Backup *backup, BackupResult *ret, Error *error) {
                 r = run_to_folder(backup, &result, error);
                 if (r == ERROR_MEDIUM || r == ERROR_LIMIT_EXCEEDED) {
                         error_prefix(error, "Backup to '%s' failed", backup->path);
-                        error_set(error, error->code, "%s. A backup that was there before is unchanged.",
+                        error_set(error, error->code, "%s A backup that was there before is unchanged.",
                                 error_message(error));
                 }
         }
@@ -360,9 +370,9 @@ int backup_open(Store *store, char *const *roots, const StoreOwner *owner, int *
         if (folder < 0 || (fd < 0 && errno == ENOENT))
                 return error_set(error, ERROR_BACKUP_CORRUPT,
                         "There is no backup in '%s' yet. Make one with BackupLicenses.", path);
-        if (fd < 0)
+        if (fd < 0 && errno != ELOOP)
                 return error_set_errno(error, ERROR_MEDIUM, -errno, "The backup in '%s' cannot be opened", path);
-        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1)
+        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1)
                 return error_set(error, ERROR_ACCESS_DENIED,
                         "What is called " FOLDER_BACKUP_NAME " in '%s' is not a backup that the service made.", path);
 

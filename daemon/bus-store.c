@@ -126,13 +126,13 @@ static int read_incoming(Manager *manager, StoreRequest *store, sd_bus_message *
         r = sd_bus_message_read_array(message, 'y', &incoming.document, &incoming.size);
         if (r < 0)
                 return r;
+        license_init(&incoming.claimed);
+        g_array_append_val(store->incoming, incoming);
         if (incoming.size > manager->config.limits.document_bytes)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "The document is larger than %" PRIu64 " bytes (DocumentBytes=).",
                         manager->config.limits.document_bytes);
 
-        license_init(&incoming.claimed);
-        g_array_append_val(store->incoming, incoming);
         added = &g_array_index(store->incoming, Incoming, store->incoming->len - 1);
         return bus_read_license(message, &added->claimed, error);
 }

@@ -5,14 +5,12 @@
 
 #include <jansson.h>
 
-/* Longer than any way to write a time down. */
-#define TIME_TEXT_MAX 64U
-
 typedef struct Recogniser {
-        /* By the caller's media type (may be NULL) or by a look at the text, which may be cut off or garbled. */
+        /* By the caller's media type (may be NULL), or by a look at the text, which may be broken. */
         bool (*claims)(const void *document, size_t size, const char *media_type);
         /* Fills license. Returns 0, NOT_MINE where a closer look says so, or an error's code. */
-        int (*read)(const void *document, size_t size, const char *media_type, License *license, Error *error);
+        int (*read)(const void *document, size_t size, const char *media_type, License *license,
+                Error *error);
 } Recogniser;
 
 enum { NOT_MINE = -1 };
@@ -61,7 +59,7 @@ static int read_time(const json_t *object, const char *name, int64_t *ret_micros
         if (!value)
                 return 0;
 
-        if (json_is_string(value) && json_string_length(value) <= TIME_TEXT_MAX)
+        if (json_is_string(value))
                 time = g_date_time_new_from_iso8601(json_string_value(value), NULL);
         if (!time)
                 return broken_member(error, name, "is not a time with a zone, such as 2024-05-31T12:00:00Z");
@@ -139,7 +137,10 @@ static int lcp_read_rights(const json_t *root, License *license, Error *error) {
         return 0;
 }
 
-/* The link to the publication: links is an object by relation in 2015, an array of links today. */
+/*
+ * The link to the publication: links is an object by relation in 2015, an array of links today. *ret
+ * stays untouched where there is none.
+ */
 static int lcp_find_publication(const json_t *root, const json_t **ret, Error *error) {
         const json_t *links = member(root, "links");
 
@@ -147,7 +148,7 @@ static int lcp_find_publication(const json_t *root, const json_t **ret, Error *e
                 return broken_member(error, "links", "is missing");
 
         if (json_is_object(links)) {
-                *ret = member(links, "publication");
+                *ret = json_object_get(links, "publication");
                 return 0;
         }
 
@@ -164,13 +165,12 @@ static int lcp_find_publication(const json_t *root, const json_t **ret, Error *e
                 }
         }
 
-        *ret = NULL;
         return 0;
 }
 
 /* The title only helps people. One that is too long for us is cut, not held against the license. */
 static int lcp_read_title(const json_t *root, License *license, Error *error) {
-        const json_t *publication, *value;
+        const json_t *publication = NULL, *value;
         char title[LICENSE_STRING_MAX + 1];
         int r;
 
@@ -248,7 +248,8 @@ static int lcp_read_root(const json_t *root, License *license, Error *error) {
         return 0;
 }
 
-static int lcp_read(const void *document, size_t size, const char *media_type, License *license, Error *error) {
+static int lcp_read(const void *document, size_t size, const char *media_type, License *license,
+        Error *error) {
         json_error_t json_error;
         json_t *root;
         int r;

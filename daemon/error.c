@@ -88,6 +88,7 @@ const char *error_message(const Error *error) {
 }
 
 /* Formats into a buffer of fixed size, so that a failing allocation costs the words and not the daemon. */
+G_GNUC_PRINTF(2, 0)
 static char *format_message(const char *rest, const char *format, va_list ap) {
         char buffer[MESSAGE_SIZE];
         size_t n = 0;
@@ -97,7 +98,7 @@ static char *format_message(const char *rest, const char *format, va_list ap) {
         if (k > 0)
                 n = MIN((size_t)k, sizeof buffer - 1);
         if (rest)
-                snprintf(buffer + n, sizeof buffer - n, ": %s", rest);
+                snprintf(buffer + n, sizeof buffer - n, ": %s%s", rest, g_str_has_suffix(rest, ".") ? "" : ".");
 
         /* Cut characters and bytes that are not UTF-8 would make the bus throw us off. */
         const char *end;

@@ -218,11 +218,14 @@ int descriptor_check_target(int fd, DescriptorKind *ret_kind, Error *error) {
 }
 
 static int copy_failed(int r, Error *error) {
+        if (r == -ENOMEM)
+                return error_set_no_memory(error);
         if (r == -EPIPE || r == -ECONNRESET)
                 return error_set(error, ERROR_MEDIUM,
-                        "The reader of the backup closed it before the end. Start the backup again.");
-        return error_set_errno(error, ERROR_MEDIUM, r,
-                "Writing the backup failed. What was written is not a backup; remove it, and try another place");
+                        "The reader closed the backup before its end: %s. Start the backup again.", g_strerror(-r));
+        return error_set(error, ERROR_MEDIUM,
+                "Writing the backup failed: %s. What was written is not a backup; remove it, and try another place.",
+                g_strerror(-r));
 }
 
 static int copy_canceled(const Cancel *cancel, Error *error) {

@@ -173,8 +173,8 @@ static void tell_what_is_new(Job *job, bool last) {
                 g_ptr_array_unref(restricted);
         }
 
-        if ((int)job->percent > job->percent_told && may_tell(job, last ? 0 : 1)) {
-                job->percent_told = (int)job->percent;
+        if (job->percent > job->percent_told && may_tell(job, last ? 0 : 1)) {
+                job->percent_told = job->percent;
                 tell_progress(job, STATUS_INDEX_PROGRESS, NULL);
         }
 }
@@ -541,7 +541,6 @@ static Job *job_new(Manager *manager, Caller *caller, sd_bus_message *message, c
         job->manager = manager;
         job->kind = kind;
         job->state = JOB_CHECKING;
-        job->percent_told = -1;
         do
                 randombytes_buf(&job->id, sizeof job->id);
         while (g_hash_table_contains(manager->jobs, &job->id));

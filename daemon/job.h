@@ -46,7 +46,7 @@ struct Job {
         bool release;         /* goes when it ends */
 
         uint64_t completed, total;
-        unsigned percent;
+        unsigned percent, percent_told;
         Error error;
         BackupResult result;
 
@@ -55,7 +55,6 @@ struct Job {
         GQueue restricted_signals; /* of GPtrArray * */
         int64_t told[10];
         unsigned n_told;
-        int percent_told;
         sd_event_source *tick, *patience, *expiry;
 };
 

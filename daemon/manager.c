@@ -7,7 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+
+#include <linux/sockios.h>
 
 #include <systemd/sd-id128.h>
 
@@ -108,25 +111,48 @@ static int leave_bus(Manager *manager) {
         manager->congested = false;
 
         manager->exit_code = connect_bus(manager);
+        /* The bus may not have seen yet that our old self has gone: then it gives us the name when it does. */
+        if (manager->exit_code == EXIT_GOOD &&
+            sd_bus_request_name_async(manager->bus, NULL, BUS_NAME, SD_BUS_NAME_QUEUE, NULL, NULL) < 0)
+                manager->exit_code = EXIT_BUS_LOST;
         return manager->exit_code == EXIT_GOOD ? 0 : sd_event_exit(manager->event, 0);
 }
 
-/* Whether the bus takes what we send: it does not when a client that reads nothing fills it up. */
+/* What the bus has not taken yet: messages that wait here, and bytes that wait in the socket. */
+static void look_at_queue(Manager *manager, uint64_t *ret_messages, int *ret_bytes) {
+        int fd = sd_bus_get_fd(manager->bus);
+
+        *ret_messages = 0;
+        *ret_bytes = 0;
+        (void)sd_bus_get_n_queued_write(manager->bus, ret_messages);
+        if (fd >= 0)
+                (void)ioctl(fd, SIOCOUTQ, ret_bytes);
+}
+
+/*
+ * Whether the bus takes what we send. It does not while clients that read nothing fill it up: their
+ * answers are counted against us, and it does not read on. A whole answer may lie in the socket then,
+ * with nothing that waits here.
+ */
 static int watch_bus(Manager *manager) {
-        uint64_t queued = 0, now = (uint64_t)g_get_monotonic_time();
+        int64_t now = g_get_monotonic_time();
+        uint64_t messages, written;
+        int bytes;
 
-        if (sd_bus_get_n_queued_write(manager->bus, &queued) < 0)
-                return 0;
-        if (queued == 0 || manager->n_sent - MIN(queued, manager->n_sent) > manager->n_taken) {
-                manager->n_taken = manager->n_sent - MIN(queued, manager->n_sent);
-                manager->taken_since = now;
+        look_at_queue(manager, &messages, &bytes);
+        written = manager->n_sent - MIN(messages, manager->n_sent);
+        if ((messages == 0 && bytes == 0) || bytes < manager->socket_bytes ||
+            (bytes == manager->socket_bytes && written > manager->n_written)) {
+                manager->taken_at = now;
                 manager->congested = false;
-        } else if (now - manager->taken_since >= LEAVE_USEC)
+        } else if (now - manager->taken_at >= LEAVE_USEC)
                 return leave_bus(manager);
-        else if (now - manager->taken_since >= CONGESTED_USEC)
+        else if (now - manager->taken_at >= CONGESTED_USEC)
                 manager->congested = true;
+        manager->socket_bytes = bytes;
+        manager->n_written = written;
 
-        if (queued > 0)
+        if (messages > 0 || bytes > 0)
                 tick_within_a_second(manager);
         return 0;
 }
@@ -138,26 +164,35 @@ static int on_slow_tick(sd_event_source *source, uint64_t usec, void *userdata) 
         return watch_bus(manager);
 }
 
-/* Whatever made the loop turn may have queued a message: then the bus is watched. */
-static int on_before_wait(sd_event_source *source, void *userdata) {
+/* Whatever made the loop turn may have sent a message: then it is watched whether the bus takes it. */
+static int on_turn(sd_event_source *source, void *userdata) {
         Manager *manager = userdata;
-        uint64_t queued;
+        uint64_t messages;
+        int bytes;
 
-        if (manager->bus && sd_bus_get_n_queued_write(manager->bus, &queued) >= 0 && queued > 0)
+        if (!manager->bus || sd_event_source_get_enabled(manager->slow_tick, NULL) > 0)
+                return 0;
+        look_at_queue(manager, &messages, &bytes);
+        if (messages > 0 || bytes > 0) {
+                manager->taken_at = g_get_monotonic_time();
                 tick_within_a_second(manager);
+        }
+        manager_maybe_exit(manager);
         return 0;
 }
 
 /* Stopping */
 
 void manager_maybe_exit(Manager *manager) {
-        uint64_t queued = 0;
+        uint64_t messages;
+        int bytes;
 
         if (!manager->stopping || manager->n_unfinished > 0 || manager->n_requests > 0 || manager->n_workers > 0 ||
             manager->n_lookups > 0)
                 return;
-        if (sd_bus_get_n_queued_write(manager->bus, &queued) >= 0 && queued > 0)
-                return;
+        look_at_queue(manager, &messages, &bytes);
+        if (messages > 0 || bytes > 0)
+                return; /* asked again when the loop turns */
         (void)sd_event_exit(manager->event, 0);
 }
 
@@ -267,6 +302,29 @@ static int find_job(sd_bus *bus, const char *path, const char *interface, void *
         return job_path_is_valid(path);
 }
 
+/* For who looks around: the jobs of who asks, if it is known who that is. */
+static int list_job_nodes(sd_bus *bus, const char *prefix, void *userdata, char ***ret_nodes, sd_bus_error *error) {
+        Manager *manager = userdata;
+        sd_bus_message *message = sd_bus_get_current_message(bus);
+        const char *sender = message ? sd_bus_message_get_sender(message) : NULL;
+        const Caller *caller = sender ? caller_find(manager, sender) : NULL;
+        GHashTableIter iterator;
+        size_t n = 0;
+        char **nodes;
+        Job *job;
+
+        /* sd-bus frees these with free(): what malloc() gives. */
+        nodes = calloc(g_hash_table_size(manager->jobs) + 1, sizeof *nodes);
+        if (!nodes)
+                return -ENOMEM;
+        g_hash_table_iter_init(&iterator, manager->jobs);
+        while (caller && caller->user_name && g_hash_table_iter_next(&iterator, NULL, (void **)&job))
+                if (job_is_visible(job, caller) && (nodes[n] = strdup(job->path)))
+                        n++;
+        *ret_nodes = nodes;
+        return 0;
+}
+
 static int on_name_gone(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         Manager *manager = userdata;
         const char *name;
@@ -298,6 +356,7 @@ static int add_objects(Manager *manager) {
         }
 
         if ((r = sd_bus_add_fallback_vtable(bus, NULL, JOB_PATH, JOB_INTERFACE, job_vtable, find_job, manager)) < 0 ||
+            (r = sd_bus_add_node_enumerator(bus, NULL, JOB_PATH, list_job_nodes, manager)) < 0 ||
             (r = sd_bus_add_filter(bus, NULL, on_message, manager)) < 0)
                 return r;
 
@@ -308,7 +367,7 @@ static int add_objects(Manager *manager) {
                 on_name_gone, NULL, manager);
 }
 
-/* Joins the bus and takes the name. Returns 0 or an ExitCode. */
+/* Joins the bus. Returns 0 or an ExitCode. */
 static int connect_bus(Manager *manager) {
         int r;
 
@@ -318,14 +377,21 @@ static int connect_bus(Manager *manager) {
                         g_strerror(-r));
                 return EXIT_FAILED;
         }
-        manager->n_sent = manager->n_taken = 0;
-        manager->taken_since = (uint64_t)g_get_monotonic_time();
+        manager->n_sent = manager->n_written = 0;
+        manager->socket_bytes = 0;
+        manager->taken_at = g_get_monotonic_time();
 
         if ((r = add_objects(manager)) < 0 ||
             (r = sd_bus_attach_event(manager->bus, manager->event, SD_EVENT_PRIORITY_NORMAL)) < 0) {
                 log_error("The service cannot be offered on the bus: %s", g_strerror(-r));
                 return EXIT_FAILED;
         }
+
+        return EXIT_GOOD;
+}
+
+static int take_name(Manager *manager) {
+        int r;
 
         r = sd_bus_request_name(manager->bus, BUS_NAME, 0);
         if (r == -EEXIST) {
@@ -388,7 +454,7 @@ static int set_up_event(Manager *manager) {
             (r = sd_event_add_signal(manager->event, NULL, SIGTERM, on_stop, manager)) < 0 ||
             (r = sd_event_add_signal(manager->event, NULL, SIGINT, on_stop, manager)) < 0 ||
             (r = sd_event_add_signal(manager->event, NULL, SIGHUP, on_reload, manager)) < 0 ||
-            (r = sd_event_add_post(manager->event, NULL, on_before_wait, manager)) < 0 ||
+            (r = sd_event_add_post(manager->event, NULL, on_turn, manager)) < 0 ||
             (r = sd_event_set_watchdog(manager->event, true)) < 0 ||
             (r = mailbox_new(manager->event, &manager->mailbox)) < 0) {
                 log_error("The event loop cannot be set up: %s", g_strerror(-r));
@@ -435,6 +501,8 @@ int manager_run(Manager *manager) {
         int r;
 
         r = connect_bus(manager);
+        if (r == EXIT_GOOD)
+                r = take_name(manager);
         if (r != EXIT_GOOD)
                 return r;
 

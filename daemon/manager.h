@@ -77,8 +77,9 @@ typedef struct Manager {
         unsigned n_request_threads;
 
         /* Whether the bus still takes what we send. */
-        uint64_t n_sent, n_taken;
-        uint64_t taken_since; /* monotonic: when n_taken last grew, or the queue was empty */
+        uint64_t n_sent, n_written;
+        int socket_bytes;    /* that lay in the socket when last looked at */
+        int64_t taken_at;    /* monotonic: when it last took something, or there was nothing to take */
         bool congested;
 
         sd_event_source *slow_tick, *stop_timer, *deferred;

@@ -48,7 +48,8 @@ static void template_init(PaxHeader *template, int64_t mtime) {
         put_octal(template->mode, sizeof template->mode, 0600);
         put_octal(template->uid, sizeof template->uid, NOBODY);
         put_octal(template->gid, sizeof template->gid, NOBODY);
-        put_octal(template->mtime, sizeof template->mtime, (uint64_t)CLAMP(mtime, 0, (int64_t)PAX_OCTAL_MAX));
+        put_octal(template->mtime, sizeof template->mtime,
+                (uint64_t)CLAMP(mtime, 0, (int64_t)PAX_OCTAL_MAX));
         put_octal(template->devmajor, sizeof template->devmajor, 0);
         put_octal(template->devminor, sizeof template->devminor, 0);
         memcpy(template->magic, PAX_MAGIC, sizeof template->magic + sizeof template->version);
@@ -195,7 +196,8 @@ static int put_records(PaxWriter *writer, const char *path, const PaxAttribute *
         int r;
 
         for (size_t i = 0; i < n_attributes; i++) {
-                r = append_record(writer, &size, PAX_XATTR_PREFIX, attributes[i]->name, attributes[i]->value);
+                r = append_record(writer, &size, PAX_XATTR_PREFIX, attributes[i]->name,
+                        attributes[i]->value);
                 if (r < 0)
                         return r;
         }

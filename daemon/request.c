@@ -147,12 +147,11 @@ int request_submit_write(Request *request, uint64_t bytes, Error *error) {
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "%u changes of yours are waiting already (QueuedWritesPerUser=). Wait for their answers.",
                         config->queued_writes_per_user);
-        /* One that is larger than the limit by itself is let in alone: other limits bound it. */
-        if (request->user->write_bytes > 0 &&
-            request->user->write_bytes + bytes > config->queued_write_bytes_per_user)
+        if (request->user->write_bytes + bytes > config->queued_write_bytes_per_user)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "Changes of yours with %" PRIu64 " bytes are waiting already (QueuedWriteBytesPerUser=). "
-                        "Wait for their answers.", request->user->write_bytes);
+                        "Changes of yours with %" PRIu64 " bytes are waiting already, and at most %" PRIu64
+                        " may (QueuedWriteBytesPerUser=). Wait for their answers.", request->user->write_bytes,
+                        config->queued_write_bytes_per_user);
 
         request->write = true;
         request->bytes = bytes;

@@ -105,6 +105,12 @@ static int find(const char *folder, const char *path, bool *ret_exists, Error *e
         if (errno != ENOENT)
                 return error_set_errno(error, ERROR_STORE_READ, -errno, "The license store cannot be read");
 
+        /* The store was moved to a disk that is not there: an empty one in its place would hide it. */
+        if (lstat(path, &st) >= 0)
+                return error_set(error, ERROR_STORE_READ,
+                        "The license store cannot be read: licenses.db is a link to a file that is not there. Mount its "
+                        "disk, or put the file back, then restart licensevaultd.");
+
         if (stat(wal, &st) >= 0 && st.st_size > 0)
                 return error_set(error, ERROR_STORE_CORRUPT,
                         "The license store is damaged: licenses.db is gone and licenses.db-wal is there. Ask the "
@@ -221,7 +227,7 @@ static void give_back(GQueue *tasks) {
  * the one that does not fit on the disk does not take the others along.
  */
 static void run_writes(Store *store, GQueue *tasks) {
-        GQueue done = G_QUEUE_INIT, one = G_QUEUE_INIT, again = G_QUEUE_INIT;
+        GQueue done = G_QUEUE_INIT, again = G_QUEUE_INIT;
         g_auto(Error) error = {}, ignored = {};
         StoreTask *task;
 
@@ -232,12 +238,15 @@ static void run_writes(Store *store, GQueue *tasks) {
                 again = done;
                 done = (GQueue)G_QUEUE_INIT;
                 while ((task = g_queue_pop_head(&again))) {
-                        g_queue_push_tail(&one, task);
-                        if (transact(store, &one, &done, &error) != 0) {
-                                if (!g_queue_is_empty(&one))
-                                        g_queue_push_tail(&done, g_queue_pop_head(&one));
+                        /* A transaction always takes its first task, however late it got the lock. */
+                        GQueue alone = G_QUEUE_INIT, ran = G_QUEUE_INIT;
+
+                        g_queue_push_tail(&alone, task);
+                        if (transact(store, &alone, &ran, &error) != 0)
                                 error_move(&task->error, &error);
-                        }
+                        g_queue_clear(&alone);
+                        g_queue_clear(&ran);
+                        g_queue_push_tail(&done, task);
                 }
         }
 
