@@ -25,8 +25,8 @@ static int read_manifest(const json_t *root, ArchiveClaim *ret, Error *error) {
 
         if (format > ARCHIVE_FORMAT)
                 return error_set(error, ERROR_BACKUP_CORRUPT,
-                        "The backup was made by a newer version of Licensevault (format %lld, this one reads up "
-                        "to %i). Update Licensevault here, then try again.",
+                        "The backup was made by a newer version of Licensevault (format %lld, and this one "
+                        "reads up to %i). Update Licensevault here, then try again.",
                         (long long)format, ARCHIVE_FORMAT);
 
         if (format < 1 || !json_is_integer(licenses) || json_integer_value(licenses) < 0 ||

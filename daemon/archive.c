@@ -532,11 +532,11 @@ void archive_reader_counts(const ArchiveReader *reader, ArchiveCounts *ret) {
 int archive_verify(int fd, uint64_t document_max, int stall_msec, const Cancel *cancel,
         ArchiveProgress progress, void *userdata, ArchiveCounts *ret, Error *error) {
         g_autoptr(ArchiveReader) reader = NULL;
-        const ArchiveEntry *entry;
+        const ArchiveEntry *entry = NULL;
         int r;
 
         r = archive_reader_new(fd, document_max, stall_msec, cancel, &reader, error);
-        if (r != 0)
+        if (!reader)
                 return r;
 
         do {

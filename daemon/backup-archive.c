@@ -398,7 +398,6 @@ static int write_end(Writing *writing, Error *error) {
 
 int backup_archive_write(const BackupArchive *archive, int fd, BackupResult *ret, Error *error) {
         g_autoptr(PaxWriter) pax = NULL;
-        g_autoptr(GPtrArray) signal = NULL;
         uint64_t licenses = 0, restricted = 0;
         BackupResult result = {};
         Writing writing = { .archive = archive, .fd = fd, .result = &result };
@@ -428,7 +427,7 @@ int backup_archive_write(const BackupArchive *archive, int fd, BackupResult *ret
                         r = write_end(&writing, error);
         }
 
-        signal = g_steal_pointer(&writing.signal);
+        g_ptr_array_unref(writing.signal);
         if (r == 0)
                 *ret = result;
         return r;

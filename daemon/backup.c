@@ -352,7 +352,7 @@ int backup_run(Backup *backup, BackupResult *ret, Error *error) {
 int backup_open(Store *store, char *const *roots, const StoreOwner *owner, int *ret_fd, Error *error) {
         g_autofree char *value = NULL, *root = NULL, *path = NULL;
         _cleanup_fd_ int folder = -1, fd = -1;
-        const char *below;
+        const char *below = NULL;
         struct stat st;
         int r;
 

@@ -198,10 +198,9 @@ static int append_counters(sd_bus_message *message, const GArray *counters) {
                 if (r < 0)
                         return r;
         }
-        if ((r = sd_bus_message_close_container(message)) < 0 ||
-            (r = sd_bus_message_close_container(message)) < 0)
-                return r;
-        return sd_bus_message_close_container(message);
+        for (unsigned open = 3; r >= 0 && open > 0; open--)
+                r = sd_bus_message_close_container(message);
+        return r;
 }
 
 int bus_append_license(sd_bus_message *message, const License *license) {

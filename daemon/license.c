@@ -65,34 +65,37 @@ int license_set_string(char **field, const char *value) {
         return 0;
 }
 
-/* The place of a right in the sorted counters, or where it would stand. */
-static bool find_counter(const License *license, const char *right, unsigned *ret_index) {
+/* The counter of a right, or NULL and the place in the sorted counters where it would stand. */
+static Counter *find_counter(const License *license, const char *right, unsigned *ret_index) {
         unsigned i;
 
         for (i = 0; i < license->counters->len; i++) {
-                int c = strcmp(g_array_index(license->counters, Counter, i).right, right);
-                if (c >= 0) {
-                        *ret_index = i;
-                        return c == 0;
-                }
+                Counter *counter = &g_array_index(license->counters, Counter, i);
+                int c = strcmp(counter->right, right);
+
+                if (c == 0)
+                        return counter;
+                if (c > 0)
+                        break;
         }
 
         *ret_index = i;
-        return false;
+        return NULL;
 }
 
 const Counter *license_find_counter(const License *license, const char *right) {
         unsigned i;
 
-        return find_counter(license, right, &i) ? &g_array_index(license->counters, Counter, i) : NULL;
+        return find_counter(license, right, &i);
 }
 
 int license_limit_counter(License *license, const char *right, uint64_t remaining) {
+        Counter *known;
         unsigned i;
 
-        if (find_counter(license, right, &i)) {
-                Counter *counter = &g_array_index(license->counters, Counter, i);
-                counter->remaining = MIN(counter->remaining, remaining);
+        known = find_counter(license, right, &i);
+        if (known) {
+                known->remaining = MIN(known->remaining, remaining);
                 return 0;
         }
 

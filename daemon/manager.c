@@ -308,20 +308,18 @@ static int list_job_nodes(sd_bus *bus, const char *prefix, void *userdata, char 
         sd_bus_message *message = sd_bus_get_current_message(bus);
         const char *sender = message ? sd_bus_message_get_sender(message) : NULL;
         const Caller *caller = sender ? caller_find(manager, sender) : NULL;
+        GPtrArray *nodes = g_ptr_array_new();
         GHashTableIter iterator;
-        size_t n = 0;
-        char **nodes;
         Job *job;
 
-        /* sd-bus frees these with free(): what malloc() gives. */
-        nodes = calloc(g_hash_table_size(manager->jobs) + 1, sizeof *nodes);
-        if (!nodes)
-                return -ENOMEM;
         g_hash_table_iter_init(&iterator, manager->jobs);
         while (caller && caller->user_name && g_hash_table_iter_next(&iterator, NULL, (void **)&job))
-                if (job_is_visible(job, caller) && (nodes[n] = strdup(job->path)))
-                        n++;
-        *ret_nodes = nodes;
+                if (job_is_visible(job, caller))
+                        g_ptr_array_add(nodes, g_strdup(job->path));
+        g_ptr_array_add(nodes, NULL);
+
+        /* sd-bus frees it with free(), which is what GLib's memory is made for since 2.46. */
+        *ret_nodes = (char **)g_ptr_array_free(nodes, false);
         return 0;
 }
 

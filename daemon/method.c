@@ -52,19 +52,11 @@ const Method *method_find(const char *interface, const char *member) {
 }
 
 static int authorise(const Method *method, const Caller *caller, Error *error) {
-        if (!method)
-                return error_set(error, ERROR_ACCESS_DENIED, "This method is not open to anyone.");
-
-        switch (method->access) {
-        case ACCESS_OWN:
-                if (caller_uid_may_own(caller->user->uid))
-                        return 0;
-                return error_set(error, ERROR_ACCESS_DENIED,
-                        "User %" PRIu32 " cannot have licenses: the system gives that number to whoever comes next. "
-                        "Run as a user of your own.", (uint32_t)caller->user->uid);
-        }
-
-        return error_set(error, ERROR_ACCESS_DENIED, "This method is not open to anyone.");
+        if (method->access == ACCESS_OWN && caller_uid_may_own(caller->user->uid))
+                return 0;
+        return error_set(error, ERROR_ACCESS_DENIED,
+                "User %" PRIu32 " cannot have licenses: the system gives that number to whoever comes next. "
+                "Run as a user of your own.", (uint32_t)caller->user->uid);
 }
 
 static int call(Manager *manager, sd_bus_message *message, Error *error) {
@@ -88,6 +80,8 @@ static int call(Manager *manager, sd_bus_message *message, Error *error) {
         }
 
         method = method_find(sd_bus_message_get_interface(message), sd_bus_message_get_member(message));
+        if (!method)
+                return error_set(error, ERROR_ACCESS_DENIED, "This method is not open to anyone.");
         r = authorise(method, caller, error);
         if (r != 0)
                 return r;

@@ -180,8 +180,7 @@ static int append_record(PaxWriter *writer, size_t *size, const char *prefix, co
         to[digits] = ' ';
         to = stpcpy(stpcpy(to + digits + 1, prefix), key);
         *to++ = '=';
-        memcpy(to, value, strlen(value));
-        to[strlen(value)] = '\n';
+        *stpcpy(to, value) = '\n';
         return 0;
 }
 

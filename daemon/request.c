@@ -6,8 +6,14 @@
 /* One user has at most as many of them as reads, and all together this many. */
 #define REQUEST_THREADS_MAX 32U
 
+/* A Request begins with its task, and its mail lies inside. */
+
 static Request *from_task(StoreTask *task) {
-        return (Request *)((char *)task - offsetof(Request, task));
+        return (Request *)task;
+}
+
+static Request *from_mail(Mail *mail) {
+        return (void *)((char *)mail - offsetof(Request, mail));
 }
 
 static int on_run(StoreTask *task, StoreConnection *connection, Error *error) {
@@ -44,7 +50,7 @@ static void answer(Request *request) {
 }
 
 static void on_mail(Mail *mail) {
-        Request *request = (Request *)((char *)mail - offsetof(Request, mail));
+        Request *request = from_mail(mail);
         Manager *manager = request->manager;
         User *user = request->user;
 

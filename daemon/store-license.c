@@ -300,9 +300,9 @@ static int keep_low_counters(StoreConnection *connection, const Row *row, Licens
 
 int store_license_put(StoreConnection *connection, const StoreOwner *owner, License *license,
         const void *document, Error *error) {
-        int64_t number, key;
+        int64_t number = 0, key = 0;
         uint64_t charge;
-        Row row;
+        Row row = {};
         int r;
 
         if (license->size > connection->limits.document_bytes)
@@ -383,7 +383,7 @@ int store_license_get(StoreConnection *connection, const StoreOwner *owner, cons
         uint64_t document_max, License *ret_license, void **ret_document, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         g_autofree void *document = NULL;
-        int64_t number, key;
+        int64_t number = 0, key = 0;
         License check = {};
         int r;
 
@@ -472,7 +472,7 @@ int store_license_enumerate(StoreConnection *connection, const StoreOwner *owner
         g_autofree char *last = NULL;
         uint64_t bytes = 0;
         unsigned n_rows = 0;
-        int64_t number;
+        int64_t number = 0;
         bool more = false;
         int r;
 
@@ -563,7 +563,7 @@ int store_license_consume(StoreConnection *connection, const StoreOwner *owner, 
         _cleanup_statement_ sqlite3_stmt *update = NULL;
         g_auto(License) license = {};
         const Counter *counter;
-        int64_t number, key;
+        int64_t number = 0, key = 0;
         int r;
 
         r = store_owner_find(connection, owner, &number, error);
@@ -644,8 +644,8 @@ static int forget_document(StoreConnection *connection, int64_t owner, const Row
 }
 
 int store_license_delete(StoreConnection *connection, const StoreOwner *owner, const char *id, Error *error) {
-        int64_t number;
-        Row row;
+        int64_t number = 0;
+        Row row = {};
         int r;
 
         if ((r = store_owner_find(connection, owner, &number, error)) != 0 ||
@@ -659,8 +659,8 @@ int store_license_delete(StoreConnection *connection, const StoreOwner *owner, c
 int store_license_revoke(StoreConnection *connection, const StoreOwner *owner, const char *id, int64_t now,
         Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        int64_t number;
-        Row row;
+        int64_t number = 0;
+        Row row = {};
         int r;
 
         if ((r = store_owner_find(connection, owner, &number, error)) != 0 ||

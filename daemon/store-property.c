@@ -4,7 +4,7 @@
 int store_property_set(StoreConnection *connection, const StoreOwner *owner, const char *name,
         const char *value, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        int64_t number;
+        int64_t number = 0;
         int r;
 
         r = store_owner_ensure(connection, owner, &number, error);
@@ -23,7 +23,7 @@ int store_property_set(StoreConnection *connection, const StoreOwner *owner, con
 
 int store_property_list(StoreConnection *connection, const StoreOwner *owner, GPtrArray *ret, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        int64_t number;
+        int64_t number = 0;
         int r;
 
         g_ptr_array_set_free_func(ret, g_free);
@@ -68,7 +68,7 @@ int store_property_get(StoreConnection *connection, const StoreOwner *owner, con
 
 int store_property_remove(StoreConnection *connection, const StoreOwner *owner, const char *name, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        int64_t number;
+        int64_t number = 0;
         int r;
 
         r = store_owner_find(connection, owner, &number, error);

@@ -84,9 +84,8 @@ static int create(const char *folder, const char *path, Error *error) {
                 return r;
         connection = store_connection_free(connection);
 
-        if (rename(new, path) < 0 || (r = sync_folder(folder)) < 0)
-                return error_set_errno(error, ERROR_STORE_WRITE, -errno, "The license store cannot be made");
-        return 0;
+        r = rename(new, path) < 0 ? -errno : sync_folder(folder);
+        return r < 0 ? error_set_errno(error, ERROR_STORE_WRITE, r, "The license store cannot be made") : 0;
 }
 
 /* Whether there is a store, without ever taking an emptied or half-removed one for a new start. */
@@ -337,7 +336,7 @@ static int start_threads(Store *store, Error *error) {
 int store_open(const char *folder, const StoreLimits *limits, Store **ret, Error *error) {
         g_autoptr(Store) store = NULL;
         g_autofree char *path = path_of(folder, "");
-        bool exists;
+        bool exists = false;
         int r;
 
         r = find(folder, path, &exists, error);
@@ -438,7 +437,7 @@ int store_check(const char *folder, uint64_t *ret_licenses, Error *error) {
         g_autofree char *path = path_of(folder, "");
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         int64_t count;
-        bool exists;
+        bool exists = false;
         int r;
 
         *ret_licenses = 0;

@@ -138,7 +138,7 @@ static void *worker_thread(void *userdata) {
                 error_set(&letter->error, ERROR_CANCELED, "%s", cancel_reason(worker->cancel));
         else if (r != 0)
                 /* It took so long to check that the client had its answer: look again, for the job's end. */
-                r = backup_check(worker->backup, &letter->error);
+                (void)backup_check(worker->backup, &letter->error);
         if (letter->error.code == ERROR_NONE)
                 (void)backup_run(worker->backup, &letter->result, &letter->error);
         worker->backup = backup_free(worker->backup);

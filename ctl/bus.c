@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "bus.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Storing a large batch on a slow disk takes its time. */
+#define CALL_TIMEOUT_USEC (90 * G_USEC_PER_SEC)
+
+#define NOT_RUNNING \
+        "The licensevault service is not running. Start it with: systemctl start licensevaultd"
+#define VANISHED "The licensevault service stopped before it was done. Run the command again."
+#define SILENT "The licensevault service does not answer. Look at: systemctl status licensevaultd"
+
+/* Errors of the bus itself, by the start of their names: the service was not reached, or went away. */
+static const struct {
+        const char *prefix;
+        const char *message;
+} bus_errors[] = {
+        { SD_BUS_ERROR_SERVICE_UNKNOWN, NOT_RUNNING },
+        { SD_BUS_ERROR_NAME_HAS_NO_OWNER, NOT_RUNNING },
+        { "org.freedesktop.DBus.Error.Spawn.", NOT_RUNNING },
+        { "org.freedesktop.systemd1.", NOT_RUNNING },
+        { SD_BUS_ERROR_NO_REPLY, VANISHED },
+        { SD_BUS_ERROR_DISCONNECTED, VANISHED },
+        { "System.Error.ECONNRESET", VANISHED },
+        { "System.Error.ENOTCONN", VANISHED },
+        { SD_BUS_ERROR_TIMEOUT, SILENT },
+        { "org.freedesktop.DBus.Error.TimedOut", SILENT },
+        { "System.Error.ETIMEDOUT", SILENT },
+};
+
+/* What the service says in terms of D-Bus, in those of the command line. */
+static const char *const messages[_ERROR_MAX] = {
+        [ERROR_UNKNOWN_OBJECT] = "There is no such job. List them with: licensevaultctl jobs",
+        [ERROR_BACKUP_EXISTS] = "Licenses are already backed up. To replace that backup, use --overwrite; "
+                "to make another one, use --output FILE.",
+        [ERROR_LICENSE_UNAVAILABLE] = "There is no such license. List them with: licensevaultctl list",
+};
+
+static const Status statuses[_ERROR_MAX] = {
+        [ERROR_NONE] = STATUS_FAILED,
+        [ERROR_INVALID_ARGUMENTS] = STATUS_USAGE,
+        [ERROR_NO_MEMORY] = STATUS_LIMIT,
+        [ERROR_ACCESS_DENIED] = STATUS_DENIED,
+        [ERROR_AUTHORIZATION_REQUIRED] = STATUS_DENIED,
+        [ERROR_UNKNOWN_OBJECT] = STATUS_NOT_FOUND,
+        [ERROR_LIMIT_EXCEEDED] = STATUS_LIMIT,
+        [ERROR_BACKUP_EXISTS] = STATUS_EXISTS,
+        [ERROR_BACKUP_CORRUPT] = STATUS_CORRUPT,
+        [ERROR_BACKUP_BUSY] = STATUS_BUSY,
+        [ERROR_MEDIUM] = STATUS_MEDIUM,
+        [ERROR_CANCELED] = STATUS_CANCELED,
+        [ERROR_NEEDS_INDIVIDUALIZATION] = STATUS_FAILED,
+        [ERROR_UNSUPPORTED_PROPERTY] = STATUS_USAGE,
+        [ERROR_INVALID_LICENSE] = STATUS_INVALID_LICENSE,
+        [ERROR_LICENSE_UNAVAILABLE] = STATUS_NOT_FOUND,
+        [ERROR_LICENSE_REVOKED] = STATUS_REVOKED,
+        [ERROR_NO_RIGHTS] = STATUS_FAILED,
+        [ERROR_STORE_READ] = STATUS_STORE,
+        [ERROR_STORE_WRITE] = STATUS_STORE,
+        [ERROR_STORE_CORRUPT] = STATUS_STORE,
+        [ERROR_STORE_LOCKED] = STATUS_BUSY,
+};
+
+Status bus_fail_named(Ctl *ctl, const char *name, const char *message, const char *about) {
+        for (unsigned i = 0; i < G_N_ELEMENTS(bus_errors); i++)
+                if (g_str_has_prefix(name, bus_errors[i].prefix))
+                        return ctl_fail_named(ctl, STATUS_UNREACHABLE, name, bus_errors[i].message);
+
+        ErrorCode code = error_from_name(name);
+        const Error error = { .code = code };
+        const char *text = messages[code];
+        if (!text)
+                text = message && *message ? message : error_message(&error);
+        if (!*text)
+                text = "The service reports an error that licensevaultctl does not know.";
+
+        g_autofree char *full = about ? g_strdup_printf("%s: %s", about, text) : g_strdup(text);
+        return ctl_fail_named(ctl, statuses[code], name, full);
+}
+
+Status bus_fail(Ctl *ctl, const sd_bus_error *error, const char *about) {
+        return bus_fail_named(ctl, error->name ?: "", error->message, about);
+}
+
+Status bus_fail_vanished(Ctl *ctl) {
+        return ctl_fail(ctl, STATUS_UNREACHABLE, "%s", VANISHED);
+}
+
+Status bus_fail_build(Ctl *ctl, int r) {
+        return ctl_fail(ctl, STATUS_FAILED, "The call to the service could not be made: %s.",
+                g_strerror(-r));
+}
+
+Status bus_fail_parse(Ctl *ctl) {
+        return ctl_fail(ctl, STATUS_FAILED,
+                "The service gave an answer that licensevaultctl does not understand. "
+                "Install the same version of both, and restart the service.");
+}
+
+Status bus_connect(Ctl *ctl) {
+        int r;
+
+        if (ctl->bus)
+                return STATUS_OK;
+
+        r = sd_bus_open_system(&ctl->bus);
+        if (r < 0)
+                return ctl_fail(ctl, STATUS_UNREACHABLE,
+                        "Cannot connect to the system bus: %s. Is D-Bus running?", g_strerror(-r));
+
+        sd_bus_set_method_call_timeout(ctl->bus, CALL_TIMEOUT_USEC);
+        /* There is more to ask when the event loop that follows a job has ended. */
+        sd_bus_set_close_on_exit(ctl->bus, false);
+        return STATUS_OK;
+}
+
+Status bus_call_new(Ctl *ctl, const char *interface, const char *member, sd_bus_message **ret) {
+        Status status;
+        int r;
+
+        status = bus_connect(ctl);
+        if (status != STATUS_OK)
+                return status;
+
+        r = sd_bus_message_new_method_call(ctl->bus, ret, BUS_NAME, BUS_PATH, interface, member);
+        return r < 0 ? bus_fail_build(ctl, r) : STATUS_OK;
+}
+
+bool bus_try_call(Ctl *ctl, sd_bus_message *call, sd_bus_error *ret_error, sd_bus_message **ret_reply) {
+        int r;
+
+        r = sd_bus_call(ctl->bus, call, 0, ret_error, ret_reply);
+        if (r < 0 && !sd_bus_error_is_set(ret_error))
+                sd_bus_error_set_errno(ret_error, r);
+        return r >= 0;
+}
+
+Status bus_call(Ctl *ctl, sd_bus_message *call, const char *about, sd_bus_message **ret_reply) {
+        __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
+
+        return bus_try_call(ctl, call, &error, ret_reply) ? STATUS_OK : bus_fail(ctl, &error, about);
+}
+
+Status bus_check_string(Ctl *ctl, const char *what, const char *string) {
+        if (!string || g_utf8_validate(string, -1, NULL))
+                return STATUS_OK;
+        return ctl_fail(ctl, STATUS_USAGE, "%s is not valid UTF-8.", what);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "ctl.h"
+
+/*
+ * The service on the bus: calls to it, and what its errors mean for the exit code.
+ */
+
+#define BUS_NAME "org.licensevault1"
+#define BUS_PATH "/org/licensevault1"
+#define BUS_JOB_PATH BUS_PATH "/job"
+#define BUS_MANAGER BUS_NAME ".Manager"
+#define BUS_STORE BUS_NAME ".LicenseStore"
+#define BUS_BACKUP BUS_NAME ".LicenseBackup"
+#define BUS_JOB BUS_NAME ".Job"
+
+Status bus_connect(Ctl *ctl);
+
+/* A call to the root object, without its arguments. Connects first where that is still to do. */
+Status bus_call_new(Ctl *ctl, const char *interface, const char *member, sd_bus_message **ret);
+
+/*
+ * Sends a call and waits for its answer. about, where not NULL, is put before the message of an
+ * error: the file or license that it is about.
+ */
+Status bus_call(Ctl *ctl, sd_bus_message *call, const char *about, sd_bus_message **ret_reply);
+
+/*
+ * The same for who has more to say of an error: says nothing, and leaves it in ret_error. Returns
+ * whether it went well.
+ */
+bool bus_try_call(Ctl *ctl, sd_bus_message *call, sd_bus_error *ret_error, sd_bus_message **ret_reply);
+
+/* Says what an error of the service means. */
+Status bus_fail(Ctl *ctl, const sd_bus_error *error, const char *about);
+/* The same for the name and message that a job ended with. */
+Status bus_fail_named(Ctl *ctl, const char *name, const char *message, const char *about);
+/* Says that a call could not be made, or that an answer is not as agreed. r is a negative errno. */
+Status bus_fail_build(Ctl *ctl, int r);
+Status bus_fail_parse(Ctl *ctl);
+/* Says that the service went away while something ran. */
+Status bus_fail_vanished(Ctl *ctl);
+
+/* Whether a string of the user can go over the bus as it is; says so where it cannot. */
+Status bus_check_string(Ctl *ctl, const char *what, const char *string);

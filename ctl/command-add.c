@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "bus.h"
+#include "document.h"
+#include "io.h"
+#include "text.h"
+
+/* What StoreLicenses() takes at once (design, section 2). */
+#define BATCH_DOCUMENTS 1000U
+#define BATCH_BYTES (16U * 1024 * 1024)
+/* A document takes more in a message than its bytes: its properties, and padding. */
+#define OVERHEAD_BYTES 256U
+#define READ_SIZE_MIN (64U * 1024)
+
+static char *add_id, *add_title, *add_key_id, *add_issuer;
+static gboolean add_no_backup;
+
+const GOptionEntry add_options[] = {
+        { "id", 0, 0, G_OPTION_ARG_FILENAME, &add_id, "The license's id, for a single file", "ID" },
+        { "title", 0, 0, G_OPTION_ARG_FILENAME, &add_title, "What it is for", "TITLE" },
+        { "key-id", 0, 0, G_OPTION_ARG_FILENAME, &add_key_id, "The id of its key", "ID" },
+        { "issuer", 0, 0, G_OPTION_ARG_FILENAME, &add_issuer, "Who issued it", "ISSUER" },
+        { "no-backup", 0, 0, G_OPTION_ARG_NONE, &add_no_backup, "Leave it out of backups", NULL },
+        {},
+};
+
+typedef struct Document {
+        const char *file; /* borrowed */
+        uint8_t *data;
+        size_t size;
+} Document;
+
+typedef struct Batch {
+        char **files; /* the next file to read */
+        Document documents[BATCH_DOCUMENTS];
+        unsigned n;
+        size_t bytes;
+        Document ahead; /* read, but too large for this batch; file is NULL where there is none */
+} Batch;
+
+static void document_clear(Document *document) {
+        g_free(document->data);
+        *document = (Document) {};
+}
+
+static void batch_empty(Batch *batch) {
+        for (unsigned i = 0; i < batch->n; i++)
+                document_clear(&batch->documents[i]);
+        batch->n = 0;
+        batch->bytes = 0;
+}
+
+static Batch *batch_free(Batch *batch) {
+        batch_empty(batch);
+        document_clear(&batch->ahead);
+        g_free(batch);
+        return NULL;
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Batch, batch_free)
+
+static const char *file_title(const char *file) {
+        return strcmp(file, "-") == 0 ? "standard input" : file;
+}
+
+static bool is_lcp(const char *file) {
+        size_t n = strlen(file);
+
+        return n > 5 && g_ascii_strcasecmp(file + n - 5, ".lcpl") == 0;
+}
+
+/* Reads to the end, whatever fd is; a file may be longer than its size says, or a pipe. */
+static Status read_all(Ctl *ctl, int fd, const char *file, Document *document) {
+        size_t room = 0;
+
+        for (;;) {
+                ssize_t n;
+
+                if (document->size == room) {
+                        room = room ? 2 * room : READ_SIZE_MIN;
+                        uint8_t *larger = g_try_realloc(document->data, room);
+                        if (!larger)
+                                return ctl_fail(ctl, STATUS_FAILED, "Not enough memory for '%s'.",
+                                        file_title(file));
+                        document->data = larger;
+                }
+
+                n = read(fd, document->data + document->size, room - document->size);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return ctl_fail_errno(ctl, -errno, "'%s' cannot be read", file_title(file));
+                if (n == 0)
+                        return STATUS_OK;
+
+                document->size += (size_t)n;
+                if (document->size + OVERHEAD_BYTES > BATCH_BYTES)
+                        return ctl_fail(ctl, STATUS_LIMIT, "'%s' is too large for a license.",
+                                file_title(file));
+        }
+}
+
+static Status read_document(Ctl *ctl, const char *file, Document *ret) {
+        _cleanup_fd_ int opened = -1;
+        int fd = STDIN_FILENO;
+
+        if (strcmp(file, "-") != 0) {
+                opened = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+                if (opened < 0)
+                        return ctl_fail_errno(ctl, -errno, "'%s' cannot be opened", file);
+                fd = opened;
+        }
+
+        *ret = (Document) { .file = file };
+        return read_all(ctl, fd, file, ret);
+}
+
+/* Reads as many files as one call can take. */
+static Status batch_fill(Ctl *ctl, Batch *batch) {
+        while (batch->n < BATCH_DOCUMENTS && (batch->ahead.file || *batch->files)) {
+                if (!batch->ahead.file) {
+                        Status status = read_document(ctl, *batch->files++, &batch->ahead);
+                        if (status != STATUS_OK)
+                                return status;
+                }
+
+                size_t bytes = batch->ahead.size + OVERHEAD_BYTES + strlen(add_title ?: "") +
+                        strlen(add_key_id ?: "") + strlen(add_issuer ?: "");
+                if (batch->n > 0 && batch->bytes + bytes > BATCH_BYTES)
+                        break;
+
+                batch->bytes += bytes;
+                batch->documents[batch->n++] = batch->ahead;
+                batch->ahead = (Document) {};
+        }
+        return STATUS_OK;
+}
+
+static int append_string(sd_bus_message *call, const char *name, const char *value) {
+        return value ? sd_bus_message_append(call, "{sv}", name, "s", value) : 0;
+}
+
+static int append_document(sd_bus_message *call, const Document *document) {
+        const char *media_type = is_lcp(document->file) ? DOCUMENT_MEDIA_TYPE_LCP : NULL;
+        int r;
+
+        if ((r = sd_bus_message_append_array(call, 'y', document->data, document->size)) < 0 ||
+            (r = sd_bus_message_open_container(call, 'a', "{sv}")) < 0 ||
+            (r = append_string(call, "LicenseId", add_id)) < 0 ||
+            (r = append_string(call, "Title", add_title)) < 0 ||
+            (r = append_string(call, "KeyId", add_key_id)) < 0 ||
+            (r = append_string(call, "Issuer", add_issuer)) < 0 ||
+            (r = append_string(call, "MediaType", media_type)) < 0 ||
+            (r = add_no_backup ? sd_bus_message_append(call, "{sv}", "AllowBackup", "b", false) : 0) < 0)
+                return r;
+
+        return sd_bus_message_close_container(call);
+}
+
+static int append_documents(sd_bus_message *call, const Batch *batch) {
+        int r;
+
+        r = sd_bus_message_open_container(call, 'a', "(aya{sv})");
+        for (unsigned i = 0; r >= 0 && i < batch->n; i++) {
+                r = sd_bus_message_open_container(call, 'r', "aya{sv}");
+                if (r >= 0)
+                        r = append_document(call, &batch->documents[i]);
+                if (r >= 0)
+                        r = sd_bus_message_close_container(call);
+        }
+        return r < 0 ? r : sd_bus_message_close_container(call);
+}
+
+static void print_id(Ctl *ctl, const char *id) {
+        /* Programs get it as it is, a terminal as it can stand it. */
+        g_autofree char *safe = isatty(STDOUT_FILENO) ? text_safe(id) : NULL;
+
+        (void)json_array_append_new(json_object_get(ctl->result, "licenses"), json_string(id));
+        if (!ctl->json)
+                puts(safe ?: id);
+}
+
+/* Reads an s, or an as. */
+static Status read_ids(Ctl *ctl, sd_bus_message *reply, bool many) {
+        const char *id;
+        int r;
+
+        if (many && sd_bus_message_enter_container(reply, 'a', "s") < 0)
+                return bus_fail_parse(ctl);
+
+        do {
+                r = sd_bus_message_read_basic(reply, 's', &id);
+                if (r > 0)
+                        print_id(ctl, id);
+        } while (many && r > 0);
+        return r < 0 ? bus_fail_parse(ctl) : STATUS_OK;
+}
+
+/*
+ * The service counts the licenses of a call, "License 3 of 10: what is wrong"; people know files. Where
+ * the message is not of that kind, it is told as it is.
+ */
+static Status fail_batch(Ctl *ctl, const Batch *batch, const sd_bus_error *error) {
+        const char *file = batch->n == 1 ? batch->documents[0].file : NULL, *text = error->message ?: "";
+        const char *reason = strstr(text, ": ");
+        unsigned n;
+
+        if (batch->n > 1 && reason && sscanf(text, "License %u", &n) == 1 && n >= 1 && n <= batch->n) {
+                file = batch->documents[n - 1].file;
+                text = reason + strlen(": ");
+        }
+
+        /* It wants a LicenseId, which is how the bus calls it. */
+        if (error_from_name(error->name) == ERROR_INVALID_ARGUMENTS && !add_id && strstr(text, "LicenseId"))
+                text = "The document does not name its license. Add it by itself, with --id.";
+        return bus_fail_named(ctl, error->name, text, file ? file_title(file) : NULL);
+}
+
+static Status batch_send(Ctl *ctl, const Batch *batch) {
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
+        __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
+        bool many = batch->n > 1;
+        Status status;
+        int r;
+
+        status = bus_call_new(ctl, BUS_STORE, many ? "StoreLicenses" : "StoreLicense", &call);
+        if (status != STATUS_OK)
+                return status;
+
+        r = many ? append_documents(call, batch) : append_document(call, &batch->documents[0]);
+        if (r < 0)
+                return bus_fail_build(ctl, r);
+
+        if (!bus_try_call(ctl, call, &error, &reply))
+                return fail_batch(ctl, batch, &error);
+        return read_ids(ctl, reply, many);
+}
+
+static Status check_options(Ctl *ctl, char **files) {
+        Status status;
+
+        if (add_id && files[1])
+                return ctl_fail(ctl, STATUS_USAGE, "--id is for a single file. Add the files one by one.");
+
+        if ((status = bus_check_string(ctl, "The id", add_id)) != STATUS_OK ||
+            (status = bus_check_string(ctl, "The title", add_title)) != STATUS_OK ||
+            (status = bus_check_string(ctl, "The key id", add_key_id)) != STATUS_OK)
+                return status;
+        return bus_check_string(ctl, "The issuer", add_issuer);
+}
+
+Status command_add(Ctl *ctl, char **arguments) {
+        g_autoptr(Batch) batch = g_new0(Batch, 1);
+        unsigned stored = 0, total = g_strv_length(arguments);
+        Status status;
+
+        status = check_options(ctl, arguments);
+        if (status != STATUS_OK)
+                return status;
+
+        batch->files = arguments;
+        ctl_result(ctl, "licenses", json_array());
+
+        while (status == STATUS_OK && stored < total) {
+                status = batch_fill(ctl, batch);
+                if (status == STATUS_OK)
+                        status = batch_send(ctl, batch);
+                if (status == STATUS_OK)
+                        stored += batch->n;
+                batch_empty(batch);
+        }
+
+        if (status != STATUS_OK && total > 1)
+                ctl_note(ctl, stored == 0 ? "None of the licenses was stored." :
+                        "Of the %u files the first %u were stored, the others were not.", total, stored);
+
+        Status flushed = ctl_flush(ctl);
+        return status != STATUS_OK ? status : flushed;
+}

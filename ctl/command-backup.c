@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bar.h"
+#include "bus.h"
+#include "follow.h"
+#include "interrupt.h"
+#include "io.h"
+#include "json.h"
+#include "output.h"
+#include "text.h"
+
+#define WM_BACKUP_OVERWRITE 1U
+#define LABEL "Backing up"
+#define COPY_SIZE (256U * 1024)
+/* How many licenses that were left out are named: to people, and with --json. */
+#define RESTRICTED_SHOWN 10U
+#define RESTRICTED_JSON 1000U
+
+static char *backup_output;
+static gboolean backup_overwrite, export_overwrite;
+
+const GOptionEntry backup_options[] = {
+        { "output", 'o', 0, G_OPTION_ARG_FILENAME, &backup_output,
+                "Back up to FILE, or with '-' to standard output", "FILE" },
+        { "overwrite", 0, 0, G_OPTION_ARG_NONE, &backup_overwrite, "Replace the backup that is there",
+                NULL },
+        {},
+};
+
+const GOptionEntry export_options[] = {
+        { "overwrite", 0, 0, G_OPTION_ARG_NONE, &export_overwrite, "Replace FILE where it exists", NULL },
+        {},
+};
+
+static bool is_stdout(const char *file) {
+        return strcmp(file, "-") == 0;
+}
+
+/* What an archive on standard output rules out. */
+static Status check_stdout(Ctl *ctl, bool overwrite) {
+        if (ctl->json)
+                return ctl_fail(ctl, STATUS_USAGE,
+                        "The backup and --json both go to standard output. Leave one out.");
+        if (overwrite)
+                return ctl_fail(ctl, STATUS_USAGE,
+                        "--overwrite has no meaning for standard output. Leave it out.");
+        if (isatty(STDOUT_FILENO))
+                return ctl_fail(ctl, STATUS_USAGE,
+                        "A backup is not for a terminal to show. Name a file, or send it into a pipe.");
+        return STATUS_OK;
+}
+
+static void note_unwritten(Ctl *ctl, const char *file, bool overwrite) {
+        ctl_note(ctl, overwrite ? "'%s' was not changed." : "'%s' was not written.", file);
+}
+
+/* backup */
+
+/* The first page holds all that is wanted here. */
+static int list_restricted(Ctl *ctl, const JobEnd *end, json_t **ret) {
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *reply = NULL;
+        uint32_t max = ctl->json ? RESTRICTED_JSON : RESTRICTED_SHOWN;
+        int r;
+
+        r = sd_bus_call_method(ctl->bus, end->service, end->job, BUS_JOB, "ListRestricted", NULL, &reply,
+                "uu", 0, max);
+        return r < 0 ? r : json_read_licenses(reply, ret);
+}
+
+static void note_restricted(Ctl *ctl, const JobEnd *end, uint64_t n) {
+        json_auto_t *licenses = NULL;
+        g_autofree char *count = text_licenses(n);
+        json_t *license;
+        size_t i;
+
+        ctl_note(ctl, "%s may not be backed up and %s skipped%s", count, n == 1 ? "was" : "were",
+                list_restricted(ctl, end, &licenses) < 0 ? "." : ":");
+
+        json_array_foreach(licenses, i, license) {
+                const char *title = json_get_string(license, "Title");
+                const char *id = json_get_string(license, "LicenseId");
+
+                if (i == RESTRICTED_SHOWN)
+                        break;
+                if (*title)
+                        ctl_note(ctl, "  %s (%s)", title, id);
+                else
+                        ctl_note(ctl, "  %s", id);
+        }
+
+        if (licenses && n > RESTRICTED_SHOWN)
+                ctl_note(ctl, "  and %" PRIu64 " more", n - RESTRICTED_SHOWN);
+        ctl_note(ctl, "NOT-BACKED-UP.txt in the backup names %s.", n == 1 ? "it" : "them all");
+
+        if (ctl->json && licenses)
+                ctl_result(ctl, "not_backed_up", json_incref(licenses));
+}
+
+static void report(Ctl *ctl, const JobEnd *end, const char *file) {
+        uint64_t restricted = json_get_u64(end->result, "restricted");
+        g_autofree char *licenses = text_licenses(json_get_u64(end->result, "licenses"));
+        g_autofree char *size = text_size(json_get_u64(end->result, "bytes"));
+
+        ctl_result(ctl, "job", json_string(end->job));
+        (void)json_object_update(ctl->result, end->result);
+        if (file && !is_stdout(file)) {
+                g_autofree char *name = g_utf8_make_valid(file, -1);
+                ctl_result(ctl, "output", json_string(name));
+                ctl_note(ctl, "Backed up %s to '%s' (%s), read back and verified.", licenses, file, size);
+        } else if (file)
+                ctl_note(ctl, "Backed up %s (%s).", licenses, size);
+        else {
+                ctl_note(ctl, "Backed up %s (%s), read back and verified.", licenses, size);
+                ctl_note(ctl, "To copy the backup to a place of yours: licensevaultctl export FILE");
+        }
+
+        if (restricted > 0)
+                note_restricted(ctl, end, restricted);
+}
+
+static Status backup_in_service(Ctl *ctl) {
+        g_auto(JobEnd) end = {};
+        sd_bus_message *call;
+        Status status;
+        int r;
+
+        status = bus_call_new(ctl, BUS_BACKUP, "BackupLicenses", &call);
+        if (status != STATUS_OK)
+                return status;
+
+        r = sd_bus_message_append(call, "u", backup_overwrite ? WM_BACKUP_OVERWRITE : 0);
+        if (r < 0) {
+                sd_bus_message_unref(call);
+                return bus_fail_build(ctl, r);
+        }
+
+        status = follow_job(ctl, call, LABEL, -1, &end);
+        if (status == STATUS_OK)
+                report(ctl, &end, NULL);
+        return status;
+}
+
+/* The call duplicates fd. */
+static Status new_file_call(Ctl *ctl, int fd, sd_bus_message **ret) {
+        Status status;
+        int r;
+
+        status = bus_call_new(ctl, BUS_BACKUP, "BackupLicensesToFile", ret);
+        if (status != STATUS_OK)
+                return status;
+
+        r = sd_bus_message_append(*ret, "hua{sv}", fd, 0, 0);
+        if (r < 0) {
+                *ret = sd_bus_message_unref(*ret);
+                return bus_fail_build(ctl, r);
+        }
+        return STATUS_OK;
+}
+
+static Status backup_to_descriptor(Ctl *ctl, int fd, JobEnd *ret) {
+        sd_bus_message *call;
+        Status status;
+
+        status = new_file_call(ctl, fd, &call);
+        return status == STATUS_OK ? follow_job(ctl, call, LABEL, -1, ret) : status;
+}
+
+static Status backup_to_file(Ctl *ctl) {
+        g_auto(Output) output = OUTPUT_NONE;
+        g_auto(JobEnd) end = {};
+        Interrupts interrupts;
+        Status status;
+
+        interrupt_block(&interrupts);
+        status = output_open(ctl, backup_output, backup_overwrite, &output);
+        if (status != STATUS_OK)
+                return status;
+
+        status = backup_to_descriptor(ctl, output.draft.fd, &end);
+        if (status == STATUS_OK)
+                status = output_publish(ctl, &output);
+        if (status != STATUS_OK) {
+                note_unwritten(ctl, backup_output, backup_overwrite);
+                return status;
+        }
+
+        interrupt_restore(&interrupts);
+        report(ctl, &end, backup_output);
+        return STATUS_OK;
+}
+
+/* Whether the service can write to stdout itself. What it could not, we copy. */
+static bool stdout_suits_service(void) {
+        int flags = fcntl(STDOUT_FILENO, F_GETFL), type;
+        socklen_t length = sizeof type;
+        struct stat st;
+
+        if (flags < 0 || fstat(STDOUT_FILENO, &st) < 0)
+                return false;
+        if (S_ISFIFO(st.st_mode))
+                return true;
+        if (S_ISSOCK(st.st_mode))
+                return getsockopt(STDOUT_FILENO, SOL_SOCKET, SO_TYPE, &type, &length) >= 0 &&
+                        type == SOCK_STREAM;
+
+        /* Most shells open "> FILE" for writing alone, and then it cannot be read back. */
+        return S_ISREG(st.st_mode) && st.st_size == 0 && (flags & O_ACCMODE) == O_RDWR &&
+                !(flags & O_APPEND) && lseek(STDOUT_FILENO, 0, SEEK_CUR) == 0;
+}
+
+static Status copy_through_pipe(Ctl *ctl, JobEnd *end) {
+        _cleanup_fd_ int reader = -1, writer = -1;
+        sd_bus_message *call;
+        Status status;
+        int fds[2];
+
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return ctl_fail_errno(ctl, -errno, "No pipe can be made");
+        reader = fds[0];
+        writer = fds[1];
+
+        status = new_file_call(ctl, writer, &call);
+        if (status != STATUS_OK)
+                return status;
+
+        /* With an end of ours open, the pipe would never end. */
+        fd_closep(&writer);
+        status = follow_job(ctl, call, LABEL, fd_steal(&reader), end);
+        if (status != STATUS_OK)
+                return status;
+
+        if (end->copied != json_get_u64(end->result, "bytes"))
+                return ctl_fail(ctl, STATUS_MEDIUM,
+                        "The backup did not arrive complete. Run the command again.");
+        if (fsync(STDOUT_FILENO) < 0 && !(errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP))
+                return ctl_fail_errno(ctl, -errno, "Writing to standard output failed");
+        return STATUS_OK;
+}
+
+static Status backup_to_stdout(Ctl *ctl) {
+        g_auto(JobEnd) end = {};
+        Status status;
+
+        status = check_stdout(ctl, backup_overwrite);
+        if (status != STATUS_OK)
+                return status;
+
+        status = stdout_suits_service() ? backup_to_descriptor(ctl, STDOUT_FILENO, &end) :
+                copy_through_pipe(ctl, &end);
+        if (status == STATUS_OK)
+                report(ctl, &end, backup_output);
+        return status;
+}
+
+Status command_backup(Ctl *ctl, char **arguments) {
+        if (!backup_output)
+                return backup_in_service(ctl);
+        return is_stdout(backup_output) ? backup_to_stdout(ctl) : backup_to_file(ctl);
+}
+
+/* export */
+
+typedef struct Export {
+        Bar bar;
+        Interrupts interrupts;
+        Cancel *cancel;
+} Export;
+
+static void on_copied(uint64_t done, uint64_t size, void *userdata) {
+        Export *export = userdata;
+        g_autofree char *part = text_size(done), *whole = text_size(size);
+        g_autofree char *detail = g_strdup_printf("%s of %s", part, whole);
+
+        bar_update(&export->bar, (unsigned)(100.0 * (double)done / (double)size), detail);
+        if (interrupt_take(&export->interrupts))
+                cancel_trigger(export->cancel, "Interrupted.");
+}
+
+static Status copy_backup(Ctl *ctl, int backup, uint64_t size, int fd, Export *export) {
+        g_auto(Error) error = {};
+        int r;
+
+        bar_init(&export->bar, "Copying", ctl->quiet);
+        r = descriptor_copy(backup, size, fd, DESCRIPTOR_FILE, -1, export->cancel, on_copied, export,
+                &error);
+        bar_erase(&export->bar);
+        if (r != 0)
+                return bus_fail_named(ctl, error_name(error.code), error_message(&error), NULL);
+        if (interrupt_take(&export->interrupts))
+                return ctl_fail(ctl, STATUS_CANCELED, "Interrupted.");
+        return STATUS_OK;
+}
+
+static Status export_to_file(Ctl *ctl, const char *file, int backup, uint64_t size) {
+        g_auto(Output) output = OUTPUT_NONE;
+        g_autoptr(Cancel) cancel = NULL;
+        Export export = {};
+        Status status;
+        int r;
+
+        r = cancel_new(&cancel);
+        if (r < 0)
+                return ctl_fail_errno(ctl, r, "'%s' cannot be written", file);
+
+        export.cancel = cancel;
+        interrupt_block(&export.interrupts);
+        status = output_open(ctl, file, export_overwrite, &output);
+        if (status != STATUS_OK)
+                return status;
+
+        status = copy_backup(ctl, backup, size, output.draft.fd, &export);
+        if (status == STATUS_OK)
+                status = output_publish(ctl, &output);
+        if (status != STATUS_OK) {
+                note_unwritten(ctl, file, export_overwrite);
+                return status;
+        }
+
+        g_autofree char *name = g_utf8_make_valid(file, -1), *bytes = text_size(size);
+        ctl_result(ctl, "output", json_string(name));
+        ctl_result(ctl, "bytes", json_from_u64(size));
+        ctl_note(ctl, "Copied the backup to '%s' (%s).", file, bytes);
+        return STATUS_OK;
+}
+
+static Status export_to_stdout(Ctl *ctl, int backup, uint64_t size) {
+        g_autofree uint8_t *buffer = g_malloc(COPY_SIZE);
+        Status status = STATUS_OK;
+
+        for (uint64_t done = 0; status == STATUS_OK && done < size;) {
+                ssize_t n = io_pread_all(backup, buffer, MIN(COPY_SIZE, size - done), done);
+
+                if (n <= 0)
+                        return ctl_fail_errno(ctl, n < 0 ? (int)n : -EIO, "The backup cannot be read");
+                status = ctl_write(ctl, buffer, (size_t)n);
+                done += (size_t)n;
+        }
+        return status;
+}
+
+static Status open_backup(Ctl *ctl, sd_bus_message **ret_reply, int *ret_fd, uint64_t *ret_size) {
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL;
+        __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
+        struct stat st;
+        Status status;
+
+        status = bus_call_new(ctl, BUS_BACKUP, "OpenBackup", &call);
+        if (status != STATUS_OK)
+                return status;
+
+        if (!bus_try_call(ctl, call, &error, ret_reply)) {
+                if (error_from_name(error.name) == ERROR_BACKUP_CORRUPT)
+                        return ctl_fail_named(ctl, STATUS_CORRUPT, error.name,
+                                "There is no backup yet. Make one with: licensevaultctl backup");
+                return bus_fail(ctl, &error, NULL);
+        }
+
+        if (sd_bus_message_read(*ret_reply, "h", ret_fd) < 0)
+                return bus_fail_parse(ctl);
+        if (fstat(*ret_fd, &st) < 0)
+                return ctl_fail_errno(ctl, -errno, "The backup cannot be read");
+        *ret_size = (uint64_t)st.st_size;
+        return STATUS_OK;
+}
+
+Status command_export(Ctl *ctl, char **arguments) {
+        /* The descriptor is the reply's. */
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *reply = NULL;
+        const char *file = arguments[0];
+        Status status = STATUS_OK;
+        uint64_t size = 0;
+        int backup = -1;
+
+        if (is_stdout(file))
+                status = check_stdout(ctl, export_overwrite);
+        if (status == STATUS_OK)
+                status = open_backup(ctl, &reply, &backup, &size);
+        if (status != STATUS_OK)
+                return status;
+
+        return is_stdout(file) ? export_to_stdout(ctl, backup, size) :
+                export_to_file(ctl, file, backup, size);
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <pwd.h>
+#include <string.h>
+
+#include "bus.h"
+#include "json.h"
+#include "table.h"
+
+/* jobs */
+
+static const Column columns[] = {
+        { "JOB", 16, 0 },
+        { "KIND", 7, 0 },
+        { "USER", 8, 0 },
+        { "STATE", 8, 0 },
+};
+
+static char *user_name(uint32_t uid) {
+        const struct passwd *user = getpwuid(uid);
+
+        return user ? g_strdup(user->pw_name) : g_strdup_printf("%" PRIu32, uid);
+}
+
+static int read_jobs(sd_bus_message *reply, Table *table, json_t *jobs) {
+        const char *path, *kind, *state;
+        uint32_t owner;
+        int r;
+
+        r = sd_bus_message_enter_container(reply, 'a', "(osus)");
+        if (r < 0)
+                return r;
+
+        while ((r = sd_bus_message_read(reply, "(osus)", &path, &kind, &owner, &state)) > 0) {
+                g_autofree char *name = user_name(owner);
+
+                (void)json_array_append_new(jobs, json_pack("{ss ss sI ss}", "job", path, "kind", kind,
+                        "owner", (json_int_t)owner, "state", state));
+                table_add(table, strrchr(path, '/') + 1);
+                table_add(table, kind);
+                table_add(table, name);
+                table_add(table, state);
+        }
+        return r;
+}
+
+Status command_jobs(Ctl *ctl, char **arguments) {
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
+        g_autoptr(Table) table = table_new(columns, G_N_ELEMENTS(columns));
+        json_t *jobs = json_array();
+        Status status;
+
+        ctl_result(ctl, "jobs", jobs);
+        status = bus_call_new(ctl, BUS_MANAGER, "ListJobs", &call);
+        if (status == STATUS_OK)
+                status = bus_call(ctl, call, NULL, &reply);
+        if (status != STATUS_OK)
+                return status;
+        if (read_jobs(reply, table, jobs) < 0)
+                return bus_fail_parse(ctl);
+
+        if (ctl->json)
+                return STATUS_OK;
+        if (json_array_size(jobs) == 0)
+                ctl_note(ctl, "There are no jobs.");
+        table_print(table);
+        return ctl_flush(ctl);
+}
+
+/* cancel */
+
+static Status cancel_job(Ctl *ctl, const char *job) {
+        __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
+        g_autofree char *path = job[0] == '/' ? g_strdup(job) : g_strdup_printf(BUS_JOB_PATH "/%s", job);
+        Status status;
+        int r;
+
+        if (!sd_bus_object_path_is_valid(path) || !g_str_has_prefix(path, BUS_JOB_PATH "/"))
+                return ctl_fail(ctl, STATUS_USAGE,
+                        "'%s' is not the name of a job. List them with: licensevaultctl jobs", job);
+
+        status = bus_connect(ctl);
+        if (status != STATUS_OK)
+                return status;
+
+        r = sd_bus_call_method(ctl->bus, BUS_NAME, path, BUS_JOB, "Cancel", &error, NULL, NULL);
+        if (r >= 0) {
+                ctl_note(ctl, "Asked the job to end.");
+                return STATUS_OK;
+        }
+        if (!sd_bus_error_is_set(&error))
+                sd_bus_error_set_errno(&error, r);
+        return bus_fail(ctl, &error, NULL);
+}
+
+Status command_cancel(Ctl *ctl, char **arguments) {
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
+        Status status;
+
+        ctl->result = json_object();
+        if (arguments[0])
+                return cancel_job(ctl, arguments[0]);
+
+        status = bus_call_new(ctl, BUS_BACKUP, "CancelLicenseBackup", &call);
+        if (status == STATUS_OK)
+                status = bus_call(ctl, call, NULL, &reply);
+        if (status == STATUS_OK)
+                ctl_note(ctl, "Asked your backup to end, if one is running.");
+        return status;
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ctl.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io.h"
+#include "text.h"
+
+/* What --json shows of a failure. json_pack() answers NULL for text that is no UTF-8, so it is made safe. */
+static void keep_failure(Ctl *ctl, Status status, const char *name, const char *message) {
+        g_autofree char *text = NULL;
+
+        if (ctl->failure)
+                return;
+
+        text = g_utf8_make_valid(message, -1);
+        ctl->failure = json_pack("{si ss* ss}", "exit", (int)status, "name", *name ? name : NULL,
+                "message", text);
+}
+
+Status ctl_fail_named(Ctl *ctl, Status status, const char *name, const char *message) {
+        g_autofree char *safe = text_safe(message), *safe_name = text_safe(name);
+
+        if (*name && !ctl->quiet)
+                fprintf(stderr, "licensevaultctl: %s (%s)\n", safe, safe_name);
+        else
+                fprintf(stderr, "licensevaultctl: %s\n", safe);
+
+        keep_failure(ctl, status, name, message);
+        return status;
+}
+
+Status ctl_fail(Ctl *ctl, Status status, const char *format, ...) {
+        g_autofree char *message = NULL;
+        va_list ap;
+
+        va_start(ap, format);
+        message = g_strdup_vprintf(format, ap);
+        va_end(ap);
+        return ctl_fail_named(ctl, status, "", message);
+}
+
+Status ctl_fail_errno(Ctl *ctl, int r, const char *format, ...) {
+        g_autofree char *what = NULL;
+        Status status = r == -EACCES || r == -EPERM ? STATUS_DENIED : STATUS_MEDIUM;
+        va_list ap;
+
+        va_start(ap, format);
+        what = g_strdup_vprintf(format, ap);
+        va_end(ap);
+        return ctl_fail(ctl, status, "%s: %s.", what, g_strerror(-r));
+}
+
+void ctl_note(const Ctl *ctl, const char *format, ...) {
+        g_autofree char *message = NULL, *safe = NULL;
+        va_list ap;
+
+        if (ctl->quiet)
+                return;
+
+        va_start(ap, format);
+        message = g_strdup_vprintf(format, ap);
+        va_end(ap);
+        safe = text_safe(message);
+        fprintf(stderr, "%s\n", safe);
+}
+
+void ctl_result(Ctl *ctl, const char *name, json_t *value) {
+        if (!ctl->result)
+                ctl->result = json_object();
+        (void)json_object_set_new(ctl->result, name, value);
+}
+
+void ctl_print_json(const json_t *object) {
+        /* In ASCII, so that no title can steer a terminal. */
+        json_dumpf(object, stdout, JSON_ENSURE_ASCII);
+        putchar('\n');
+}
+
+/* A reader that has seen enough, such as head, is no failure to speak of. */
+static Status fail_write(Ctl *ctl, int r) {
+        if (r == -EPIPE)
+                return STATUS_FAILED;
+        return ctl_fail_errno(ctl, r, "Writing to standard output failed");
+}
+
+Status ctl_flush(Ctl *ctl) {
+        if (fflush(stdout) == 0 && !ferror(stdout))
+                return STATUS_OK;
+        return fail_write(ctl, errno ? -errno : -EIO);
+}
+
+Status ctl_write(Ctl *ctl, const void *data, size_t size) {
+        int r;
+
+        r = io_write_all(STDOUT_FILENO, data, size);
+        return r < 0 ? fail_write(ctl, r) : STATUS_OK;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <glib.h>
+#include <jansson.h>
+#include <systemd/sd-bus.h>
+
+#include "error.h"
+
+/*
+ * What all commands of licensevaultctl share: the exit codes, the options that every command knows,
+ * and the ways to say something. Data goes to stdout; messages, notes and the progress bar go to
+ * stderr, so that stdout can be a pipe.
+ *
+ * A function that returns a Status has put its failure into words already; its caller passes it up.
+ */
+
+/* The exit codes: name, number, and what --help says of it. Numbers never change their meaning. */
+#define STATUS_TABLE(X) \
+        X(STATUS_OK, 0, "all went well") \
+        X(STATUS_FAILED, 1, "another failure") \
+        X(STATUS_USAGE, 2, "the command line, or an argument in it, is not valid") \
+        X(STATUS_NOT_FOUND, 3, "there is no such license or job") \
+        X(STATUS_EXISTS, 4, "the backup or the file is there already") \
+        X(STATUS_BUSY, 5, "another job of yours is running") \
+        X(STATUS_CANCELED, 6, "the job was canceled") \
+        X(STATUS_DENIED, 7, "not allowed") \
+        X(STATUS_LIMIT, 8, "a limit of the service is reached") \
+        X(STATUS_CORRUPT, 9, "the backup is missing, incomplete or damaged") \
+        X(STATUS_MEDIUM, 10, "a file or the backup could not be read or written") \
+        X(STATUS_INVALID_LICENSE, 11, "a license document is broken") \
+        X(STATUS_REVOKED, 12, "the license was revoked") \
+        X(STATUS_UNREACHABLE, 13, "the service is not running, or does not answer") \
+        X(STATUS_STORE, 14, "the service's license store cannot be read or written")
+
+typedef enum Status {
+#define STATUS_ENUM(name, number, sentence) name = number,
+        STATUS_TABLE(STATUS_ENUM)
+#undef STATUS_ENUM
+} Status;
+
+typedef struct Ctl {
+        gboolean json;
+        gboolean quiet;
+
+        sd_bus *bus;     /* NULL until bus_connect() */
+        json_t *result;  /* an object, what --json prints at the end; NULL for a command that printed it */
+        json_t *failure; /* the first failure, for --json; NULL without one */
+} Ctl;
+
+/* Says "licensevaultctl: message" and keeps the first one for --json. Returns status. */
+Status ctl_fail(Ctl *ctl, Status status, const char *format, ...) G_GNUC_PRINTF(3, 4);
+/* The same with the name of the D-Bus error, which stays unsaid with --quiet. */
+Status ctl_fail_named(Ctl *ctl, Status status, const char *name, const char *message);
+/* The same for a file or folder of the user and a negative errno; the text of the errno is appended. */
+Status ctl_fail_errno(Ctl *ctl, int r, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+/* Says something on stderr that is no failure, on a line of its own; nothing with --quiet. */
+void ctl_note(const Ctl *ctl, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+/* Sets a member of the result for --json. Takes the reference to value. */
+void ctl_result(Ctl *ctl, const char *name, json_t *value);
+
+/* Prints one JSON object and a newline to stdout; errors show in ctl_flush(). */
+void ctl_print_json(const json_t *object);
+
+/* Writes out what stdio holds for stdout. A reader that went away ends the program without words. */
+Status ctl_flush(Ctl *ctl);
+/* The same for data that bypasses stdio. */
+Status ctl_write(Ctl *ctl, const void *data, size_t size);
+
+/*
+ * Commands, run with their arguments, which end in NULL, after their options were parsed into the
+ * variables of their own files.
+ */
+typedef Status (*CommandRun)(Ctl *ctl, char **arguments);
+
+extern const GOptionEntry add_options[], backup_options[], export_options[], get_options[];
+
+Status command_add(Ctl *ctl, char **arguments);
+Status command_backup(Ctl *ctl, char **arguments);
+Status command_cancel(Ctl *ctl, char **arguments);
+Status command_export(Ctl *ctl, char **arguments);
+Status command_get(Ctl *ctl, char **arguments);
+Status command_jobs(Ctl *ctl, char **arguments);
+Status command_list(Ctl *ctl, char **arguments);
+Status command_remove(Ctl *ctl, char **arguments);
+Status command_revoke(Ctl *ctl, char **arguments);

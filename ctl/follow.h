@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "ctl.h"
+
+/*
+ * Starts a job and stays with it to its end.
+ */
+
+typedef struct JobEnd {
+        char *job;       /* the path of its object */
+        char *service;   /* the unique name that started it */
+        json_t *result;  /* Done's result, an object */
+        uint64_t copied; /* bytes that went through copy_from */
+} JobEnd;
+
+void job_end_clear(JobEnd *end);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(JobEnd, job_end_clear)
+
+/*
+ * Makes a call that starts a job, shows its progress under label, and returns at its end: STATUS_OK
+ * where it succeeded. A signal that would end the program cancels the job; a second one leaves at
+ * once. What comes out of copy_from, the read end of a pipe (-1 for none), is copied to stdout
+ * meanwhile. call is freed as soon as it is sent, and with it the descriptors in it, so that the pipe
+ * can end. ret is set on success alone.
+ */
+Status follow_job(Ctl *ctl, sd_bus_message *call, const char *label, int copy_from, JobEnd *ret);

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <signal.h>
+#include <stdbool.h>
+
+/*
+ * Ctrl-C and its like, while there is something to tidy up first: they are blocked from then on, and
+ * whoever works looks whether one has come.
+ */
+
+typedef struct Interrupts {
+        sigset_t signals; /* those that are looked for */
+        sigset_t before;  /* what was blocked before */
+} Interrupts;
+
+/*
+ * Blocks those of SIGINT, SIGTERM and SIGHUP that would end the program. Under nohup, SIGHUP is
+ * ignored; blocking it would make it visible again.
+ */
+void interrupt_block(Interrupts *ret);
+
+/* Takes one of them that is waiting; false where none is. */
+bool interrupt_take(const Interrupts *interrupts);
+
+/* Back to what was before: there is nothing left to tidy up. */
+void interrupt_restore(const Interrupts *interrupts);

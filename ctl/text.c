@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "text.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#define TERMINAL_WIDTH_DEFAULT 80
+
+/* Joiners and the marks that fix the direction of a single character: languages need them. */
+static bool is_harmless_format(gunichar c) {
+        return c >= 0x200C && c <= 0x200F;
+}
+
+static bool is_safe(gunichar c) {
+        GUnicodeType type = g_unichar_type(c);
+
+        return is_harmless_format(c) ||
+                (g_unichar_isprint(c) && type != G_UNICODE_LINE_SEPARATOR &&
+                        type != G_UNICODE_PARAGRAPH_SEPARATOR && type != G_UNICODE_PRIVATE_USE);
+}
+
+char *text_safe(const char *string) {
+        bool utf8 = g_get_charset(NULL);
+        const char *replacement = utf8 ? "\xEF\xBF\xBD" : "?";
+        GString *safe = g_string_new(NULL);
+
+        for (const char *p = string; *p;) {
+                gunichar c = g_utf8_get_char_validated(p, -1);
+
+                if (c == (gunichar)-1 || c == (gunichar)-2) {
+                        g_string_append(safe, replacement);
+                        p++;
+                        continue;
+                }
+
+                if (is_safe(c) && (utf8 || c < 0x80))
+                        g_string_append_unichar(safe, c);
+                else
+                        g_string_append(safe, replacement);
+                p = g_utf8_next_char(p);
+        }
+
+        return g_string_free(safe, FALSE);
+}
+
+static size_t character_width(gunichar c) {
+        return g_unichar_iszerowidth(c) || is_harmless_format(c) ? 0 : g_unichar_iswide(c) ? 2 : 1;
+}
+
+size_t text_width(const char *string) {
+        size_t width = 0;
+
+        for (const char *p = string; *p; p = g_utf8_next_char(p))
+                width += character_width(g_utf8_get_char(p));
+        return width;
+}
+
+void text_append_fit(GString *line, const char *string, size_t width) {
+        bool cut = text_width(string) > width;
+        size_t room = cut && width > 0 ? width - 1 : width, used = 0;
+
+        for (const char *p = string; *p; p = g_utf8_next_char(p)) {
+                gunichar c = g_utf8_get_char(p);
+
+                if (used + character_width(c) > room)
+                        break;
+                used += character_width(c);
+                g_string_append_unichar(line, c);
+        }
+
+        if (cut && width > 0) {
+                g_string_append(line, g_get_charset(NULL) ? "\xE2\x80\xA6" : "~");
+                used++;
+        }
+
+        for (; used < width; used++)
+                g_string_append_c(line, ' ');
+}
+
+char *text_licenses(uint64_t n) {
+        return g_strdup_printf("%" PRIu64 " license%s", n, n == 1 ? "" : "s");
+}
+
+char *text_size(uint64_t bytes) {
+        static const char *const units[] = { "kB", "MB", "GB", "TB" };
+        double size = (double)bytes / 1000;
+        unsigned i = 0;
+
+        if (bytes < 1000)
+                return g_strdup_printf("%" PRIu64 " byte%s", bytes, bytes == 1 ? "" : "s");
+
+        /* What would be rounded to 1000.0 of a unit is 1.0 of the next. */
+        for (; size >= 999.95 && i + 1 < G_N_ELEMENTS(units); i++)
+                size /= 1000;
+        return g_strdup_printf("%.1f %s", size, units[i]);
+}
+
+char *text_date(int64_t time) {
+        time_t t = (time_t)time;
+        char date[64];
+        struct tm tm;
+
+        if (!localtime_r(&t, &tm) || strftime(date, sizeof date, "%Y-%m-%d", &tm) == 0)
+                return g_strdup_printf("%" PRIi64, time);
+        return g_strdup(date);
+}
+
+size_t terminal_width(int fd) {
+        struct winsize size;
+
+        if (ioctl(fd, TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
+                return TERMINAL_WIDTH_DEFAULT;
+        return size.ws_col;
+}

@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include <cmocka.h>
+
+#include "common.h"
+#include "io.h"
+
+#define LONG_MSEC 20000 /* longer than any test takes */
+
+static Cancel *new_cancel(void) {
+        Cancel *cancel;
+
+        assert_int_equal(cancel_new(&cancel), 0);
+        return cancel;
+}
+
+static void make_pipe(int fds[2]) {
+        assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+}
+
+static void make_sockets(int fds[2], int type) {
+        assert_int_equal(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds), 0);
+}
+
+static int new_file(void) {
+        int fd = memfd_create("target", MFD_CLOEXEC);
+
+        assert_true(fd >= 0);
+        return fd;
+}
+
+static void test_first_reason_of_a_cancel_counts(void **state) {
+        g_autoptr(Cancel) cancel = new_cancel();
+        struct pollfd fds = { .fd = cancel_fd(cancel), .events = POLLIN };
+
+        assert_false(cancel_requested(cancel));
+        assert_null(cancel_reason(cancel));
+        assert_int_equal(poll(&fds, 1, 0), 0);
+
+        cancel_trigger(cancel, "first");
+        cancel_trigger(cancel, "second");
+        assert_true(cancel_requested(cancel));
+        assert_string_equal(cancel_reason(cancel), "first");
+        assert_int_equal(poll(&fds, 1, 0), 1);
+        assert_int_equal(poll(&fds, 1, 0), 1);
+}
+
+static void test_cancel_lives_until_its_last_reference(void **state) {
+        Cancel *cancel = new_cancel();
+        int fd = cancel_fd(cancel);
+
+        assert_ptr_equal(cancel_ref(cancel), cancel);
+        assert_null(cancel_unref(cancel));
+        assert_int_not_equal(fcntl(fd, F_GETFD), -1);
+        cancel_unref(cancel);
+        assert_int_equal(fcntl(fd, F_GETFD), -1);
+        assert_null(cancel_unref(NULL));
+}
+
+static void test_wait_tells_ready_from_stalled_from_canceled(void **state) {
+        g_autoptr(Cancel) cancel = new_cancel();
+        int fds[2];
+
+        make_pipe(fds);
+        assert_int_equal(io_wait(fds[1], POLLOUT, cancel, LONG_MSEC), 0);
+        assert_int_equal(io_wait(fds[0], POLLIN, cancel, 0), IO_STALLED);
+        assert_int_equal(io_wait(fds[0], POLLIN, NULL, 20), IO_STALLED);
+        assert_int_equal(write(fds[1], "x", 1), 1);
+        assert_int_equal(io_wait(fds[0], POLLIN, NULL, -1), 0);
+        cancel_trigger(cancel, "reason");
+        assert_int_equal(io_wait(fds[0], POLLIN, cancel, -1), IO_CANCELED);
+        close(fds[1]);
+        assert_int_equal(io_wait(fds[0], POLLIN, NULL, -1), 0);
+        close(fds[0]);
+}
+
+static void test_wait_lasts_as_long_as_it_says(void **state) {
+        int64_t start = g_get_monotonic_time();
+        int fds[2];
+
+        make_pipe(fds);
+        assert_int_equal(io_wait(fds[0], POLLIN, NULL, 50), IO_STALLED);
+        assert_true(g_get_monotonic_time() - start >= 49 * 1000);
+        close(fds[0]);
+        close(fds[1]);
+}
+
+static void ignore(int signal) {
+}
+
+static void *interrupt(void *userdata) {
+        const pthread_t *thread = userdata;
+
+        for (unsigned i = 0; i < 10; i++) {
+                g_usleep(5 * 1000);
+                pthread_kill(*thread, SIGUSR1);
+        }
+        return NULL;
+}
+
+static void test_signals_do_not_shorten_or_prolong_a_wait(void **state) {
+        struct sigaction action = { .sa_handler = ignore };
+        pthread_t self = pthread_self(), thread;
+        int64_t start = g_get_monotonic_time(), took;
+        int fds[2];
+
+        sigaction(SIGUSR1, &action, NULL);
+        make_pipe(fds);
+        assert_int_equal(pthread_create(&thread, NULL, interrupt, &self), 0);
+        assert_int_equal(io_wait(fds[0], POLLIN, NULL, 100), IO_STALLED);
+        took = g_get_monotonic_time() - start;
+        pthread_join(thread, NULL);
+        assert_in_range(took, 99 * 1000, 5000 * 1000);
+        close(fds[0]);
+        close(fds[1]);
+}
+
+/* Which descriptors are a target. The descriptor is closed. */
+static void assert_target(int fd, DescriptorKind kind) {
+        g_auto(Error) error = {};
+        int flags = fcntl(fd, F_GETFL);
+        off_t at = lseek(fd, 0, SEEK_CUR);
+        DescriptorKind found = 99;
+
+        assert_good(descriptor_check_target(fd, &found, &error), &error);
+        assert_int_equal(found, kind);
+        assert_int_equal(fcntl(fd, F_GETFL), flags);
+        assert_int_equal(lseek(fd, 0, SEEK_CUR), at);
+        close(fd);
+}
+
+static void assert_no_target(int fd, ErrorCode code, const char *words) {
+        g_auto(Error) error = {};
+        DescriptorKind kind = 99;
+
+        assert_int_equal(descriptor_check_target(fd, &kind, &error), code);
+        assert_error(&error, code, words);
+        assert_int_equal(kind, 99);
+        close(fd);
+}
+
+static void test_files_pipes_and_stream_sockets_are_targets(void **state) {
+        int pipes[2], sockets[2];
+
+        assert_target(new_file(), DESCRIPTOR_FILE);
+        make_pipe(pipes);
+        assert_target(pipes[1], DESCRIPTOR_PIPE);
+        close(pipes[0]);
+        make_sockets(sockets, SOCK_STREAM | SOCK_NONBLOCK);
+        assert_target(sockets[0], DESCRIPTOR_SOCKET);
+        close(sockets[1]);
+}
+
+static void test_other_kinds_are_no_targets(void **state) {
+        static const char words[] = "not a regular file, a pipe or a stream socket";
+        int sockets[2];
+
+        make_sockets(sockets, SOCK_DGRAM);
+        assert_no_target(sockets[0], ERROR_INVALID_ARGUMENTS, words);
+        close(sockets[1]);
+        make_sockets(sockets, SOCK_SEQPACKET);
+        assert_no_target(sockets[0], ERROR_INVALID_ARGUMENTS, words);
+        close(sockets[1]);
+        assert_no_target(open("/", O_RDONLY | O_DIRECTORY), ERROR_INVALID_ARGUMENTS, words);
+        assert_no_target(open("/dev/null", O_RDWR), ERROR_INVALID_ARGUMENTS, words);
+        assert_no_target(open("/", O_PATH), ERROR_INVALID_ARGUMENTS, words);
+        assert_no_target(eventfd(0, EFD_CLOEXEC), ERROR_INVALID_ARGUMENTS, words);
+}
+
+static void test_path_only_descriptor_of_a_file_is_no_target(void **state) {
+        _cleanup_fd_ int fd = new_file();
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+
+        assert_no_target(open(path, O_PATH), ERROR_INVALID_ARGUMENTS, "not a regular file");
+}
+
+static void test_targets_must_be_open_for_what_is_done_with_them(void **state) {
+        _cleanup_fd_ int fd = new_file();
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+        int pipes[2];
+
+        assert_no_target(open(path, O_WRONLY), ERROR_INVALID_ARGUMENTS, "reading and writing");
+        assert_no_target(open(path, O_RDONLY), ERROR_INVALID_ARGUMENTS, "reading and writing");
+        assert_target(open(path, O_RDWR), DESCRIPTOR_FILE);
+        make_pipe(pipes);
+        assert_no_target(pipes[0], ERROR_INVALID_ARGUMENTS, "not open for writing");
+        close(pipes[1]);
+        assert_no_target(-1, ERROR_INVALID_ARGUMENTS, "not usable");
+}
+
+static void test_file_that_is_not_empty_is_no_target(void **state) {
+        int fd = new_file();
+
+        assert_int_equal(write(fd, "x", 1), 1);
+        assert_no_target(fd, ERROR_BACKUP_EXISTS, "not empty");
+}
+
+/* FUSE of another user refuses fstat, and nothing else. */
+static const char *unexaminable(void *userdata) {
+        _cleanup_fd_ int empty = memfd_create("empty", MFD_CLOEXEC), full = memfd_create("full", MFD_CLOEXEC);
+        g_auto(Error) error = {};
+        DescriptorKind kind = 99;
+        int pipes[2];
+
+        SCENE_CHECK(descriptor_check_target(empty, &kind, &error) == 0);
+        SCENE_CHECK(kind == DESCRIPTOR_FILE);
+        SCENE_CHECK(pwrite(full, "xyz", 3, 0) == 3 && lseek(full, 1, SEEK_SET) == 1);
+        SCENE_CHECK(descriptor_check_target(full, &kind, &error) == ERROR_BACKUP_EXISTS);
+        SCENE_CHECK(lseek(full, 0, SEEK_CUR) == 1);
+        SCENE_CHECK(pipe2(pipes, O_CLOEXEC) == 0);
+        SCENE_CHECK(descriptor_check_target(pipes[1], &kind, &error) == ERROR_MEDIUM);
+        close(pipes[0]);
+        close(pipes[1]);
+        return NULL;
+}
+
+static void test_file_that_cannot_be_examined_is_measured_by_seeking(void **state) {
+        const Refusal refusals[] = {
+#ifdef SYS_newfstatat
+                { SYS_newfstatat, 0, 0, EACCES },
+#endif
+                { SYS_fstat, 0, 0, EACCES },
+        };
+
+        play_without(refusals, G_N_ELEMENTS(refusals), unexaminable, NULL);
+}
+
+static void assert_same(int source, int target, size_t size) {
+        g_autofree uint8_t *a = g_malloc(size + 1), *b = g_malloc(size + 1);
+
+        assert_int_equal(io_pread_all(source, a, size + 1, 0), size);
+        assert_int_equal(io_pread_all(target, b, size + 1, 0), size);
+        assert_memory_equal(a, b, size);
+}
+
+typedef struct Rises {
+        uint64_t last, size;
+        bool fell;
+} Rises;
+
+static void note_rise(uint64_t done, uint64_t size, void *userdata) {
+        Rises *rises = userdata;
+
+        rises->fell = rises->fell || done <= rises->last || size != rises->size;
+        rises->last = done;
+}
+
+static void test_file_gets_all_bytes_whatever_the_size(void **state) {
+        static const size_t sizes[] = { 0, 1, 4095, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 512 * 1024, 1000003 };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
+                _cleanup_fd_ int source = noise_file(sizes[i]), target = new_file();
+                Rises rises = { .size = sizes[i] };
+                g_auto(Error) error = {};
+
+                assert_good(descriptor_copy(source, sizes[i], target, DESCRIPTOR_FILE, LONG_MSEC, NULL, note_rise,
+                                    &rises, &error), &error);
+                assert_same(source, target, sizes[i]);
+                assert_int_equal(rises.last, sizes[i]);
+                assert_false(rises.fell);
+        }
+}
+
+/* Those who change the file while it is written; called after each piece. */
+
+static void overwrite(uint64_t done, uint64_t size, void *userdata) {
+        assert_int_equal(pwrite(*(int *)userdata, "?", 1, 5), 1);
+}
+
+static void append(uint64_t done, uint64_t size, void *userdata) {
+        if (done == size)
+                assert_int_equal(pwrite(*(int *)userdata, "?", 1, (off_t)size), 1);
+}
+
+static void cut(uint64_t done, uint64_t size, void *userdata) {
+        if (done == size)
+                assert_int_equal(ftruncate(*(int *)userdata, (off_t)size - 1), 0);
+}
+
+static void test_file_that_another_changes_is_noticed(void **state) {
+        static const DescriptorProgress changes[] = { overwrite, append, cut };
+        static const size_t sizes[] = { 1000, 256 * 1024, 700000 };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(changes) * G_N_ELEMENTS(sizes); i++) {
+                size_t size = sizes[i / G_N_ELEMENTS(changes)];
+                _cleanup_fd_ int source = noise_file(size), target = new_file();
+                g_auto(Error) error = {};
+
+                assert_int_equal(descriptor_copy(source, size, target, DESCRIPTOR_FILE, LONG_MSEC, NULL,
+                                         changes[i % G_N_ELEMENTS(changes)], &target, &error), ERROR_MEDIUM);
+                assert_error(&error, ERROR_MEDIUM, "read back");
+        }
+}
+
+/* Where every write goes to the end, another's byte moves all of ours. */
+static void append_in_the_middle(uint64_t done, uint64_t size, void *userdata) {
+        if (done < size)
+                assert_int_equal(write(*(int *)userdata, "?", 1), 1);
+}
+
+static void test_appending_file_is_written_right_or_not_at_all(void **state) {
+        _cleanup_fd_ int source = noise_file(600000);
+        char *folder = temp_folder_new();
+        g_autofree char *path = g_build_filename(folder, "file", NULL);
+
+        for (int disturbed = 0; disturbed < 2; disturbed++) {
+                _cleanup_fd_ int target = open(path, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+                g_auto(Error) error = {};
+                int r;
+
+                r = descriptor_copy(source, 600000, target, DESCRIPTOR_FILE, LONG_MSEC, NULL,
+                        disturbed ? append_in_the_middle : NULL, &target, &error);
+                assert_true(fcntl(target, F_GETFL) & O_APPEND);
+                if (disturbed)
+                        assert_error(&error, ERROR_MEDIUM, "read back");
+                else {
+                        assert_good(r, &error);
+                        assert_same(source, target, 600000);
+                }
+        }
+        temp_folder_remove(folder);
+}
+
+static void test_file_that_takes_nothing_says_why(void **state) {
+        _cleanup_fd_ int source = noise_file(100), target = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        g_auto(Error) error = {};
+
+        assert_int_equal(fcntl(target, F_ADD_SEALS, F_SEAL_GROW), 0);
+        assert_int_equal(descriptor_copy(source, 100, target, DESCRIPTOR_FILE, LONG_MSEC, NULL, NULL, NULL, &error),
+                ERROR_MEDIUM);
+        assert_error(&error, ERROR_MEDIUM, g_strerror(EPERM));
+}
+
+static void cancel_now(uint64_t done, uint64_t size, void *userdata) {
+        cancel_trigger(userdata, "Enough.");
+}
+
+static void test_copy_to_a_file_ends_with_the_cancel(void **state) {
+        _cleanup_fd_ int source = noise_file(1000000), target = new_file();
+        g_autoptr(Cancel) cancel = new_cancel();
+        g_auto(Error) error = {};
+
+        assert_int_equal(descriptor_copy(source, 1000000, target, DESCRIPTOR_FILE, LONG_MSEC, cancel, cancel_now,
+                                 cancel, &error), ERROR_CANCELED);
+        assert_error(&error, ERROR_CANCELED, "Enough.");
+        assert_in_range(lseek(target, 0, SEEK_END), 1, 999999);
+}
+
+/* The other end: reads with pauses, up to a number of bytes, and closes. */
+typedef struct Reader {
+        int fd;
+        size_t piece, limit;
+        unsigned pause_usec;
+        GByteArray *bytes;
+        pthread_t thread;
+} Reader;
+
+static void *read_on(void *userdata) {
+        Reader *reader = userdata;
+        g_autofree uint8_t *buffer = g_malloc(reader->piece);
+
+        while (reader->bytes->len < reader->limit) {
+                ssize_t n = read(reader->fd, buffer, MIN(reader->piece, reader->limit - reader->bytes->len));
+
+                if (n <= 0)
+                        break;
+                g_byte_array_append(reader->bytes, buffer, (guint)n);
+                if (reader->pause_usec > 0)
+                        g_usleep(reader->pause_usec);
+        }
+        close(reader->fd);
+        return NULL;
+}
+
+static void make_stream(DescriptorKind kind, int fds[2]) {
+        if (kind == DESCRIPTOR_PIPE)
+                make_pipe(fds);
+        else
+                make_sockets(fds, SOCK_STREAM);
+}
+
+/* Copies to a reader; gives what it got. */
+static int copy_to_reader(DescriptorKind kind, bool nonblocking, size_t size, Reader *reader, int stall_msec,
+                GByteArray *ret_bytes, Error *error) {
+        _cleanup_fd_ int source = noise_file(size);
+        Rises rises = { .size = size };
+        int fds[2], flags, r;
+
+        make_stream(kind, fds);
+        if (nonblocking)
+                assert_int_equal(fcntl(fds[1], F_SETFL, fcntl(fds[1], F_GETFL) | O_NONBLOCK), 0);
+        flags = fcntl(fds[1], F_GETFL);
+        reader->fd = fds[0];
+        reader->bytes = ret_bytes;
+        assert_int_equal(pthread_create(&reader->thread, NULL, read_on, reader), 0);
+        r = descriptor_copy(source, size, fds[1], kind, stall_msec, NULL, note_rise, &rises, error);
+        assert_int_equal(fcntl(fds[1], F_GETFL), flags);
+        assert_int_equal(lseek(source, 0, SEEK_CUR), size);
+        close(fds[1]);
+        pthread_join(reader->thread, NULL);
+        assert_false(rises.fell);
+        if (r == 0) {
+                g_autofree uint8_t *sent = g_malloc(size + 1);
+
+                assert_int_equal(io_pread_all(source, sent, size, 0), size);
+                assert_int_equal(ret_bytes->len, size);
+                assert_memory_equal(ret_bytes->data, sent, size);
+        }
+        return r;
+}
+
+static void test_streams_get_all_bytes_and_keep_their_flags(void **state) {
+        static const size_t sizes[] = { 0, 1, 65536, 65537, 2000003 };
+
+        for (unsigned i = 0; i < 4 * G_N_ELEMENTS(sizes); i++) {
+                g_autoptr(GByteArray) bytes = g_byte_array_new();
+                Reader reader = { .piece = 10007, .limit = SIZE_MAX };
+                g_auto(Error) error = {};
+
+                assert_good(copy_to_reader(i & 1 ? DESCRIPTOR_PIPE : DESCRIPTOR_SOCKET, i & 2, sizes[i / 4], &reader,
+                                    LONG_MSEC, bytes, &error), &error);
+        }
+}
+
+/* As long as something moves, the copy may take longer than a stall. */
+static void test_slow_reader_is_waited_for(void **state) {
+        for (unsigned i = 0; i < 2; i++) {
+                g_autoptr(GByteArray) bytes = g_byte_array_new();
+                Reader reader = { .piece = 16384, .limit = SIZE_MAX, .pause_usec = 20 * 1000 };
+                int64_t start = g_get_monotonic_time();
+                g_auto(Error) error = {};
+
+                assert_good(copy_to_reader(i ? DESCRIPTOR_PIPE : DESCRIPTOR_SOCKET, false, 1600000, &reader, 1000,
+                                    bytes, &error), &error);
+                assert_true(g_get_monotonic_time() - start > 1200 * 1000);
+        }
+}
+
+static void test_reader_that_closes_is_a_medium_that_failed(void **state) {
+        for (unsigned i = 0; i < 4; i++) {
+                g_autoptr(GByteArray) bytes = g_byte_array_new();
+                Reader reader = { .piece = 4096, .limit = i & 2 ? 100000 : 0 };
+                g_auto(Error) error = {};
+
+                assert_int_equal(copy_to_reader(i & 1 ? DESCRIPTOR_PIPE : DESCRIPTOR_SOCKET, false, 2000000, &reader,
+                                         LONG_MSEC, bytes, &error), ERROR_MEDIUM);
+                assert_error(&error, ERROR_MEDIUM, "closed");
+                assert_int_equal(bytes->len, reader.limit);
+        }
+}
+
+static void test_reader_that_stands_still_ends_the_copy(void **state) {
+        for (unsigned i = 0; i < 2; i++) {
+                _cleanup_fd_ int source = noise_file(2000000);
+                int64_t start = g_get_monotonic_time();
+                g_auto(Error) error = {};
+                int fds[2];
+
+                make_stream(i ? DESCRIPTOR_PIPE : DESCRIPTOR_SOCKET, fds);
+                assert_int_equal(descriptor_copy(source, 2000000, fds[1], i ? DESCRIPTOR_PIPE : DESCRIPTOR_SOCKET, 150,
+                                         NULL, NULL, NULL, &error), ERROR_MEDIUM);
+                assert_error(&error, ERROR_MEDIUM, "took nothing");
+                assert_in_range(g_get_monotonic_time() - start, 149 * 1000, 10 * 1000 * 1000);
+                close(fds[0]);
+                close(fds[1]);
+        }
+}
+
+static void *cancel_soon(void *userdata) {
+        g_usleep(50 * 1000);
+        cancel_trigger(userdata, "Enough.");
+        return NULL;
+}
+
+static void test_cancel_ends_a_copy_that_is_blocked(void **state) {
+        for (unsigned i = 0; i < 2; i++) {
+                _cleanup_fd_ int source = noise_file(2000000);
+                g_autoptr(Cancel) cancel = new_cancel();
+                int64_t start = g_get_monotonic_time();
+                g_auto(Error) error = {};
+                pthread_t thread;
+                int fds[2];
+
+                make_stream(i ? DESCRIPTOR_PIPE : DESCRIPTOR_SOCKET, fds);
+                assert_int_equal(pthread_create(&thread, NULL, cancel_soon, cancel), 0);
+                assert_int_equal(descriptor_copy(source, 2000000, fds[1], i ? DESCRIPTOR_PIPE : DESCRIPTOR_SOCKET,
+                                         LONG_MSEC, cancel, NULL, NULL, &error), ERROR_CANCELED);
+                assert_error(&error, ERROR_CANCELED, "Enough.");
+                assert_true(g_get_monotonic_time() - start < LONG_MSEC * 500);
+                pthread_join(thread, NULL);
+                close(fds[0]);
+                close(fds[1]);
+        }
+}
+
+static void test_source_that_is_too_short_is_an_error(void **state) {
+        static const DescriptorKind kinds[] = { DESCRIPTOR_FILE, DESCRIPTOR_PIPE, DESCRIPTOR_SOCKET };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+                _cleanup_fd_ int source = noise_file(1000), file = new_file();
+                g_auto(Error) error = {};
+                int fds[2];
+
+                make_stream(kinds[i], fds);
+                assert_int_equal(descriptor_copy(source, 1001, kinds[i] == DESCRIPTOR_FILE ? file : fds[1], kinds[i],
+                                         LONG_MSEC, NULL, NULL, NULL, &error), ERROR_MEDIUM);
+                close(fds[0]);
+                close(fds[1]);
+        }
+}
+
+static int setup(void **state) {
+        /* As in the service. */
+        signal(SIGPIPE, SIG_IGN);
+        return 0;
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_first_reason_of_a_cancel_counts),
+                cmocka_unit_test(test_cancel_lives_until_its_last_reference),
+                cmocka_unit_test(test_wait_tells_ready_from_stalled_from_canceled),
+                cmocka_unit_test(test_wait_lasts_as_long_as_it_says),
+                cmocka_unit_test(test_signals_do_not_shorten_or_prolong_a_wait),
+                cmocka_unit_test(test_files_pipes_and_stream_sockets_are_targets),
+                cmocka_unit_test(test_other_kinds_are_no_targets),
+                cmocka_unit_test(test_path_only_descriptor_of_a_file_is_no_target),
+                cmocka_unit_test(test_targets_must_be_open_for_what_is_done_with_them),
+                cmocka_unit_test(test_file_that_is_not_empty_is_no_target),
+                cmocka_unit_test(test_file_that_cannot_be_examined_is_measured_by_seeking),
+                cmocka_unit_test(test_file_gets_all_bytes_whatever_the_size),
+                cmocka_unit_test(test_file_that_another_changes_is_noticed),
+                cmocka_unit_test(test_appending_file_is_written_right_or_not_at_all),
+                cmocka_unit_test(test_file_that_takes_nothing_says_why),
+                cmocka_unit_test(test_copy_to_a_file_ends_with_the_cancel),
+                cmocka_unit_test(test_streams_get_all_bytes_and_keep_their_flags),
+                cmocka_unit_test(test_slow_reader_is_waited_for),
+                cmocka_unit_test(test_reader_that_closes_is_a_medium_that_failed),
+                cmocka_unit_test(test_reader_that_stands_still_ends_the_copy),
+                cmocka_unit_test(test_cancel_ends_a_copy_that_is_blocked),
+                cmocka_unit_test(test_source_that_is_too_short_is_an_error),
+        };
+
+        return cmocka_run_group_tests(tests, setup, NULL);
+}
