@@ -31,6 +31,7 @@ const GOptionEntry add_options[] = {
 
 typedef struct Document {
         const char *file; /* borrowed */
+        bool lcp;         /* says its name */
         uint8_t *data;
         size_t size;
 } Document;
@@ -115,7 +116,7 @@ static Status read_document(Ctl *ctl, const char *file, Document *ret) {
                 fd = opened;
         }
 
-        *ret = (Document) { .file = file };
+        *ret = (Document) { .file = file, .lcp = is_lcp(file) };
         return read_all(ctl, fd, file, ret);
 }
 
@@ -145,7 +146,7 @@ static int append_string(sd_bus_message *call, const char *name, const char *val
 }
 
 static int append_document(sd_bus_message *call, const Document *document) {
-        const char *media_type = is_lcp(document->file) ? DOCUMENT_MEDIA_TYPE_LCP : NULL;
+        const char *media_type = document->lcp ? DOCUMENT_MEDIA_TYPE_LCP : NULL;
         int r;
 
         if ((r = sd_bus_message_append_array(call, 'y', document->data, document->size)) < 0 ||

@@ -93,12 +93,11 @@ static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restrict
         const BackupPlan *plan = writing->archive->plan;
         g_autoptr(GDateTime) now = g_date_time_new_now_utc();
         g_autofree char *created = g_date_time_format(now, "%FT%TZ");
-        const StoreOwnerRow *only = writing->archive->owners->len == 1 ? writing->archive->owners->pdata[0] : NULL;
         json_t *owner = NULL;
 
         if (!plan->all_users) {
                 owner = json_pack("{s:I, s:s}", "uid", (json_int_t)plan->owner, "name",
-                        only ? only->name : plan->owner == plan->uid ? plan->name : "");
+                        writing->archive->owner_name);
                 if (!owner)
                         return error_set_no_memory(error);
         }

@@ -9,6 +9,7 @@
 #include "archive.h"
 #include "draft.h"
 #include "folder.h"
+#include "user-name.h"
 
 struct Backup {
         BackupPlan plan;
@@ -99,7 +100,9 @@ static int open_failed(const char *path, int r, Error *error) {
         if (r == -ELOOP || r == -ENOTDIR)
                 return error_set(error, ERROR_ACCESS_DENIED,
                         "The folder '%s' is a link, or behind one, or no folder. Name the folder itself.", path);
-        return error_set_errno(error, ERROR_MEDIUM, r, "The folder '%s' cannot be opened", path);
+        return error_set(error, ERROR_MEDIUM,
+                "The folder '%s' cannot be opened: %s. See that it is there and its medium mounted, or set another "
+                "BackupPath.", path, g_strerror(-r));
 }
 
 /* Reads one property from a thread that has no connection, through one that has. */
@@ -196,6 +199,10 @@ int backup_check(Backup *backup, Error *error) {
         return r == 0 ? check_folder(backup, error) : r;
 }
 
+static unsigned store_reserve(Store *store) {
+        return store_limits(store).minimum_free_percent;
+}
+
 static void step_progress(uint64_t done, void *userdata) {
         Backup *backup = userdata;
         uint64_t percent = backup->percent_from +
@@ -232,29 +239,38 @@ static int verify(Backup *backup, int fd, BackupResult *result, Error *error) {
         return 0;
 }
 
-static int build(Backup *backup, int fd, unsigned percent_end, BackupResult *ret, Error *error) {
+/* reserve: what must stay free where fd is, in percent; the service's own disk must never fill up. */
+static int build(Backup *backup, int fd, unsigned reserve, unsigned percent_end, BackupResult *ret, Error *error) {
         g_autoptr(StoreConnection) connection = NULL;
         g_autoptr(GPtrArray) owners = g_ptr_array_new();
         const BackupPlan *plan = &backup->plan;
-        bool own = plan->owner == plan->uid && !plan->all_users;
+        g_autofree char *name = NULL;
         BackupArchive archive = {
                 .plan = plan,
                 .owners = owners,
                 .restricted = backup->restricted,
                 .events = &backup->events,
                 .cancel = backup->cancel,
-                .reserve_percent = store_limits(plan->store).minimum_free_percent,
+                .reserve_percent = reserve,
                 .percent_end = percent_end,
         };
         int r;
+
+        /* One number may have been two users', one after the other: licenses are the present one's. */
+        if (!plan->all_users) {
+                r = plan->owner == plan->uid ? license_set_string(&name, plan->name) :
+                                               user_name_of(plan->owner, &name);
+                if (r < 0)
+                        return error_set_errno(error, ERROR_STORE_READ, r, "The user's name cannot be looked up");
+        }
 
         if ((r = store_connect(plan->store, &connection, error)) != 0 ||
             (r = store_snapshot_begin(connection, error)) != 0)
                 return r;
         archive.connection = connection;
+        archive.owner_name = name;
 
-        r = store_snapshot_owners(connection, plan->all_users ? (uid_t)-1 : plan->owner, own ? plan->name : NULL,
-                owners, error);
+        r = store_snapshot_owners(connection, plan->all_users ? (uid_t)-1 : plan->owner, name, owners, error);
         if (r == 0) {
                 for (unsigned i = 0; i < owners->len; i++)
                         archive.total += ((StoreOwnerRow *)owners->pdata[i])->licenses;
@@ -282,7 +298,7 @@ static int run_to_folder(Backup *backup, BackupResult *result, Error *error) {
         if (r < 0)
                 return error_set_errno(error, ERROR_MEDIUM, r, "A file cannot be made there");
 
-        r = build(backup, draft.fd, 70, result, error);
+        r = build(backup, draft.fd, may_make_folder(backup) ? store_reserve(backup->plan.store) : 0, 70, result, error);
         if (r != 0)
                 return r;
         backup->percent_from = 70;
@@ -313,7 +329,7 @@ static int run_to_descriptor(Backup *backup, BackupResult *result, Error *error)
         if (r < 0)
                 return error_set_errno(error, ERROR_MEDIUM, r, "The service cannot make a file of its own");
 
-        r = build(backup, draft.fd, 40, result, error);
+        r = build(backup, draft.fd, store_reserve(plan->store), 40, result, error);
         if (r != 0)
                 return r;
         backup->percent_from = 40;

@@ -85,6 +85,7 @@ typedef struct BackupArchive {
         StoreConnection *connection; /* in a snapshot */
         const BackupPlan *plan;
         GPtrArray *owners;           /* of StoreOwnerRow * */
+        const char *owner_name;      /* of the one owner; NULL for all users */
         RestrictedList *restricted;
         const BackupEvents *events;
         const Cancel *cancel;

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "caller.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <pwd.h>
 #include <string.h>
 
-#include "license.h"
 #include "log.h"
 #include "method.h"
+#include "user-name.h"
 
 #define HELD_MAX 128U
 #define LOOKUPS_MAX 8U
@@ -135,20 +133,9 @@ static void on_looked_up(Mail *mail) {
 
 static void *lookup_thread(void *userdata) {
         Lookup *lookup = userdata;
-        struct passwd entry, *found;
-        char buffer[16 * 1024];
-        int r;
 
-        do
-                r = getpwuid_r(lookup->uid, &entry, buffer, sizeof buffer, &found);
-        while (r == EINTR);
-
-        /* A number without a name is a user all the same (a container); an error is not an answer. */
-        if (found && license_string_is_valid(found->pw_name))
-                lookup->user_name = g_strdup(found->pw_name);
-        else if (!found && (r == 0 || r == ENOENT || r == ESRCH))
-                lookup->user_name = g_strdup("");
-
+        /* Where it cannot be found out the name stays NULL. */
+        (void)user_name_of(lookup->uid, &lookup->user_name);
         mailbox_post(lookup->manager->mailbox, &lookup->mail);
         return NULL;
 }

@@ -67,12 +67,13 @@ static void set_number(Config *config, const struct Setting *setting, uint64_t v
 
 static void take_number(Config *config, const char *path, GKeyFile *file, const struct Setting *setting,
                 unsigned *problems) {
-        g_autofree char *text = g_key_file_get_string(file, setting->group, setting->key, NULL);
+        /* As it stands in the file: what is not even text is a bad number, too. */
+        g_autofree char *text = g_key_file_get_value(file, setting->group, setting->key, NULL);
         uint64_t value;
 
         if (!text)
                 return;
-        if (!g_ascii_string_to_unsigned(text, 10, setting->min, setting->max, &value, NULL)) {
+        if (!g_ascii_string_to_unsigned(g_strchomp(text), 10, setting->min, setting->max, &value, NULL)) {
                 log_warning("%s: [%s] %s= must be a number from %" PRIu64 " to %" PRIu64 ". It is ignored.", path,
                         setting->group, setting->key, setting->min, setting->max);
                 (*problems)++;
@@ -82,11 +83,18 @@ static void take_number(Config *config, const char *path, GKeyFile *file, const 
 }
 
 static void take_roots(Config *config, const char *path, GKeyFile *file, unsigned *problems) {
-        g_auto(GStrv) roots = g_key_file_get_string_list(file, "Backup", "Roots", NULL, NULL);
+        g_autoptr(GError) error = NULL;
+        g_auto(GStrv) roots = g_key_file_get_string_list(file, "Backup", "Roots", NULL, &error);
         GPtrArray *good;
 
-        if (!roots)
+        if (!roots) {
+                if (g_error_matches(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_INVALID_VALUE) ||
+                    g_error_matches(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_UNKNOWN_ENCODING)) {
+                        log_warning("%s: [Backup] Roots= must be full paths with ';' between. It is ignored.", path);
+                        (*problems)++;
+                }
                 return;
+        }
 
         good = g_ptr_array_new();
         for (char **root = roots; *root; root++)

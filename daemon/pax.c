@@ -15,8 +15,6 @@
 G_STATIC_ASSERT(BUFFER_SIZE % PAX_BLOCK_SIZE == 0);
 G_STATIC_ASSERT(PAX_CONTENT_MAX == PAX_OCTAL_MAX);
 
-#define NOBODY 65534U
-
 struct PaxWriter {
         crypto_generichash_state digest; /* over all entries that are complete */
 
@@ -44,10 +42,10 @@ static void put_octal(char *field, size_t size, uint64_t value) {
 }
 
 static void template_init(PaxHeader *template, int64_t mtime) {
-        *template = (PaxHeader) { .uname = "nobody", .gname = "nogroup" };
+        *template = (PaxHeader) { .uname = "root", .gname = "root" };
         put_octal(template->mode, sizeof template->mode, 0600);
-        put_octal(template->uid, sizeof template->uid, NOBODY);
-        put_octal(template->gid, sizeof template->gid, NOBODY);
+        put_octal(template->uid, sizeof template->uid, 0);
+        put_octal(template->gid, sizeof template->gid, 0);
         put_octal(template->mtime, sizeof template->mtime,
                 (uint64_t)CLAMP(mtime, 0, (int64_t)PAX_OCTAL_MAX));
         put_octal(template->devmajor, sizeof template->devmajor, 0);

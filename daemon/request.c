@@ -153,11 +153,15 @@ int request_submit_write(Request *request, uint64_t bytes, Error *error) {
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "%u changes of yours are waiting already (QueuedWritesPerUser=). Wait for their answers.",
                         config->queued_writes_per_user);
+        if (bytes > config->queued_write_bytes_per_user)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "The call holds %" PRIu64 " bytes of documents; at most %" PRIu64
+                        " are taken at once (QueuedWriteBytesPerUser=). Store them in several calls.", bytes,
+                        config->queued_write_bytes_per_user);
         if (request->user->write_bytes + bytes > config->queued_write_bytes_per_user)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "Changes of yours with %" PRIu64 " bytes are waiting already, and at most %" PRIu64
-                        " may (QueuedWriteBytesPerUser=). Wait for their answers.", request->user->write_bytes,
-                        config->queued_write_bytes_per_user);
+                        "Changes of yours with %" PRIu64 " bytes are waiting already (QueuedWriteBytesPerUser=). "
+                        "Wait for their answers.", request->user->write_bytes);
 
         request->write = true;
         request->bytes = bytes;

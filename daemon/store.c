@@ -107,8 +107,8 @@ static int find(const char *folder, const char *path, bool *ret_exists, Error *e
         /* The store was moved to a disk that is not there: an empty one in its place would hide it. */
         if (lstat(path, &st) >= 0)
                 return error_set(error, ERROR_STORE_READ,
-                        "The license store cannot be read: licenses.db is a link to a file that is not there. Mount its "
-                        "disk, or put the file back, then restart licensevaultd.");
+                        "The license store cannot be read: licenses.db is a link to a file that is not there. "
+                        "Mount its disk, or put the file back, then restart licensevaultd.");
 
         if (stat(wal, &st) >= 0 && st.st_size > 0)
                 return error_set(error, ERROR_STORE_CORRUPT,

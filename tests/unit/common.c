@@ -67,8 +67,8 @@ int noise_file(size_t size) {
 
 void assert_error(const Error *error, ErrorCode code, const char *words) {
         if (error->code != code || !strstr(error_message(error), words))
-                fail_msg("not '%s' with '%s', but '%s': %s", error_name(code), words, error_name(error->code),
-                        error_message(error));
+                fail_msg("not '%s' with '%s', but '%s': %s", error_name(code), words,
+                        error_name(error->code), error_message(error));
 }
 
 void assert_good(int r, const Error *error) {
@@ -226,8 +226,10 @@ static bool install(const Refusal *refusals, size_t n) {
         for (size_t i = 0; i < n; i++) {
                 const Refusal *refusal = &refusals[i];
 
-                code[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-                code[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)refusal->number, 0, 4);
+                code[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                        offsetof(struct seccomp_data, nr));
+                code[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+                        (uint32_t)refusal->number, 0, 4);
                 code[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
                         (uint32_t)ARGUMENT(refusal->argument));
                 code[k++] = (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, refusal->mask);

@@ -82,5 +82,8 @@ typedef const char *(*Scene)(void *userdata);
                         return G_STRLOC ": " #condition; \
         } while (0)
 
-/* Plays a scene where those calls are refused, and fails the test as it says; skips it where that cannot be had. */
+/*
+ * Plays a scene where those calls are refused, and fails the test as it says. Skips the test where the
+ * kernel takes no filter.
+ */
 void play_without(const Refusal *refusals, size_t n_refusals, Scene scene, void *userdata);

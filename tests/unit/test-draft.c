@@ -143,9 +143,9 @@ static void play_on_all_file_systems(Scene scene) {
                 char *folder = temp_folder_new();
 
                 play_without(all_refusals, n, scene, folder);
+                umask(022);
                 temp_folder_remove(folder);
         }
-        umask(022);
 }
 
 static void test_draft_is_published_with_and_without_replacing(void **state) {
@@ -218,8 +218,9 @@ static void test_name_that_leaves_no_room_for_a_partial_one_is_an_error(void **s
 
 static void test_tidy_removes_partial_files_of_that_name_only(void **state) {
         static const char *const partial[] = { "." NAME ".01234567.partial", "." NAME ".x.partial" };
-        static const char *const others[] = { NAME, ".other.tar.01234567.partial", "." NAME "2.01234567.partial",
-                "." NAME ".01234567", NAME ".01234567.partial", "x." NAME ".01234567.partial", ".partial" };
+        static const char *const others[] = { NAME, ".other.tar.01234567.partial",
+                "." NAME "2.01234567.partial", "." NAME ".01234567", NAME ".01234567.partial",
+                "x." NAME ".01234567.partial", ".partial" };
         _cleanup_fd_ int folder = open_folder(*state);
 
         for (size_t i = 0; i < G_N_ELEMENTS(partial); i++)

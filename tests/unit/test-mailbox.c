@@ -143,7 +143,7 @@ static void test_many_threads_mail_arrives_all_and_each_ones_in_order(void **sta
         for (unsigned i = 0; i < N_POSTERS; i++) {
                 world->letters[i] = g_new0(Letter, N_LETTERS);
                 for (unsigned k = 0; k < N_LETTERS; k++)
-                        world->letters[i][k] = (Letter) { .mail.deliver = tick_off, .world = world, .poster = i, .number = k };
+                        world->letters[i][k] = (Letter) { { .deliver = tick_off }, world, i, k, NULL };
                 assert_int_equal(pthread_create(&threads[i], NULL, post_all, world->letters[i]), 0);
         }
         while (world->n_delivered < N_POSTERS * N_LETTERS && g_get_monotonic_time() < end)

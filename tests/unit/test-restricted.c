@@ -98,7 +98,7 @@ static void test_what_is_not_set_is_read_as_empty(void **state) {
 static void test_thousands_are_read_from_any_offset(void **state) {
         World *world = *state;
         const unsigned n = 5000;
-        const unsigned offsets[] = { 0, 1, 254, 255, 256, 257, 511, 512, 1000, 2559, 2560, 4095, 4989, 4990 };
+        const unsigned offsets[] = { 0, 1, 254, 255, 256, 257, 511, 512, 1000, 2559, 2560, 4095, 4990 };
 
         for (unsigned i = 0; i < n; i++)
                 append(world->list, i);
@@ -148,7 +148,8 @@ static void test_largest_entries_fit_behind_any_index(void **state) {
                 g_autoptr(GPtrArray) read = g_ptr_array_new();
 
                 assert_int_equal(restricted_read(world->list, offset, 1000, read), 0);
-                assert_int_equal(read->len, 3 * MIN(19U, 600 - offset)); /* 19 times 3,104 bytes are less than 60 KiB */
+                /* 19 times 3,104 bytes are less than 60 KiB. */
+                assert_int_equal(read->len, 3 * MIN(19U, 600 - offset));
                 for (unsigned i = 0; i < read->len; i++)
                         assert_string_equal(read->pdata[i], longest);
         }

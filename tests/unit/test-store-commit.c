@@ -45,8 +45,8 @@ static int setup(void **state) {
         assert_good(store_open(world->folder, &no_limits, &world->store, &error), &error);
         for (unsigned i = 0; i < N_DEEDS; i++) {
                 snprintf(world->ids[i], sizeof world->ids[i], "id-%03u", i);
-                world->deeds[i] = (Deed) { .work = deed_put, .owner = alice, .id = world->ids[i], .document = "document",
-                        .done = world->done };
+                world->deeds[i] = (Deed) { .work = deed_put, .owner = alice, .id = world->ids[i],
+                        .document = "document", .done = world->done };
         }
         *state = world;
         return 0;
@@ -312,7 +312,10 @@ static int take_pair(Deed *deed, StoreConnection *connection, Error *error) {
         int r;
 
         r = store_license_consume(connection, &deed->owner, deed->id, "left", 1, 0, &remaining, error);
-        return r != 0 ? r : store_license_consume(connection, &deed->owner, deed->id, "right", 1, 0, &remaining, error);
+        if (r == 0)
+                r = store_license_consume(connection, &deed->owner, deed->id, "right", 1, 0, &remaining,
+                        error);
+        return r;
 }
 
 typedef struct ReadTask {
@@ -359,7 +362,8 @@ static void *watch(void *userdata) {
         g_autoptr(Tally) done = tally_new();
 
         while (tally_count(world->done) < N_TURNS + 1) {
-                ReadTask read = { .task = { .run = read_run, .done = read_done }, .id = world->ids[0], .done = done };
+                ReadTask read = { .task = { .run = read_run, .done = read_done }, .id = world->ids[0],
+                        .done = done };
 
                 store_submit_read(world->store, &read.task);
                 if (!tally_wait(done, ++watcher->n_reads))

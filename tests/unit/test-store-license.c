@@ -69,7 +69,8 @@ static void assert_books_balance(World *world) {
         assert_int_equal(n, 0);
 }
 
-static int put_license(World *world, const StoreOwner *owner, License *license, const char *document, Error *error) {
+static int put_license(World *world, const StoreOwner *owner, License *license, const char *document,
+                Error *error) {
         return store_license_put(world->connection, owner, license, document, error);
 }
 
@@ -91,7 +92,8 @@ static int get_code(World *world, const StoreOwner *owner, const char *id, Error
         license_clear(&world->license);
         license_init(&world->license);
         g_clear_pointer(&world->document, g_free);
-        return store_license_get(world->connection, owner, id, UINT64_MAX, &world->license, &world->document, error);
+        return store_license_get(world->connection, owner, id, UINT64_MAX, &world->license,
+                &world->document, error);
 }
 
 static const License *get(World *world, const StoreOwner *owner, const char *id) {
@@ -127,8 +129,8 @@ static void delete_one(World *world, const char *id) {
         assert_books_balance(world);
 }
 
-static int consume(World *world, const char *id, const char *right, uint64_t amount, int64_t now, uint64_t *ret,
-                Error *error) {
+static int consume(World *world, const char *id, const char *right, uint64_t amount, int64_t now,
+                uint64_t *ret, Error *error) {
         return store_license_consume(world->connection, &alice, id, right, amount, now, ret, error);
 }
 
@@ -219,7 +221,8 @@ static void test_document_larger_than_asked_for_is_refused(void **state) {
                 ERROR_LIMIT_EXCEEDED);
         assert_null(document);
         error_clear(&error);
-        assert_good(store_license_get(world->connection, &alice, "a", 5, &license, &document, &error), &error);
+        assert_good(store_license_get(world->connection, &alice, "a", 5, &license, &document, &error),
+                &error);
         g_free(document);
 }
 
@@ -268,7 +271,8 @@ static void test_deleting_leaves_generation_and_counters(void **state) {
         assert_good(consume(world, "a", "print", 4, NOW, &left, &error), &error);
         delete_one(world, "a");
         assert_unavailable(world, &alice, "a");
-        assert_int_equal(store_license_delete(world->connection, &alice, "a", &error), ERROR_LICENSE_UNAVAILABLE);
+        assert_int_equal(store_license_delete(world->connection, &alice, "a", &error),
+                ERROR_LICENSE_UNAVAILABLE);
 
         assert_int_equal(put_one(world, &alice, "a", "document", "print", 10), 2);
         found = get(world, &alice, "a");
@@ -322,7 +326,8 @@ static void test_time_of_a_revocation_stays_the_first(void **state) {
         put_one(world, &alice, "a", "d", NULL, 0);
         assert_good(store_license_revoke(world->connection, &alice, "a", NOW, &error), &error);
         assert_good(store_license_revoke(world->connection, &alice, "a", NOW + 9, &error), &error);
-        assert_good(store_connection_integer(world->connection, "SELECT revoked FROM licenses", &when, &error), &error);
+        assert_good(store_connection_integer(world->connection, "SELECT revoked FROM licenses", &when,
+                &error), &error);
         assert_int_equal(when, NOW);
 }
 
@@ -333,7 +338,8 @@ static void test_what_was_never_stored_cannot_be_revoked_or_deleted(void **state
         assert_int_equal(store_license_revoke(world->connection, &alice, "never", NOW, &error),
                 ERROR_LICENSE_UNAVAILABLE);
         assert_error(&error, ERROR_LICENSE_UNAVAILABLE, "never");
-        assert_int_equal(store_license_delete(world->connection, &alice, "never", &error), ERROR_LICENSE_UNAVAILABLE);
+        assert_int_equal(store_license_delete(world->connection, &alice, "never", &error),
+                ERROR_LICENSE_UNAVAILABLE);
 }
 
 static void test_counters_of_all_generations_stay_within_64(void **state) {
@@ -434,8 +440,10 @@ static void test_owners_do_not_see_each_other(void **state) {
         put_one(world, &alice, "a", documents[0], NULL, 0);
         assert_unavailable(world, &bob, "a");
         assert_unavailable(world, &next_alice, "a");
-        assert_int_equal(store_license_delete(world->connection, &next_alice, "a", &error), ERROR_LICENSE_UNAVAILABLE);
-        assert_int_equal(store_license_revoke(world->connection, &bob, "a", NOW, &error), ERROR_LICENSE_UNAVAILABLE);
+        assert_int_equal(store_license_delete(world->connection, &next_alice, "a", &error),
+                ERROR_LICENSE_UNAVAILABLE);
+        assert_int_equal(store_license_revoke(world->connection, &bob, "a", NOW, &error),
+                ERROR_LICENSE_UNAVAILABLE);
 
         for (size_t i = 1; i < G_N_ELEMENTS(owners); i++)
                 assert_int_equal(put_one(world, owners[i], "a", documents[i], NULL, 0), 1);
@@ -457,16 +465,17 @@ static void assert_rotten(World *world, const char *id) {
         assert_null(strstr(error_message(&error), "precious"));
 }
 
+#define ROTTEN_KEY "(SELECT key FROM licenses WHERE id = 'rotten')"
+
 static void test_changed_document_is_an_error_that_names_the_license(void **state) {
         World *world = *state;
 
         put_one(world, &alice, "sound", "precious", NULL, 0);
         for (unsigned i = 0; i < 3; i++) {
                 static const char *const edits[] = {
-                        "UPDATE documents SET document = x'7072656369307573' WHERE key = "
-                        "(SELECT key FROM licenses WHERE id = 'rotten')",
-                        "UPDATE documents SET document = x'' WHERE key = (SELECT key FROM licenses WHERE id = 'rotten')",
-                        "DELETE FROM documents WHERE key = (SELECT key FROM licenses WHERE id = 'rotten')",
+                        "UPDATE documents SET document = x'7072656369307573' WHERE key = " ROTTEN_KEY,
+                        "UPDATE documents SET document = x'' WHERE key = " ROTTEN_KEY,
+                        "DELETE FROM documents WHERE key = " ROTTEN_KEY,
                 };
 
                 put_one(world, &alice, "rotten", "precious", NULL, 0);
@@ -499,7 +508,8 @@ static void test_books_balance_after_many_steps(void **state) {
                         (void)store_license_delete(world->connection, owner, id, &error);
                         break;
                 case 1:
-                        (void)store_license_consume(world->connection, owner, id, right, 1, NOW, &left, &error);
+                        (void)store_license_consume(world->connection, owner, id, right, 1, NOW, &left,
+                                &error);
                         break;
                 case 2:
                         if (i % 5 == 0)

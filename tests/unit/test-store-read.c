@@ -64,14 +64,15 @@ static void put_id(World *world, const StoreOwner *owner, const char *id) {
 }
 
 /* A page's ids, with "|" and where it goes on. */
-static char *page(World *world, const StoreFilter *filter, const char *after, unsigned max, uint64_t bytes_max) {
+static char *page(World *world, const StoreFilter *filter, const char *after, unsigned max,
+                uint64_t bytes_max) {
         g_autoptr(GPtrArray) licenses = g_ptr_array_new();
         GString *text = g_string_new(NULL);
         g_autofree char *next = NULL;
         g_auto(Error) error = {};
 
-        assert_good(store_license_enumerate(world->reader, &alice, filter, after, max, bytes_max, licenses, &next,
-                            &error), &error);
+        assert_good(store_license_enumerate(world->reader, &alice, filter, after, max, bytes_max, licenses,
+                            &next, &error), &error);
         for (unsigned i = 0; i < licenses->len; i++)
                 g_string_append_printf(text, "%s ", ((License *)licenses->pdata[i])->id);
         g_string_append_printf(text, "|%s", next);
@@ -221,7 +222,8 @@ static void test_reading_connection_cannot_write(void **state) {
         World *world = *state;
         g_auto(Error) error = {};
 
-        assert_int_equal(store_property_set(world->reader, &alice, "BackupPath", "/a", &error), ERROR_STORE_WRITE);
+        assert_int_equal(store_property_set(world->reader, &alice, "BackupPath", "/a", &error),
+                ERROR_STORE_WRITE);
         assert_property(world, &alice, "BackupPath", NULL);
 }
 
@@ -251,6 +253,10 @@ static char *walk(StoreConnection *connection, int64_t owner) {
         return g_string_free(text, false);
 }
 
+static void edit(World *world, const char *sql) {
+        assert_int_equal(sqlite3_exec(world->writer->db, sql, NULL, NULL, NULL), SQLITE_OK);
+}
+
 static int64_t owner_number(World *world, const StoreOwner *owner) {
         g_auto(Error) error = {};
         int64_t number;
@@ -259,7 +265,8 @@ static int64_t owner_number(World *world, const StoreOwner *owner) {
         return number;
 }
 
-static void put_counters(World *world, const StoreOwner *owner, const char *id, const char *right, unsigned n) {
+static void put_counters(World *world, const StoreOwner *owner, const char *id, const char *right,
+                unsigned n) {
         g_auto(License) license = {};
 
         license_make(&license, id, id);
@@ -303,8 +310,9 @@ static void test_cursor_without_documents_reads_none(void **state) {
         const StoreCursorRow *row;
 
         put_id(world, &alice, "a");
-        assert_int_equal(sqlite3_exec(world->writer->db, "DELETE FROM documents", NULL, NULL, NULL), SQLITE_OK);
-        assert_good(store_cursor_new(world->reader, owner_number(world, &alice), false, &cursor, &error), &error);
+        edit(world, "DELETE FROM documents");
+        assert_good(store_cursor_new(world->reader, owner_number(world, &alice), false, &cursor, &error),
+                &error);
         assert_good(store_cursor_next(cursor, &row, &error), &error);
         assert_string_equal(row->license.id, "a");
         assert_true(row->present);
@@ -319,9 +327,10 @@ static void test_cursor_stops_at_a_rotten_document_and_names_it(void **state) {
 
         put_id(world, &alice, "sound");
         put_id(world, &alice, "rotten");
-        assert_int_equal(sqlite3_exec(world->writer->db, "UPDATE documents SET document = x'00' WHERE key = "
-                                      "(SELECT key FROM licenses WHERE id = 'rotten')", NULL, NULL, NULL), SQLITE_OK);
-        assert_good(store_cursor_new(world->reader, owner_number(world, &alice), true, &cursor, &error), &error);
+        edit(world, "UPDATE documents SET document = x'524f5454454e' WHERE key = "
+                "(SELECT key FROM licenses WHERE id = 'rotten')");
+        assert_good(store_cursor_new(world->reader, owner_number(world, &alice), true, &cursor, &error),
+                &error);
         assert_good(store_cursor_next(cursor, &row, &error), &error);
         assert_int_equal(store_cursor_next(cursor, &row, &error), ERROR_STORE_CORRUPT);
         assert_error(&error, ERROR_STORE_CORRUPT, "'rotten'");
@@ -358,8 +367,8 @@ static void assert_owners(World *world, uid_t uid, const char *name, const char 
         for (unsigned i = 0; i < owners->len; i++) {
                 const StoreOwnerRow *row = owners->pdata[i];
 
-                g_string_append_printf(text, "%s(%u)=%" PRIu64 "/%" PRIu64 " ", row->name, (unsigned)row->uid,
-                        row->licenses, row->restricted);
+                g_string_append_printf(text, "%s(%u)=%" PRIu64 "/%" PRIu64 " ", row->name,
+                        (unsigned)row->uid, row->licenses, row->restricted);
         }
         assert_string_equal(text->str, expected);
 }

@@ -158,7 +158,8 @@ static void test_lock_does_not_follow_a_link(void **state) {
 static void test_file_that_is_no_database_is_left_alone(void **state) {
         g_autofree char *path = store_path(*state);
         static const char zeros[8192];
-        static const char *const texts[] = { "x", "SQLite format 3", "These are my notes, not a license store.\n" };
+        static const char *const texts[] = { "x", "SQLite format 3",
+                "These are my notes, not a license store.\n" };
 
         for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
                 write_path(path, texts[i], strlen(texts[i]));
@@ -281,7 +282,7 @@ static void test_check_finds_a_broken_page(void **state) {
                 put(store, &alice, "a", document);
         }
 
-        /* The first pages are the roots of the tables; the one of the owners stays whole, so that it opens. */
+        /* The first pages are the roots of the tables; that of the owners stays whole, so that it opens. */
         assert_int_equal(stat(path, &st), 0);
         fd = open(path, O_RDWR | O_CLOEXEC);
         assert_true(fd >= 0);
@@ -296,7 +297,8 @@ static void test_check_finds_a_broken_page(void **state) {
 /* A limit refuses a license with its own name, and lets go what makes room. */
 static void assert_limited(const char *folder, const StoreLimits *limits, const char *setting) {
         g_autoptr(Store) store = open_store(folder);
-        g_auto(Deed) refused = { .work = deed_put, .owner = alice, .id = "one-more", .document = "0123456789" };
+        g_auto(Deed) refused = { .work = deed_put, .owner = alice, .id = "one-more",
+                .document = "0123456789" };
         g_auto(Deed) removed = { .work = deed_delete, .owner = alice, .id = "a" };
 
         put(store, &alice, "a", "0123456789");

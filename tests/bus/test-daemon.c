@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The process: its start, its end, what it tells systemd, and a store that it cannot read. */
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <sqlite3.h>
+
+#include "client.h"
+
+static int run_with_log(Harness *h, const char *const *arguments) {
+        harness_write_settings(h);
+        return harness_wait(h, harness_spawn(h, arguments));
+}
+
+#define ARGUMENTS(...) ((const char *const[]) { __VA_ARGS__, NULL })
+
+static void test_version_and_help_need_no_bus(void **state) {
+        Harness *h = *state;
+        harness_stop_bus(h);
+
+        assert_int_equal(run_with_log(h, ARGUMENTS("--version")), 0);
+        g_autofree char *version = harness_log(h);
+        assert_non_null(strstr(version, PROJECT_VERSION));
+        assert_int_equal(run_with_log(h, ARGUMENTS("--help")), 0);
+        g_autofree char *help = harness_log(h);
+        assert_non_null(strstr(help, "--check"));
+        assert_int_not_equal(run_with_log(h, ARGUMENTS("--colour")), 0);
+        assert_int_not_equal(run_with_log(h, ARGUMENTS("argument")), 0);
+}
+
+static void test_check_says_what_it_finds(void **state) {
+        Harness *h = *state;
+        harness_start(h);
+        store_many(harness_connect(h, 0), "a", 7, 10);
+        harness_stop(h);
+        harness_stop_bus(h);
+
+        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        g_autofree char *log = harness_log(h);
+        assert_true(g_regex_match_simple("\\b7 licenses", log, 0, 0));
+
+        harness_set(h, "Limits", "DocumentBytes", "many");
+        assert_int_not_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        g_autofree char *bad = harness_log(h);
+        assert_non_null(strstr(bad, "DocumentBytes"));
+}
+
+static void test_second_daemon_on_the_state_is_refused(void **state) {
+        Harness *h = *state;
+        harness_start(h);
+
+        assert_int_not_equal(run_with_log(h, NULL), 0);
+        g_autofree char *log = harness_log(h);
+        assert_true(strstr(log, h->state) || strstr(log, "licensevaultd"));
+        store_simple(harness_connect(h, 0), "the first one goes on");
+}
+
+static void test_second_daemon_on_the_name_is_refused(void **state) {
+        Harness *h = *state;
+        harness_start(h);
+        g_free(h->state);
+        h->state = harness_path(h, "other-state");
+        assert_int_equal(mkdir(h->state, 0700), 0);
+
+        assert_int_not_equal(run_with_log(h, NULL), 0);
+        harness_expect_log(h, "org.licensevault1");
+        store_simple(harness_connect(h, 0), "the first one goes on");
+}
+
+static void test_reload_reads_the_configuration_again(void **state) {
+        Harness *h = *state;
+        harness_listen_notify(h);
+        harness_start(h);
+        harness_expect_notify(h, "READY=1");
+        sd_bus *bus = harness_connect(h, 0);
+        g_free(store_license(bus, "12345678901", 11, "a{sv}", 1, "LicenseId", "s", "before"));
+
+        harness_set(h, "Limits", "DocumentBytes", "10");
+        harness_write_settings(h);
+        kill(h->daemon, SIGHUP);
+        harness_expect_notify(h, "RELOADING=1");
+        harness_expect_notify(h, "READY=1");
+        store_license_error(bus, "LimitsExceeded", "*DocumentBytes*", "12345678901", 11, "a{sv}", 1,
+                "LicenseId", "s", "after");
+        g_hash_table_unref(assert_license(bus, "before", "12345678901", 11));
+}
+
+static void test_bad_setting_is_named_and_taken_as_not_there(void **state) {
+        Harness *h = *state;
+        harness_listen_notify(h);
+        harness_set(h, "Limits", "DocumentBytes", "10");
+        harness_start(h);
+        harness_expect_notify(h, "READY=1");
+
+        harness_set(h, "Limits", "DocumentBytes", "many");
+        harness_set(h, "Limits", "Colour", "blue");
+        harness_set(h, "Jobs", "ResultsPerUser", "-1");
+        harness_write_settings(h);
+        kill(h->daemon, SIGHUP);
+        harness_expect_notify(h, "READY=1");
+        harness_expect_log(h, "DocumentBytes");
+        harness_expect_log(h, "Colour");
+        harness_expect_log(h, "ResultsPerUser");
+        g_free(store_license(harness_connect(h, 0), "12345678901", 11, "a{sv}", 1, "LicenseId", "s", "id"));
+}
+
+static void test_drop_ins_count_after_the_file(void **state) {
+        Harness *h = *state;
+        g_autofree char *folder = g_build_filename(h->configuration, "licensevaultd.conf.d", NULL);
+        g_autofree char *file = g_build_filename(folder, "10-test.conf", NULL);
+        assert_int_equal(mkdir(folder, 0755), 0);
+        write_file(file, "[Limits]\nDocumentBytes=10\n", 26);
+        harness_set(h, "Limits", "DocumentBytes", "1000");
+        harness_start(h);
+
+        store_license_error(harness_connect(h, 0), "LimitsExceeded", NULL, "12345678901", 11, "a{sv}", 1,
+                "LicenseId", "s", "id");
+}
+
+static void test_systemd_is_told(void **state) {
+        Harness *h = *state;
+        harness_listen_notify(h);
+        h->watchdog_usec = "400000";
+        harness_start(h);
+        harness_expect_notify(h, "READY=1");
+        harness_expect_notify(h, "WATCHDOG=1");
+        harness_expect_notify(h, "WATCHDOG=1");
+        store_many(harness_connect(h, 0), "a", 7, 10);
+        harness_expect_notify(h, "STATUS=*7 licenses*");
+        harness_stop(h);
+        harness_expect_notify(h, "STOPPING=1");
+}
+
+static void test_interrupt_ends_as_well_as_term(void **state) {
+        Harness *h = *state;
+        harness_start(h);
+        assert_int_equal(kill(h->daemon, SIGINT), 0);
+        assert_int_equal(harness_wait(h, h->daemon), 0);
+}
+
+static char *store_file(Harness *h, const char *suffix) {
+        return g_strdup_printf("%s/licenses.db%s", h->state, suffix);
+}
+
+static void test_clean_stop_leaves_no_wal(void **state) {
+        Harness *h = *state;
+        g_autofree char *wal = store_file(h, "-wal");
+        struct stat st;
+        harness_start(h);
+        store_many(harness_connect(h, 0), "a", 100, 1000);
+        g_free(call_string(harness_connect(h, 0), ROOT, "LicenseBackup.BackupLicenses", "u", 0));
+
+        harness_stop(h);
+        assert_true(stat(wal, &st) < 0 || st.st_size == 0);
+}
+
+static void test_unreadable_store_is_told_and_kept(void **state) {
+        Harness *h = *state;
+        g_autofree char *path = store_file(h, "");
+        g_autofree uint8_t *garbage = make_document(50000, 1);
+        write_file(path, garbage, 50000);
+        harness_start(h);
+        sd_bus *bus = harness_connect(h, 0);
+
+        store_license_error(bus, "NS_E_DRM_DATASTORE_CORRUPT", "*licenses.db*", "x", 1, "a{sv}", 1,
+                "LicenseId", "s", "id");
+        call_error(bus, ROOT, "LicenseStore.GetLicense", "NS_E_DRM_DATASTORE_CORRUPT", NULL, "s", "id");
+        call_error(bus, ROOT, "LicenseStore.OpenLicense", "NS_E_DRM_DATASTORE_CORRUPT", NULL, "s", "id");
+        call_error(bus, ROOT, "LicenseStore.EnumerateLicenses", "NS_E_DRM_DATASTORE_CORRUPT", NULL,
+                "a{sv}su", 0, "", 0);
+        call_error(bus, ROOT, "LicenseStore.ConsumeRight", "NS_E_DRM_DATASTORE_CORRUPT", NULL, "sst", "id",
+                "print", UINT64_C(1));
+        call_error(bus, ROOT, "LicenseStore.DeleteLicense", "NS_E_DRM_DATASTORE_CORRUPT", NULL, "s", "id");
+        call_error(bus, ROOT, "LicenseStore.RevokeLicense", "NS_E_DRM_DATASTORE_CORRUPT", NULL, "s", "id");
+        call_error(bus, ROOT, "BackupRestoreProps.GetPropCount", "NS_E_DRM_DATASTORE_CORRUPT", NULL, "");
+        call_error(bus, ROOT, "BackupRestoreProps.RemoveAllProps", "NS_E_DRM_DATASTORE_CORRUPT", NULL, "");
+        call_error(bus, ROOT, "LicenseBackup.BackupLicenses", "NS_E_DRM_DATASTORE_CORRUPT", NULL, "u", 0);
+        call_void(bus, ROOT, "Manager.ListJobs", "");
+        harness_stop(h);
+        assert_file_equal(path, garbage, 50000);
+}
+
+static void run_sql(const char *path, const char *sql) {
+        sqlite3 *db = NULL;
+
+        assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+static void test_store_of_a_newer_version_is_told_and_kept(void **state) {
+        Harness *h = *state;
+        g_autofree char *path = store_file(h, "");
+        size_t size;
+        harness_start(h);
+        store_simple(harness_connect(h, 0), "kept");
+        harness_stop(h);
+        run_sql(path, "PRAGMA user_version = 1000000");
+        g_autofree char *before = read_file(path, &size);
+
+        harness_start(h);
+        sd_bus *bus = harness_connect(h, 0);
+        store_license_error(
+                bus, "NS_E_DRM_LICENSE_STORE_ERROR", "*newer*", "x", 1, "a{sv}", 1, "LicenseId", "s", "id");
+        call_error(bus, ROOT, "LicenseStore.GetLicense", "NS_E_DRM_LICENSE_STORE_ERROR", "*newer*", "s",
+                "kept");
+        harness_stop(h);
+        assert_file_equal(path, before, size);
+}
+
+static void test_store_of_another_program_is_told_and_kept(void **state) {
+        Harness *h = *state;
+        g_autofree char *path = store_file(h, "");
+        size_t size;
+        write_file(path, "", 0);
+        run_sql(path,
+                "PRAGMA application_id = 7; CREATE TABLE precious (x); INSERT INTO precious VALUES (1);");
+        g_autofree char *before = read_file(path, &size);
+
+        harness_start(h);
+        store_license_error(harness_connect(h, 0), "NS_E_DRM_DATASTORE_CORRUPT", NULL, "x", 1, "a{sv}", 1,
+                "LicenseId", "s", "id");
+        harness_stop(h);
+        assert_file_equal(path, before, size);
+}
+
+static void test_damaged_document_is_named_by_the_backup(void **state) {
+        Harness *h = *state;
+        g_autofree char *path = store_file(h, "");
+        char *content, *place;
+        size_t size;
+        harness_start(h);
+        store_simple(harness_connect(h, 0), "sound");
+        store_simple(harness_connect(h, 0), "rotten");
+        harness_stop(h);
+        content = read_file(path, &size);
+        place = memmem(content, size, "the document of rotten", 22);
+        assert_non_null(place);
+        place[0] = 'T';
+        write_file(path, content, size);
+        g_free(content);
+
+        harness_start(h);
+        sd_bus *bus = harness_connect(h, 0);
+        g_autofree char *job = call_string(bus, ROOT, "LicenseBackup.BackupLicenses", "u", 0);
+        assert_job_fails(bus, job, "NS_E_DRM_DATASTORE_CORRUPT", "*rotten*");
+        g_autofree char *file =
+                g_strdup_printf("%s/backups/%u/licenses.tar", h->state, (unsigned)h->users[0]);
+        assert_int_not_equal(access(file, F_OK), 0);
+}
+
+static void test_stored_license_survives_a_kill(void **state) {
+        Harness *h = *state;
+        harness_start(h);
+        sd_bus *bus = harness_connect(h, 0);
+
+        for (unsigned i = 0; i < 5; i++) {
+                g_autofree char *id = g_strdup_printf("id%u", i);
+                g_autofree uint8_t *document = make_document(100000, i);
+                g_free(store_license(bus, document, 100000, "a{sv}", 1, "LicenseId", "s", id));
+                harness_kill(h);
+                harness_start(h);
+                g_hash_table_unref(assert_license(bus, id, document, 100000));
+        }
+        call_void(bus, ROOT, "LicenseStore.RevokeLicense", "s", "id0");
+        call_void(bus, ROOT, "LicenseStore.DeleteLicense", "s", "id1");
+        harness_kill(h);
+        harness_start(h);
+        store_license_error(
+                bus, "NS_E_DRM_LICENSE_CONTENT_REVOKED", NULL, "x", 1, "a{sv}", 1, "LicenseId", "s", "id0");
+        call_error(bus, ROOT, "LicenseStore.GetLicense", "NS_E_DRM_LICENSE_UNAVAILABLE", NULL, "s", "id1");
+}
+
+static void test_lost_bus_ends_the_daemon_with_an_error(void **state) {
+        Harness *h = *state;
+        harness_start(h);
+        harness_stop_bus(h);
+
+        int status = harness_wait(h, h->daemon);
+        if (status == 0 || status > 128)
+                fail_msg("The daemon ended with status %d", status);
+        g_autofree char *log = harness_log(h);
+        assert_non_null(strstr(log, "bus"));
+}
+
+static void test_no_bus_is_an_error(void **state) {
+        Harness *h = *state;
+        harness_stop_bus(h);
+
+        int status = run_with_log(h, NULL);
+        assert_in_range(status, 1, 127);
+}
+
+static void test_log_holds_no_license(void **state) {
+        Harness *h = *state;
+        g_autofree char *lcp = make_lcp("SECRET-ID", "not a time", NULL);
+        harness_start(h);
+        sd_bus *bus = harness_connect(h, 0);
+        g_free(store_license(bus, "TOP-SECRET", 10, "a{sv}", 1, "LicenseId", "s", "id"));
+        store_license_error(bus, "NS_E_DRM_INVALID_LICENSE", NULL, lcp, strlen(lcp), "a{sv}", 0);
+        g_autofree char *job = call_string(bus, ROOT, "LicenseBackup.BackupLicenses", "u", 0);
+        g_hash_table_unref(assert_job_succeeds(bus, job));
+        harness_stop(h);
+
+        g_autofree char *log = harness_log(h);
+        assert_null(strstr(log, "TOP-SECRET"));
+        assert_null(strstr(log, "lcp.example.org"));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, harness_setup_bus, harness_teardown)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                TEST(test_version_and_help_need_no_bus),
+                TEST(test_check_says_what_it_finds),
+                TEST(test_second_daemon_on_the_state_is_refused),
+                TEST(test_second_daemon_on_the_name_is_refused),
+                TEST(test_reload_reads_the_configuration_again),
+                TEST(test_bad_setting_is_named_and_taken_as_not_there),
+                TEST(test_drop_ins_count_after_the_file),
+                TEST(test_systemd_is_told),
+                TEST(test_interrupt_ends_as_well_as_term),
+                TEST(test_clean_stop_leaves_no_wal),
+                TEST(test_unreadable_store_is_told_and_kept),
+                TEST(test_store_of_a_newer_version_is_told_and_kept),
+                TEST(test_store_of_another_program_is_told_and_kept),
+                TEST(test_damaged_document_is_named_by_the_backup),
+                TEST(test_stored_license_survives_a_kill),
+                TEST(test_lost_bus_ends_the_daemon_with_an_error),
+                TEST(test_no_bus_is_an_error),
+                TEST(test_log_holds_no_license),
+        };
+
+        return cmocka_run_group_tests_name("daemon", tests, NULL, NULL);
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "backup.h"
+#include "common.h"
+#include "folder.h"
+
+/* A store, the folders that its backups go to, and somebody who listens and may cancel. */
+
+typedef struct World {
+        char *folder; /* the state directory */
+        char *own;    /* alice's folder in it */
+        char *root;   /* one that the administrator configured */
+        char *target; /* the backup in the first of them */
+        Store *store;
+        Cancel *cancel;
+
+        /* What the events told. */
+        unsigned n_begins, n_progress, n_signals, n_signalled, percent;
+        uint64_t total, completed;
+        bool wrong; /* something fell, came too early or was too large */
+
+        /* When to cancel: at the beginning, at a number of licenses, or at a percentage. */
+        bool cancel_at_begin;
+        uint64_t cancel_at;
+        unsigned cancel_at_percent;
+        void (*at_begin)(struct World *world);
+} World;
+
+extern const StoreOwner alice, bob;
+
+int world_setup(void **state);
+int world_teardown(void **state);
+
+char *make_folder(const char *path, const char *name);
+int new_target(void);
+
+/* A plan for a backup of alice's licenses: to her folder, and to a copy of fd, for a plan closes its own. */
+BackupPlan new_plan(World *world);
+BackupPlan plan_to(World *world, int fd);
+Backup *new_backup(World *world, BackupPlan plan);
+/* Checks and runs a backup; ret may be NULL. */
+int run(World *world, BackupPlan plan, BackupResult *ret, Error *error);
+void run_good(World *world, BackupPlan plan, BackupResult *ret);
+
+void put_restricted(World *world, const char *id);
+void put_some(World *world, unsigned n, size_t size);
+/* SQL on the store, behind the service's back. */
+void edit_store(World *world, const char *sql);
+
+unsigned count_entries(const char *path);
+/* There is no file but the backup in alice's folder, and nothing of a backup's in the state directory. */
+void assert_nothing_left(World *world);
+/* Is a whole backup, of what the result says; by name, it is alice's alone, too. */
+void assert_proved(int fd, const BackupResult *result);
+void assert_path_proved(const char *path, const BackupResult *result);

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "backup-world.h"
+#include "store-connection.h"
+
+/* Where backups may go: folders and descriptors. */
+
+static void test_cancel_while_delivering_ends_the_copy(void **state) {
+        World *world = *state;
+        _cleanup_fd_ int fd = new_target();
+        g_auto(Error) error = {};
+
+        put_some(world, 10, 100000);
+        world->cancel_at_percent = 61;
+        assert_int_equal(run(world, plan_to(world, fd), NULL, &error), ERROR_CANCELED);
+        assert_in_range(lseek(fd, 0, SEEK_END), 1, 999999);
+        assert_nothing_left(world);
+}
+
+static void test_descriptor_of_a_file_gets_the_backup(void **state) {
+        World *world = *state;
+        _cleanup_fd_ int fd = new_target();
+        BackupResult result;
+
+        put_some(world, 20, 50000);
+        run_good(world, plan_to(world, fd), &result);
+        assert_proved(fd, &result);
+        assert_int_equal(count_entries(world->own), 0);
+        assert_nothing_left(world);
+}
+
+static void test_descriptor_that_is_no_target_is_refused_before_it_begins(void **state) {
+        World *world = *state;
+        _cleanup_fd_ int fd = new_target();
+        g_auto(Error) error = {};
+
+        assert_int_equal(write(fd, "x", 1), 1);
+        assert_int_equal(run(world, plan_to(world, fd), NULL, &error), ERROR_BACKUP_EXISTS);
+        assert_int_equal(world->n_begins, 0);
+        assert_int_equal(lseek(fd, 0, SEEK_END), 1);
+}
+
+static void *drain(void *userdata) {
+        const int *fds = userdata;
+        char buffer[4096];
+        ssize_t n;
+
+        while ((n = read(fds[0], buffer, sizeof buffer)) > 0)
+                if (write(fds[1], buffer, (size_t)n) != n)
+                        break;
+        return NULL;
+}
+
+static void test_pipe_gets_the_backup(void **state) {
+        World *world = *state;
+        _cleanup_fd_ int file = new_target();
+        BackupResult result;
+        pthread_t thread;
+        int fds[2];
+
+        put_some(world, 20, 50000);
+        assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+        assert_int_equal(pthread_create(&thread, NULL, drain, (int[]) { fds[0], file }), 0);
+        run_good(world, plan_to(world, fds[1]), &result);
+        close(fds[1]);
+        pthread_join(thread, NULL);
+        close(fds[0]);
+        assert_proved(file, &result);
+}
+
+static void set_path(World *world, const char *path) {
+        g_autofree char *file = g_build_filename(world->folder, "licenses.db", NULL);
+        g_autoptr(StoreConnection) connection = NULL;
+        g_auto(Error) error = {};
+
+        assert_good(store_connection_open(file, true, &connection, &error), &error);
+        assert_good(store_property_set(connection, &alice, "BackupPath", path, &error), &error);
+}
+
+static void test_backup_path_in_a_configured_root_is_used(void **state) {
+        World *world = *state;
+        g_autofree char *folder = make_folder(world->root, "1000/usb");
+        g_autofree char *target = g_build_filename(folder, FOLDER_BACKUP_NAME, NULL);
+        BackupResult result;
+
+        put_some(world, 3, 10);
+        set_path(world, folder);
+        run_good(world, new_plan(world), &result);
+        assert_path_proved(target, &result);
+        assert_int_equal(count_entries(world->own), 0);
+}
+
+/* A disk that is not mounted: nothing may be made below its mount point. */
+static void test_missing_folder_in_a_configured_root_is_not_made(void **state) {
+        World *world = *state;
+        g_autofree char *folder = g_build_filename(world->root, "1000", NULL);
+        g_auto(Error) error = {};
+
+        set_path(world, folder);
+        assert_int_equal(run(world, new_plan(world), NULL, &error), ERROR_MEDIUM);
+        assert_error(&error, ERROR_MEDIUM, folder);
+        assert_int_equal(access(folder, F_OK), -1);
+}
+
+static void test_backup_path_elsewhere_is_denied(void **state) {
+        World *world = *state;
+        const char *const paths[] = { "/tmp", "/", "/etc", world->root, world->folder };
+        g_autofree char *bobs = make_folder(world->root, "1001");
+        g_autofree char *longer = make_folder(world->root, "10001");
+        g_autofree char *detour = g_strconcat(world->root, "/1000/../1001", NULL);
+
+        for (size_t i = 0; i < G_N_ELEMENTS(paths) + 3; i++) {
+                const char *const more[] = { bobs, longer, detour };
+                g_auto(Error) error = {};
+
+                set_path(world, i < G_N_ELEMENTS(paths) ? paths[i] : more[i - G_N_ELEMENTS(paths)]);
+                assert_int_equal(run(world, new_plan(world), NULL, &error), ERROR_ACCESS_DENIED);
+                assert_error(&error, ERROR_ACCESS_DENIED, "BackupLicensesToFile");
+        }
+}
+
+static void test_link_in_the_backup_path_is_denied(void **state) {
+        World *world = *state;
+        g_autofree char *bobs = make_folder(world->root, "1001");
+        g_autofree char *own = make_folder(world->root, "1000");
+        g_autofree char *link = g_build_filename(own, "link", NULL);
+        g_auto(Error) error = {};
+
+        assert_int_equal(symlink(bobs, link), 0);
+        set_path(world, link);
+        assert_int_equal(run(world, new_plan(world), NULL, &error), ERROR_ACCESS_DENIED);
+        assert_error(&error, ERROR_ACCESS_DENIED, "link");
+        assert_int_equal(count_entries(bobs), 0);
+}
+
+static int open_backup(World *world, int *ret_fd, Error *error) {
+        char *roots[] = { world->root, NULL };
+
+        return backup_open(world->store, roots, &alice, ret_fd, error);
+}
+
+static void test_backup_is_opened_for_reading(void **state) {
+        World *world = *state;
+        _cleanup_fd_ int fd = -1;
+        g_auto(Error) error = {};
+        BackupResult result;
+
+        assert_int_equal(open_backup(world, &fd, &error), ERROR_BACKUP_CORRUPT);
+        assert_error(&error, ERROR_BACKUP_CORRUPT, "no backup");
+        error_clear(&error);
+        assert_int_equal(rmdir(world->own), 0);
+        assert_int_equal(open_backup(world, &fd, &error), ERROR_BACKUP_CORRUPT);
+        error_clear(&error);
+
+        put_some(world, 3, 10);
+        run_good(world, new_plan(world), &result);
+        assert_good(open_backup(world, &fd, &error), &error);
+        assert_int_equal(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+        assert_proved(fd, &result);
+}
+
+static void assert_not_opened(World *world) {
+        g_auto(Error) error = {};
+        int fd = -1;
+
+        assert_int_equal(open_backup(world, &fd, &error), ERROR_ACCESS_DENIED);
+        assert_error(&error, ERROR_ACCESS_DENIED, "not a backup that the service made");
+        assert_int_equal(fd, -1);
+        assert_int_equal(remove(world->target), 0);
+}
+
+static void test_what_only_has_the_name_of_a_backup_is_not_opened(void **state) {
+        World *world = *state;
+        g_autofree char *secret = g_build_filename(world->folder, "licenses.db", NULL);
+
+        assert_int_equal(symlink(secret, world->target), 0);
+        assert_not_opened(world);
+        assert_int_equal(link(secret, world->target), 0);
+        assert_not_opened(world);
+        assert_int_equal(mkfifo(world->target, 0600), 0);
+        assert_not_opened(world);
+        assert_int_equal(mkdir(world->target, 0700), 0);
+        assert_not_opened(world);
+}
+
+int main(void) {
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
+        const struct CMUnitTest tests[] = {
+                IN_WORLD(test_cancel_while_delivering_ends_the_copy),
+                IN_WORLD(test_descriptor_of_a_file_gets_the_backup),
+                IN_WORLD(test_descriptor_that_is_no_target_is_refused_before_it_begins),
+                IN_WORLD(test_pipe_gets_the_backup),
+                IN_WORLD(test_backup_path_in_a_configured_root_is_used),
+                IN_WORLD(test_missing_folder_in_a_configured_root_is_not_made),
+                IN_WORLD(test_backup_path_elsewhere_is_denied),
+                IN_WORLD(test_link_in_the_backup_path_is_denied),
+                IN_WORLD(test_backup_is_opened_for_reading),
+                IN_WORLD(test_what_only_has_the_name_of_a_backup_is_not_opened),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
