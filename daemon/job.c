@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "job.h"
+#include "job-signal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,8 +14,6 @@
 #define PATIENCE_USEC (5 * G_USEC_PER_SEC)   /* with a worker that was told to end */
 #define ABANDONED_MAX 8U
 #define WAITERS_MAX 64U
-#define PROGRESS_WINDOW_USEC G_USEC_PER_SEC  /* in which there are at most as many signals as told[] has places */
-#define PROGRESS_MAX 128U
 
 static void schedule(Manager *manager);
 
@@ -66,125 +64,12 @@ int job_find(Manager *manager, const Caller *caller, const char *path, Job **ret
         return 0;
 }
 
-/* Signals */
-
-int job_append_result_details(const Job *job, sd_bus_message *message) {
-        if (job->state != JOB_DONE)
-                return sd_bus_message_append(message, "a{sv}", 0);
-        return sd_bus_message_append(message, "a{sv}", 4,
-                "licenses", "t", job->result.licenses,
-                "restricted", "t", job->result.restricted,
-                "bytes", "t", job->result.bytes,
-                "verified", "b", (int)job->result.verified);
-}
-
-int job_append_result(const Job *job, sd_bus_message *message) {
-        int r;
-
-        r = sd_bus_message_append(message, "iss", error_hresult(job->error.code), error_name(job->error.code),
-                error_message(&job->error));
-        return r < 0 ? r : job_append_result_details(job, message);
-}
-
-static int append_progress_value(const Job *job, Status status, GPtrArray *restricted, sd_bus_message *message) {
-        int r;
-
-        switch (status) {
-        case STATUS_BEGIN:
-                return sd_bus_message_append(message, "v", "t", job->total);
-        case STATUS_INDEX_PROGRESS:
-                return sd_bus_message_append(message, "v", "u", (uint32_t)job->percent);
-        default:
-                if ((r = sd_bus_message_open_container(message, 'v', "a(sss)")) < 0 ||
-                    (r = sd_bus_message_open_container(message, 'a', "(sss)")) < 0)
-                        return r;
-                for (unsigned i = 0; r >= 0 && i < restricted->len; i += 3)
-                        r = sd_bus_message_append(message, "(sss)", restricted->pdata[i], restricted->pdata[i + 1],
-                                restricted->pdata[i + 2]);
-                if (r < 0 || (r = sd_bus_message_close_container(message)) < 0)
-                        return r;
-                return sd_bus_message_close_container(message);
-        }
-}
-
-/* Sends one signal to one connection. restricted is for STATUS_RESTRICTED_LICENSE. */
-static void send_signal(Job *job, const char *name, Status status, GPtrArray *restricted) {
-        Manager *manager = job->manager;
-        sd_bus_message *message = NULL;
-        int r;
-
-        r = sd_bus_message_new_signal(manager->bus, &message, job->path, JOB_INTERFACE,
-                status == STATUS_END ? "Done" : "Progress");
-        if (r >= 0)
-                r = sd_bus_message_set_destination(message, name);
-        if (r >= 0)
-                r = sd_bus_message_append(message, "u", (uint32_t)status);
-        if (r >= 0 && status == STATUS_END)
-                r = job_append_result(job, message);
-        else if (r >= 0) {
-                r = sd_bus_message_append(message, "itt", 0, job->completed, job->total);
-                if (r >= 0)
-                        r = append_progress_value(job, status, restricted, message);
-        }
-        if (r < 0) {
-                log_warning("A signal of a job cannot be made: %s", g_strerror(-r));
-                sd_bus_message_unref(message);
-                return;
-        }
-        manager_send(manager, message);
-}
-
-/* Tells those who may know: the connection that asked, and those of its user, or of root, that subscribed. */
-static void tell(Job *job, Status status, GPtrArray *restricted) {
-        Manager *manager = job->manager;
-
-        if (job->requester)
-                send_signal(job, job->requester, status, restricted);
-        for (GList *link = manager->callers_by_use.head; link; link = link->next) {
-                const Caller *caller = link->data;
-
-                if (caller->subscribed && job_is_visible(job, caller) &&
-                    g_strcmp0(caller->name, job->requester) != 0)
-                        send_signal(job, caller->name, status, restricted);
-        }
-}
-
-/* Whether one more Progress may be sent now: ten in a second, and so many in all. spare places stay free. */
-static bool may_tell(const Job *job, unsigned spare) {
-        const unsigned n = G_N_ELEMENTS(job->told);
-        int64_t now = g_get_monotonic_time();
-
-        if (job->manager->congested || job->n_told + spare >= PROGRESS_MAX)
-                return false;
-        return job->n_told + spare < n || now - job->told[(job->n_told + spare) % n] >= PROGRESS_WINDOW_USEC;
-}
-
-static void tell_progress(Job *job, Status status, GPtrArray *restricted) {
-        job->told[job->n_told++ % G_N_ELEMENTS(job->told)] = g_get_monotonic_time();
-        tell(job, status, restricted);
-}
-
-/* Tells what can be told now. The last place in the window is for the last percentage. */
-static void tell_what_is_new(Job *job, bool last) {
-        GPtrArray *restricted;
-
-        while (may_tell(job, 1) && (restricted = g_queue_pop_head(&job->restricted_signals))) {
-                tell_progress(job, STATUS_RESTRICTED_LICENSE, restricted);
-                g_ptr_array_unref(restricted);
-        }
-
-        if (job->percent > job->percent_told && may_tell(job, last ? 0 : 1)) {
-                job->percent_told = job->percent;
-                tell_progress(job, STATUS_INDEX_PROGRESS, NULL);
-        }
-}
-
 static void begin(Job *job, uint64_t total) {
         if (job->begun)
                 return;
         job->begun = true;
         job->total = total;
-        tell_progress(job, STATUS_BEGIN, NULL);
+        job_tell_progress(job, STATUS_BEGIN, NULL);
 }
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -192,7 +77,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
 
         job->completed = MAX(job->completed, MIN(worker_completed(job->worker), job->total));
         job->percent = MAX(job->percent, worker_percent(job->worker));
-        tell_what_is_new(job, false);
+        job_tell_what_is_new(job, false);
 
         (void)sd_event_source_set_time_relative(source, TICK_USEC);
         return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
@@ -313,12 +198,12 @@ static void finish(Job *job, Error *error) {
                 job->completed = job->total;
                 job->percent = 100;
         }
-        tell_what_is_new(job, true);
+        job_tell_what_is_new(job, true);
 
         job->state = job->error.code == ERROR_NONE     ? JOB_DONE :
                      job->error.code == ERROR_CANCELED ? JOB_CANCELED :
                                                          JOB_FAILED;
-        tell(job, STATUS_END, NULL);
+        job_tell(job, STATUS_END, NULL);
         for (unsigned i = 0; i < job->waiters->len; i++)
                 answer_waiter(job, job->waiters->pdata[i]);
         g_ptr_array_set_size(job->waiters, 0);
@@ -498,7 +383,7 @@ static void on_restricted(GPtrArray *licenses, void *userdata) {
         Job *job = userdata;
 
         g_queue_push_tail(&job->restricted_signals, licenses);
-        tell_what_is_new(job, false);
+        job_tell_what_is_new(job, false);
 }
 
 static void on_finished(Error *error, const BackupResult *result, void *userdata) {

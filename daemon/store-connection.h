@@ -51,6 +51,26 @@ int store_schema_check(StoreConnection *connection, Error *error);
 /* The number of an owner, 0 where the store does not know it. */
 int store_owner_find(StoreConnection *connection, const StoreOwner *owner, int64_t *ret, Error *error);
 int store_owner_ensure(StoreConnection *connection, const StoreOwner *owner, int64_t *ret, Error *error);
+/* Changes what an owner is charged with; the limits are checked before. */
+int store_owner_add(StoreConnection *connection, int64_t owner, int licenses, int remembered, int64_t bytes,
+        Error *error);
+
+/* What the store knows of an id, its license apart. */
+typedef struct StoreRow {
+        int64_t key; /* 0: there is none */
+        uint64_t generation;
+        bool present;
+        bool revoked;
+        uint64_t charge;
+} StoreRow;
+
+int store_row_find(StoreConnection *connection, int64_t owner, const char *id, StoreRow *ret, Error *error);
+int store_row_load_counters(StoreConnection *connection, int64_t key, License *license, Error *error);
+
+/* Bytes that are charged: for a text (NULL: none), and for what is left of a license that was deleted. */
+uint64_t store_charge_string(const char *string);
+uint64_t store_charge_remembered(const char *id, const GArray *counters);
+
 /* Reads columns as LICENSE_COLUMNS lists them, from column first on. */
 int license_from_row(sqlite3_stmt *statement, int first, License *ret, Error *error);
 /* Where a document is not what was stored. */

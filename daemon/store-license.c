@@ -11,19 +11,11 @@
 /* Rows that a page of EnumerateLicenses looks at before it is given out as it is. */
 #define ENUMERATE_ROWS_MAX 20000U
 
-typedef struct Row {
-        int64_t key; /* 0: there is none */
-        uint64_t generation;
-        bool present;
-        bool revoked;
-        uint64_t charge;
-} Row;
-
-static int find_row(StoreConnection *connection, int64_t owner, const char *id, Row *ret, Error *error) {
+int store_row_find(StoreConnection *connection, int64_t owner, const char *id, StoreRow *ret, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         int r;
 
-        *ret = (Row) {};
+        *ret = (StoreRow) {};
         if (owner == 0)
                 return 0;
 
@@ -39,7 +31,7 @@ static int find_row(StoreConnection *connection, int64_t owner, const char *id, 
         if (r < 0)
                 return (int)error->code;
         if (r > 0)
-                *ret = (Row) {
+                *ret = (StoreRow) {
                         .key = sqlite3_column_int64(statement, 0),
                         .generation = (uint64_t)sqlite3_column_int64(statement, 1),
                         .present = sqlite3_column_int(statement, 2),
@@ -96,7 +88,7 @@ int store_license_rotten(const char *id, Error *error) {
                 "The document of license '%s' is damaged in the store. Store it again, or restore it from a backup.", id);
 }
 
-static int load_counters(StoreConnection *connection, int64_t key, License *license, Error *error) {
+int store_row_load_counters(StoreConnection *connection, int64_t key, License *license, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         int r;
 
@@ -116,11 +108,11 @@ static int load_counters(StoreConnection *connection, int64_t key, License *lice
         return r < 0 ? (int)error->code : 0;
 }
 
-static uint64_t charge_string(const char *string) {
+uint64_t store_charge_string(const char *string) {
         return string ? strlen(string) : 0;
 }
 
-static uint64_t charge_remembered(const char *id, const GArray *counters) {
+uint64_t store_charge_remembered(const char *id, const GArray *counters) {
         uint64_t charge = CHARGE_ROW + strlen(id);
 
         for (unsigned i = 0; i < counters->len; i++)
@@ -128,14 +120,7 @@ static uint64_t charge_remembered(const char *id, const GArray *counters) {
         return charge;
 }
 
-static uint64_t charge_license(const License *license) {
-        return charge_remembered(license->id, license->counters) + license->size +
-               charge_string(license->key_id) + charge_string(license->title) +
-               charge_string(license->issuer) + charge_string(license->media_type);
-}
-
-/* Changes what an owner is charged with; the limits are checked before. */
-static int owner_add(StoreConnection *connection, int64_t owner, int licenses, int remembered, int64_t bytes,
+int store_owner_add(StoreConnection *connection, int64_t owner, int licenses, int remembered, int64_t bytes,
                 Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
 
@@ -149,189 +134,6 @@ static int owner_add(StoreConnection *connection, int64_t owner, int licenses, i
         sqlite3_bind_int64(statement, 3, bytes);
         sqlite3_bind_int64(statement, 4, owner);
         return statement_write(connection, statement, error);
-}
-
-/* Whether one more license (or one in place of another) stays within the limits; each is named with its setting. */
-static int check_limits(StoreConnection *connection, int64_t owner, const Row *row, uint64_t charge,
-                Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        const StoreLimits *limits = &connection->limits;
-        int r;
-
-        if (connection->no_space)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "Less than %u %% of the store's disk is free (MinimumFreePercent=). Make room, then try again.",
-                        limits->minimum_free_percent);
-        if (connection->store_full)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "The license store has reached its %" PRIu64 " bytes (StoreBytes=). Ask the administrator.",
-                        limits->store_bytes);
-
-        statement = store_statement(connection,
-                "SELECT licenses, remembered, bytes FROM owners WHERE owner = ?", error);
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, owner);
-        r = statement_row(connection, statement, error);
-        if (r < 0)
-                return (int)error->code;
-
-        if (!row->present && (uint64_t)sqlite3_column_int64(statement, 0) >= limits->licenses_per_user)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "You have %" PRIu64 " licenses, as many as are allowed (LicensesPerUser=). Remove some first.",
-                        limits->licenses_per_user);
-        if (row->key == 0 && (uint64_t)sqlite3_column_int64(statement, 1) >= limits->remembered_per_user)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "You have stored %" PRIu64 " different ids, as many as are remembered (RememberedPerUser=). "
-                        "Ask the administrator.", limits->remembered_per_user);
-        if (charge > row->charge &&
-            (uint64_t)sqlite3_column_int64(statement, 2) + charge - row->charge > limits->bytes_per_user)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "Your licenses would take more than %" PRIu64 " bytes (BytesPerUser=). Remove some first.",
-                        limits->bytes_per_user);
-        return 0;
-}
-
-/* A new owner's first key, or the one after the last. */
-static int next_key(StoreConnection *connection, int64_t owner, int64_t *ret, Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        int64_t first = owner << STORE_KEY_BITS, last = first + (INT64_C(1) << STORE_KEY_BITS) - 1;
-
-        statement = store_statement(connection, "SELECT max(key) FROM licenses WHERE key BETWEEN ? AND ?", error);
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, first);
-        sqlite3_bind_int64(statement, 2, last);
-        if (statement_row(connection, statement, error) < 0)
-                return (int)error->code;
-
-        *ret = sqlite3_column_type(statement, 0) == SQLITE_NULL ? first : sqlite3_column_int64(statement, 0) + 1;
-        if (*ret > last)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "You have stored as many ids as can be counted. Ask the administrator.");
-        return 0;
-}
-
-static int write_row(StoreConnection *connection, int64_t key, int64_t owner, const License *license,
-                uint64_t charge, Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-
-        statement = store_statement(connection,
-                "INSERT OR REPLACE INTO licenses (key, owner, id, generation, present, allow_backup, key_id, title, issuer, "
-                "media_type, not_before, not_after, extension, document_date, digest, size, charge) "
-                "VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", error);
-        if (!statement)
-                return (int)error->code;
-
-        sqlite3_bind_int64(statement, 1, key);
-        sqlite3_bind_int64(statement, 2, owner);
-        statement_bind_text(statement, 3, license->id);
-        sqlite3_bind_int64(statement, 4, (int64_t)license->generation);
-        sqlite3_bind_int(statement, 5, license->allow_backup);
-        statement_bind_text(statement, 6, license->key_id);
-        statement_bind_text(statement, 7, license->title);
-        statement_bind_text(statement, 8, license->issuer);
-        statement_bind_text(statement, 9, license->media_type);
-        statement_bind_time(statement, 10, license->not_before);
-        statement_bind_time(statement, 11, license->not_after);
-        statement_bind_text(statement, 12, license->extension);
-        if (license->document_date != LICENSE_NO_DATE)
-                sqlite3_bind_int64(statement, 13, license->document_date);
-        sqlite3_bind_blob(statement, 14, license->digest, sizeof license->digest, SQLITE_STATIC);
-        sqlite3_bind_int64(statement, 15, (int64_t)license->size);
-        sqlite3_bind_int64(statement, 16, (int64_t)charge);
-        return statement_write(connection, statement, error);
-}
-
-static int write_document(StoreConnection *connection, int64_t key, const void *document, uint64_t size,
-                Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-
-        statement = store_statement(connection,
-                "INSERT OR REPLACE INTO documents (key, document) VALUES (?, ?)", error);
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, key);
-        /* An empty document is a blob of no bytes, not NULL. */
-        sqlite3_bind_blob64(statement, 2, size > 0 ? document : "", size, SQLITE_STATIC);
-        return statement_write(connection, statement, error);
-}
-
-static int write_counters(StoreConnection *connection, int64_t key, const License *license, Error *error) {
-        int r = 0;
-
-        for (unsigned i = 0; r == 0 && i < license->counters->len; i++) {
-                _cleanup_statement_ sqlite3_stmt *statement = NULL;
-                const Counter *counter = &g_array_index(license->counters, Counter, i);
-
-                statement = store_statement(connection,
-                        "INSERT INTO counters (key, name, remaining) VALUES (?, ?, ?) "
-                        "ON CONFLICT DO UPDATE SET remaining = min(remaining, excluded.remaining)", error);
-                if (!statement)
-                        return (int)error->code;
-                sqlite3_bind_int64(statement, 1, key);
-                statement_bind_text(statement, 2, counter->right);
-                sqlite3_bind_int64(statement, 3, (int64_t)counter->remaining);
-                r = statement_write(connection, statement, error);
-        }
-        return r;
-}
-
-/* Lays the counters that the store knows under those of the license: a counter never rises, and none goes. */
-static int keep_low_counters(StoreConnection *connection, const Row *row, License *license, Error *error) {
-        g_auto(License) known = {};
-        int r;
-
-        license_init(&known);
-        r = load_counters(connection, row->key, &known, error);
-        if (r != 0)
-                return r;
-
-        for (unsigned i = 0; i < known.counters->len; i++) {
-                const Counter *counter = &g_array_index(known.counters, Counter, i);
-
-                if (license_limit_counter(license, counter->right, counter->remaining) == LICENSE_COUNTERS_FULL)
-                        return error_set(error, ERROR_LIMIT_EXCEEDED,
-                                "License '%s' would have more than %u counters, those from before included. "
-                                "Store it with the same rights as before.", license->id, LICENSE_COUNTERS_MAX);
-        }
-        return 0;
-}
-
-int store_license_put(StoreConnection *connection, const StoreOwner *owner, License *license,
-        const void *document, Error *error) {
-        int64_t number = 0, key = 0;
-        uint64_t charge;
-        Row row = {};
-        int r;
-
-        if (license->size > connection->limits.document_bytes)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "The document is larger than %" PRIu64 " bytes (DocumentBytes=).",
-                        connection->limits.document_bytes);
-
-        if ((r = store_owner_ensure(connection, owner, &number, error)) != 0 ||
-            (r = find_row(connection, number, license->id, &row, error)) != 0)
-                return r;
-        if (row.revoked)
-                return error_set(error, ERROR_LICENSE_REVOKED,
-                        "License '%s' was revoked and cannot be stored again.", license->id);
-        if (row.key > 0 && (r = keep_low_counters(connection, &row, license, error)) != 0)
-                return r;
-
-        license->generation = row.generation + 1;
-        charge = charge_license(license);
-        key = row.key;
-        if ((r = check_limits(connection, number, &row, charge, error)) != 0 ||
-            (key == 0 && (r = next_key(connection, number, &key, error)) != 0))
-                return r;
-
-        if ((r = write_row(connection, key, number, license, charge, error)) != 0 ||
-            (r = write_document(connection, key, document, license->size, error)) != 0 ||
-            (r = write_counters(connection, key, license, error)) != 0)
-                return r;
-        return owner_add(connection, number, !row.present, row.key == 0,
-                (int64_t)charge - (int64_t)row.charge, error);
 }
 
 /* Copies a text column that may be NULL. */
@@ -408,7 +210,7 @@ int store_license_get(StoreConnection *connection, const StoreOwner *owner, cons
         if (r != 0)
                 return r;
         key = sqlite3_column_int64(statement, N_LICENSE_COLUMNS);
-        r = load_counters(connection, key, ret_license, error);
+        r = store_row_load_counters(connection, key, ret_license, error);
         if (r != 0)
                 return r;
 
@@ -437,8 +239,8 @@ uint64_t license_wire_size(const License *license) {
         /* 64 bytes hold the alignment, the key, and the lengths of any one entry of the dictionary. */
         uint64_t size = 2 * (64 + strlen(license->id)) + 8 * 64;
 
-        size += charge_string(license->key_id) + charge_string(license->title) +
-                charge_string(license->issuer) + charge_string(license->media_type);
+        size += store_charge_string(license->key_id) + store_charge_string(license->title) +
+                store_charge_string(license->issuer) + store_charge_string(license->media_type);
         for (unsigned i = 0; i < license->counters->len; i++)
                 size += 32 + strlen(g_array_index(license->counters, Counter, i).right);
         return size;
@@ -503,7 +305,7 @@ int store_license_enumerate(StoreConnection *connection, const StoreOwner *owner
 
                 matches = filter_matches(filter, &license);
                 if (matches) {
-                        r = load_counters(connection, sqlite3_column_int64(statement, N_LICENSE_COLUMNS), &license,
+                        r = store_row_load_counters(connection, sqlite3_column_int64(statement, N_LICENSE_COLUMNS), &license,
                                 error);
                         if (r != 0)
                                 return r;
@@ -584,7 +386,7 @@ int store_license_consume(StoreConnection *connection, const StoreOwner *owner, 
 
         key = sqlite3_column_int64(statement, N_LICENSE_COLUMNS);
         if ((r = license_from_row(statement, 0, &license, error)) != 0 ||
-            (r = load_counters(connection, key, &license, error)) != 0 ||
+            (r = store_row_load_counters(connection, key, &license, error)) != 0 ||
             (r = check_times(&license, now, error)) != 0)
                 return r;
 
@@ -612,7 +414,7 @@ int store_license_consume(StoreConnection *connection, const StoreOwner *owner, 
 }
 
 /* Takes the document and the properties of a row, and leaves what must be remembered. */
-static int forget_document(StoreConnection *connection, int64_t owner, const Row *row, const char *id,
+static int forget_document(StoreConnection *connection, int64_t owner, const StoreRow *row, const char *id,
                 Error *error) {
         _cleanup_statement_ sqlite3_stmt *update = NULL;
         _cleanup_statement_ sqlite3_stmt *document = NULL;
@@ -621,10 +423,10 @@ static int forget_document(StoreConnection *connection, int64_t owner, const Row
         int r;
 
         license_init(&known);
-        r = load_counters(connection, row->key, &known, error);
+        r = store_row_load_counters(connection, row->key, &known, error);
         if (r != 0)
                 return r;
-        charge = charge_remembered(id, known.counters);
+        charge = store_charge_remembered(id, known.counters);
 
         update = store_statement(connection,
                 "UPDATE licenses SET present = 0, key_id = NULL, title = NULL, issuer = NULL, media_type = NULL, "
@@ -640,16 +442,16 @@ static int forget_document(StoreConnection *connection, int64_t owner, const Row
         if ((r = statement_write(connection, update, error)) != 0 ||
             (r = statement_write(connection, document, error)) != 0)
                 return r;
-        return owner_add(connection, owner, -1, 0, (int64_t)charge - (int64_t)row->charge, error);
+        return store_owner_add(connection, owner, -1, 0, (int64_t)charge - (int64_t)row->charge, error);
 }
 
 int store_license_delete(StoreConnection *connection, const StoreOwner *owner, const char *id, Error *error) {
         int64_t number = 0;
-        Row row = {};
+        StoreRow row = {};
         int r;
 
         if ((r = store_owner_find(connection, owner, &number, error)) != 0 ||
-            (r = find_row(connection, number, id, &row, error)) != 0)
+            (r = store_row_find(connection, number, id, &row, error)) != 0)
                 return r;
         if (!row.present)
                 return unavailable(id, error);
@@ -660,11 +462,11 @@ int store_license_revoke(StoreConnection *connection, const StoreOwner *owner, c
         Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         int64_t number = 0;
-        Row row = {};
+        StoreRow row = {};
         int r;
 
         if ((r = store_owner_find(connection, owner, &number, error)) != 0 ||
-            (r = find_row(connection, number, id, &row, error)) != 0)
+            (r = store_row_find(connection, number, id, &row, error)) != 0)
                 return r;
         if (row.key == 0)
                 return unavailable(id, error);

@@ -13,6 +13,7 @@
 
 #include "archive.h"
 #include "backup-world.h"
+#include "user-name.h"
 
 /* What a backup holds, and that one that fails leaves the old one whole. */
 
@@ -219,13 +220,19 @@ static void test_backup_of_all_users_has_a_folder_for_each(void **state) {
 }
 
 static void test_backup_of_another_owner_holds_that_owners_only(void **state) {
+        const StoreOwner former = { bob.uid, "former" };
         World *world = *state;
         _cleanup_fd_ int fd = new_target();
         BackupPlan plan = plan_to(world, fd);
+        g_autofree char *name = NULL;
         BackupResult result;
 
+        /* The number's present user, as this machine knows it, and not whoever had the number before. */
+        assert_int_equal(user_name_of(bob.uid, &name), 0);
+        const StoreOwner present = { bob.uid, name };
         put(world->store, &alice, "a", "d");
-        put(world->store, &bob, "b", "d");
+        put(world->store, &present, "b", "d");
+        put(world->store, &former, "theirs", "d");
         plan.owner = bob.uid;
         run_good(world, plan, &result);
         assert_paths(fd, "README.txt\nmanifest.json\nstate.jsonl\nlicenses/0000001-b.bin\nEND.json\n");

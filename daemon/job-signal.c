@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "job-signal.h"
+
+#include "log.h"
+
+#define PROGRESS_WINDOW_USEC G_USEC_PER_SEC /* in which there are at most as many signals as told[] has places */
+#define PROGRESS_MAX 128U
+
+int job_append_result_details(const Job *job, sd_bus_message *message) {
+        if (job->state != JOB_DONE)
+                return sd_bus_message_append(message, "a{sv}", 0);
+        return sd_bus_message_append(message, "a{sv}", 4,
+                "licenses", "t", job->result.licenses,
+                "restricted", "t", job->result.restricted,
+                "bytes", "t", job->result.bytes,
+                "verified", "b", (int)job->result.verified);
+}
+
+int job_append_result(const Job *job, sd_bus_message *message) {
+        int r;
+
+        r = sd_bus_message_append(message, "iss", error_hresult(job->error.code), error_name(job->error.code),
+                error_message(&job->error));
+        return r < 0 ? r : job_append_result_details(job, message);
+}
+
+static int append_progress_value(const Job *job, Status status, GPtrArray *restricted, sd_bus_message *message) {
+        int r;
+
+        switch (status) {
+        case STATUS_BEGIN:
+                return sd_bus_message_append(message, "v", "t", job->total);
+        case STATUS_INDEX_PROGRESS:
+                return sd_bus_message_append(message, "v", "u", (uint32_t)job->percent);
+        default:
+                if ((r = sd_bus_message_open_container(message, 'v', "a(sss)")) < 0 ||
+                    (r = sd_bus_message_open_container(message, 'a', "(sss)")) < 0)
+                        return r;
+                for (unsigned i = 0; r >= 0 && i < restricted->len; i += 3)
+                        r = sd_bus_message_append(message, "(sss)", restricted->pdata[i], restricted->pdata[i + 1],
+                                restricted->pdata[i + 2]);
+                if (r < 0 || (r = sd_bus_message_close_container(message)) < 0)
+                        return r;
+                return sd_bus_message_close_container(message);
+        }
+}
+
+/* Sends one signal to one connection. restricted is for STATUS_RESTRICTED_LICENSE. */
+static void send_signal(Job *job, const char *name, Status status, GPtrArray *restricted) {
+        Manager *manager = job->manager;
+        sd_bus_message *message = NULL;
+        int r;
+
+        r = sd_bus_message_new_signal(manager->bus, &message, job->path, JOB_INTERFACE,
+                status == STATUS_END ? "Done" : "Progress");
+        if (r >= 0)
+                r = sd_bus_message_set_destination(message, name);
+        if (r >= 0)
+                r = sd_bus_message_append(message, "u", (uint32_t)status);
+        if (r >= 0 && status == STATUS_END)
+                r = job_append_result(job, message);
+        else if (r >= 0) {
+                r = sd_bus_message_append(message, "itt", 0, job->completed, job->total);
+                if (r >= 0)
+                        r = append_progress_value(job, status, restricted, message);
+        }
+        if (r < 0) {
+                log_warning("A signal of a job cannot be made: %s", g_strerror(-r));
+                sd_bus_message_unref(message);
+                return;
+        }
+        manager_send(manager, message);
+}
+
+/* Tells those who may know: the connection that asked, and those of its user, or of root, that subscribed. */
+void job_tell(Job *job, Status status, GPtrArray *restricted) {
+        Manager *manager = job->manager;
+
+        if (job->requester)
+                send_signal(job, job->requester, status, restricted);
+        for (GList *link = manager->callers_by_use.head; link; link = link->next) {
+                const Caller *caller = link->data;
+
+                if (caller->subscribed && job_is_visible(job, caller) &&
+                    g_strcmp0(caller->name, job->requester) != 0)
+                        send_signal(job, caller->name, status, restricted);
+        }
+}
+
+/* Whether one more Progress may be sent now: ten in a second, and so many in all. spare places stay free. */
+static bool may_tell(const Job *job, unsigned spare) {
+        const unsigned n = G_N_ELEMENTS(job->told);
+        int64_t now = g_get_monotonic_time();
+
+        if (job->manager->congested || job->n_told + spare >= PROGRESS_MAX)
+                return false;
+        return job->n_told + spare < n || now - job->told[(job->n_told + spare) % n] >= PROGRESS_WINDOW_USEC;
+}
+
+void job_tell_progress(Job *job, Status status, GPtrArray *restricted) {
+        job->told[job->n_told++ % G_N_ELEMENTS(job->told)] = g_get_monotonic_time();
+        job_tell(job, status, restricted);
+}
+
+/* Tells what can be told now. The last place in the window is for the last percentage. */
+void job_tell_what_is_new(Job *job, bool last) {
+        GPtrArray *restricted;
+
+        while (may_tell(job, 1) && (restricted = g_queue_pop_head(&job->restricted_signals))) {
+                job_tell_progress(job, STATUS_RESTRICTED_LICENSE, restricted);
+                g_ptr_array_unref(restricted);
+        }
+
+        if (job->percent > job->percent_told && may_tell(job, last ? 0 : 1)) {
+                job->percent_told = job->percent;
+                job_tell_progress(job, STATUS_INDEX_PROGRESS, NULL);
+        }
+}

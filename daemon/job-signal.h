@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "job.h"
+
+/* What a job says on the bus, to whom, and how often (design, section 3). */
+
+/*
+ * Sends a signal to the connection that asked, and to the subscribed ones of its user and of root: Done
+ * for STATUS_END, Progress for any other. restricted is for STATUS_RESTRICTED_LICENSE.
+ */
+void job_tell(Job *job, Status status, GPtrArray *restricted);
+
+/* The same for a Progress, counted against what may be sent in a second. */
+void job_tell_progress(Job *job, Status status, GPtrArray *restricted);
+
+/*
+ * Tells the skipped licenses and the percentage that are still to be told, as far as they may be now.
+ * last: this is the end, for which one place in the second was kept.
+ */
+void job_tell_what_is_new(Job *job, bool last);

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "store-connection.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static uint64_t charge_license(const License *license) {
+        return store_charge_remembered(license->id, license->counters) + license->size +
+               store_charge_string(license->key_id) + store_charge_string(license->title) +
+               store_charge_string(license->issuer) + store_charge_string(license->media_type);
+}
+
+/* Whether one more license (or one in place of another) stays within the limits; each is named with its setting. */
+static int check_limits(StoreConnection *connection, int64_t owner, const StoreRow *row, uint64_t charge,
+                Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        const StoreLimits *limits = &connection->limits;
+        int r;
+
+        if (connection->no_space)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "Less than %u %% of the store's disk is free (MinimumFreePercent=). Make room, then try again.",
+                        limits->minimum_free_percent);
+        if (connection->store_full)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "The license store has reached its %" PRIu64 " bytes (StoreBytes=). Ask the administrator.",
+                        limits->store_bytes);
+
+        statement = store_statement(connection,
+                "SELECT licenses, remembered, bytes FROM owners WHERE owner = ?", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, owner);
+        r = statement_row(connection, statement, error);
+        if (r < 0)
+                return (int)error->code;
+
+        if (!row->present && (uint64_t)sqlite3_column_int64(statement, 0) >= limits->licenses_per_user)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "You have %" PRIu64 " licenses, as many as are allowed (LicensesPerUser=). Remove some first.",
+                        limits->licenses_per_user);
+        if (row->key == 0 && (uint64_t)sqlite3_column_int64(statement, 1) >= limits->remembered_per_user)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "You have stored %" PRIu64 " different ids, as many as are remembered (RememberedPerUser=). "
+                        "Ask the administrator.", limits->remembered_per_user);
+        if (charge > row->charge &&
+            (uint64_t)sqlite3_column_int64(statement, 2) + charge - row->charge > limits->bytes_per_user)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "Your licenses would take more than %" PRIu64 " bytes (BytesPerUser=). Remove some first.",
+                        limits->bytes_per_user);
+        return 0;
+}
+
+/* A new owner's first key, or the one after the last. */
+static int next_key(StoreConnection *connection, int64_t owner, int64_t *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int64_t first = owner << STORE_KEY_BITS, last = first + (INT64_C(1) << STORE_KEY_BITS) - 1;
+
+        statement = store_statement(connection, "SELECT max(key) FROM licenses WHERE key BETWEEN ? AND ?", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, first);
+        sqlite3_bind_int64(statement, 2, last);
+        if (statement_row(connection, statement, error) < 0)
+                return (int)error->code;
+
+        *ret = sqlite3_column_type(statement, 0) == SQLITE_NULL ? first : sqlite3_column_int64(statement, 0) + 1;
+        if (*ret > last)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "You have stored as many ids as can be counted. Ask the administrator.");
+        return 0;
+}
+
+static int write_row(StoreConnection *connection, int64_t key, int64_t owner, const License *license,
+                uint64_t charge, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(connection,
+                "INSERT OR REPLACE INTO licenses (key, owner, id, generation, present, allow_backup, key_id, title, issuer, "
+                "media_type, not_before, not_after, extension, document_date, digest, size, charge) "
+                "VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", error);
+        if (!statement)
+                return (int)error->code;
+
+        sqlite3_bind_int64(statement, 1, key);
+        sqlite3_bind_int64(statement, 2, owner);
+        statement_bind_text(statement, 3, license->id);
+        sqlite3_bind_int64(statement, 4, (int64_t)license->generation);
+        sqlite3_bind_int(statement, 5, license->allow_backup);
+        statement_bind_text(statement, 6, license->key_id);
+        statement_bind_text(statement, 7, license->title);
+        statement_bind_text(statement, 8, license->issuer);
+        statement_bind_text(statement, 9, license->media_type);
+        statement_bind_time(statement, 10, license->not_before);
+        statement_bind_time(statement, 11, license->not_after);
+        statement_bind_text(statement, 12, license->extension);
+        if (license->document_date != LICENSE_NO_DATE)
+                sqlite3_bind_int64(statement, 13, license->document_date);
+        sqlite3_bind_blob(statement, 14, license->digest, sizeof license->digest, SQLITE_STATIC);
+        sqlite3_bind_int64(statement, 15, (int64_t)license->size);
+        sqlite3_bind_int64(statement, 16, (int64_t)charge);
+        return statement_write(connection, statement, error);
+}
+
+static int write_document(StoreConnection *connection, int64_t key, const void *document, uint64_t size,
+                Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(connection,
+                "INSERT OR REPLACE INTO documents (key, document) VALUES (?, ?)", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, key);
+        /* An empty document is a blob of no bytes, not NULL. */
+        sqlite3_bind_blob64(statement, 2, size > 0 ? document : "", size, SQLITE_STATIC);
+        return statement_write(connection, statement, error);
+}
+
+static int write_counters(StoreConnection *connection, int64_t key, const License *license, Error *error) {
+        int r = 0;
+
+        for (unsigned i = 0; r == 0 && i < license->counters->len; i++) {
+                _cleanup_statement_ sqlite3_stmt *statement = NULL;
+                const Counter *counter = &g_array_index(license->counters, Counter, i);
+
+                statement = store_statement(connection,
+                        "INSERT INTO counters (key, name, remaining) VALUES (?, ?, ?) "
+                        "ON CONFLICT DO UPDATE SET remaining = min(remaining, excluded.remaining)", error);
+                if (!statement)
+                        return (int)error->code;
+                sqlite3_bind_int64(statement, 1, key);
+                statement_bind_text(statement, 2, counter->right);
+                sqlite3_bind_int64(statement, 3, (int64_t)counter->remaining);
+                r = statement_write(connection, statement, error);
+        }
+        return r;
+}
+
+/* Lays the counters that the store knows under those of the license: a counter never rises, and none goes. */
+static int keep_low_counters(StoreConnection *connection, const StoreRow *row, License *license, Error *error) {
+        g_auto(License) known = {};
+        int r;
+
+        license_init(&known);
+        r = store_row_load_counters(connection, row->key, &known, error);
+        if (r != 0)
+                return r;
+
+        for (unsigned i = 0; i < known.counters->len; i++) {
+                const Counter *counter = &g_array_index(known.counters, Counter, i);
+
+                if (license_limit_counter(license, counter->right, counter->remaining) == LICENSE_COUNTERS_FULL)
+                        return error_set(error, ERROR_LIMIT_EXCEEDED,
+                                "License '%s' would have more than %u counters, those from before included. "
+                                "Store it with the same rights as before.", license->id, LICENSE_COUNTERS_MAX);
+        }
+        return 0;
+}
+
+int store_license_put(StoreConnection *connection, const StoreOwner *owner, License *license,
+        const void *document, Error *error) {
+        int64_t number = 0, key = 0;
+        uint64_t charge;
+        StoreRow row = {};
+        int r;
+
+        if (license->size > connection->limits.document_bytes)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "The document is larger than %" PRIu64 " bytes (DocumentBytes=).",
+                        connection->limits.document_bytes);
+
+        if ((r = store_owner_ensure(connection, owner, &number, error)) != 0 ||
+            (r = store_row_find(connection, number, license->id, &row, error)) != 0)
+                return r;
+        if (row.revoked)
+                return error_set(error, ERROR_LICENSE_REVOKED,
+                        "License '%s' was revoked and cannot be stored again.", license->id);
+        if (row.key > 0 && (r = keep_low_counters(connection, &row, license, error)) != 0)
+                return r;
+
+        license->generation = row.generation + 1;
+        charge = charge_license(license);
+        key = row.key;
+        if ((r = check_limits(connection, number, &row, charge, error)) != 0 ||
+            (key == 0 && (r = next_key(connection, number, &key, error)) != 0))
+                return r;
+
+        if ((r = write_row(connection, key, number, license, charge, error)) != 0 ||
+            (r = write_document(connection, key, document, license->size, error)) != 0 ||
+            (r = write_counters(connection, key, license, error)) != 0)
+                return r;
+        return store_owner_add(connection, number, !row.present, row.key == 0,
+                (int64_t)charge - (int64_t)row.charge, error);
+}
