@@ -33,8 +33,8 @@ static const struct {
 /* What the service says in terms of D-Bus, in those of the command line. */
 static const char *const messages[_ERROR_MAX] = {
         [ERROR_UNKNOWN_OBJECT] = "There is no such job. List them with: licensevaultctl jobs",
-        [ERROR_BACKUP_EXISTS] = "Licenses are already backed up. To replace that backup, use --overwrite; "
-                "to make another one, use --output FILE.",
+        [ERROR_BACKUP_EXISTS] =
+                "Licenses are already backed up. Use --overwrite to replace that backup, --output FILE for another.",
         [ERROR_LICENSE_UNAVAILABLE] = "There is no such license. List them with: licensevaultctl list",
 };
 

@@ -67,6 +67,10 @@ Status output_publish(Ctl *ctl, Output *output) {
         r = draft_publish(&output->draft, output->name, output->replace);
         if (r == -EEXIST)
                 return fail_exists(ctl, output->path);
+        if (r == DRAFT_NOT_DURABLE)
+                return ctl_fail(ctl, STATUS_MEDIUM,
+                        "'%s' was replaced, but its folder could not be synced: it may be gone after a power cut.",
+                        output->path);
         if (r < 0)
                 return ctl_fail_errno(ctl, r, "'%s' could not be saved", output->path);
         return STATUS_OK;

@@ -51,6 +51,23 @@ int archive_manifest_parse(const void *content, size_t size, ArchiveClaim *ret, 
         return r;
 }
 
+int archive_manifest_owner(const void *content, size_t size, char **ret, Error *error) {
+        const char *name;
+        json_t *root;
+        int r;
+
+        r = load(ARCHIVE_MANIFEST, content, size, &root, error);
+        if (r != 0)
+                return r;
+
+        *ret = NULL;
+        name = json_string_value(json_object_get(json_object_get(root, "owner"), "name"));
+        if (name && license_set_string(ret, name) < 0)
+                r = error_set_no_memory(error);
+        json_decref(root);
+        return r;
+}
+
 /* Here nothing may be there that is not known: only END.json has no digest over it. */
 static int read_end(json_t *root, ArchiveClaim *ret, Error *error) {
         json_int_t format, licenses, restricted;

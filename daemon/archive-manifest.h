@@ -19,5 +19,11 @@ typedef struct ArchiveClaim {
  */
 int archive_manifest_parse(const void *content, size_t size, ArchiveClaim *ret, Error *error);
 
+/*
+ * The name of the user whose licenses a backup holds, by its manifest; *ret is NULL where it holds those
+ * of all users (g_free). Returns 0 or a code.
+ */
+int archive_manifest_owner(const void *content, size_t size, char **ret, Error *error);
+
 /* Reads END.json. Returns 0 or a code. */
 int archive_end_parse(const void *content, size_t size, ArchiveClaim *ret, Error *error);

@@ -5,9 +5,9 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "archive-manifest.h"
 #include "pax.h"
 
-#define FORMAT_VERSION 1
 #define SAFE_ID_MAX 48
 #define PATH_SIZE 256
 #define SIGNAL_ENTRIES 100U
@@ -16,7 +16,7 @@
 #define SPACE_CHECK_BYTES (16U * 1024U * 1024U)
 /* Five strings, the counters, and what the service adds. */
 #define ATTRIBUTES_MAX (12 + LICENSE_COUNTERS_MAX)
-#define PREFIX "user.licensevault."
+#define PREFIX ARCHIVE_ATTRIBUTE_PREFIX
 
 static const char readme[] =
         "This is a backup of licenses, made by Licensevault. It is a plain tar archive: no\n"
@@ -41,7 +41,7 @@ static const char readme[] =
         "lines PATH, SIZE, and the hex BLAKE2b-256 of its content, then its attributes sorted\n"
         "by name as NAME=VALUE. These digests find damage. They do not prove who wrote this.\n"
         "\n"
-        "With Licensevault: `licensevaultctl restore FILE`.\n";
+        "Licensevault itself brings all of this back where it is installed.\n";
 
 typedef struct Writing {
         const BackupArchive *archive;
@@ -51,7 +51,9 @@ typedef struct Writing {
         GPtrArray *signal; /* restricted licenses not yet told: id, key id, title, id … */
         size_t signal_bytes;
         unsigned n_signals;
-        uint64_t done, space_checked, number;
+        uint64_t done, number;
+        uint64_t listed;        /* bytes in the list of restricted licenses */
+        uint64_t space_checked; /* size from which on the free space is looked at again */
         unsigned percent;
 } Writing;
 
@@ -59,10 +61,15 @@ static int failed(int r, Error *error) {
         return error_set_errno(error, ERROR_MEDIUM, r, "Writing the backup failed");
 }
 
+/* Looks at the free space now and then, as the archive and the list of what is skipped grow. */
 static int check_space(Writing *writing, Error *error) {
         const BackupArchive *archive = writing->archive;
+        uint64_t grown = pax_writer_size(writing->pax) + writing->listed;
         struct statvfs vfs;
 
+        if (grown < writing->space_checked)
+                return 0;
+        writing->space_checked = grown + SPACE_CHECK_BYTES;
         if (archive->reserve_percent == 0 || fstatvfs(writing->fd, &vfs) < 0 || vfs.f_blocks == 0)
                 return 0;
         if (vfs.f_bavail < vfs.f_blocks / 100 * archive->reserve_percent)
@@ -102,8 +109,8 @@ static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restrict
                         return error_set_no_memory(error);
         }
 
-        return add_json(writing, "manifest.json", json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:o*, s:I, s:I}",
-                "format", FORMAT_VERSION,
+        return add_json(writing, ARCHIVE_MANIFEST, json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:o*, s:I, s:I}",
+                "format", ARCHIVE_FORMAT,
                 "software", "licensevault " PROJECT_VERSION,
                 "created", created,
                 "host", plan->host,
@@ -149,7 +156,7 @@ static int append_state(Writing *writing, const StoreOwnerRow *owner, const Stor
         if (r >= 0)
                 r = pax_writer_append(writing->pax, "\n", 1);
         free(text);
-        return r < 0 ? failed(r, error) : 0;
+        return r < 0 ? failed(r, error) : check_space(writing, error);
 }
 
 typedef int (*EachRow)(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error);
@@ -184,7 +191,7 @@ static int for_each_row(Writing *writing, bool with_documents, EachRow each, Err
 static int write_state(Writing *writing, Error *error) {
         int r;
 
-        r = pax_writer_begin(writing->pax, "state.jsonl");
+        r = pax_writer_begin(writing->pax, ARCHIVE_STATE);
         if (r < 0)
                 return failed(r, error);
         r = for_each_row(writing, false, append_state, error);
@@ -270,11 +277,12 @@ static int skip_restricted(Writing *writing, const License *license, Error *erro
         if (r < 0)
                 return error_set_errno(error, ERROR_MEDIUM, r, "Noting the licenses that may not be backed up failed");
         writing->result->restricted++;
+        for (size_t i = 0; i < G_N_ELEMENTS(fields); i++)
+                bytes += strlen(fields[i]);
+        writing->listed += bytes;
         if (writing->n_signals >= SIGNALS_MAX)
                 return 0;
 
-        for (size_t i = 0; i < G_N_ELEMENTS(fields); i++)
-                bytes += strlen(fields[i]);
         if (writing->signal_bytes + bytes > SIGNAL_BYTES)
                 flush_signal(writing);
         for (size_t i = 0; i < G_N_ELEMENTS(fields); i++)
@@ -296,7 +304,7 @@ static int add_document(Writing *writing, const char *owner, const License *lice
                 make_safe(owner[0] ? owner : "unnamed", folder, sizeof folder - 1);
                 strcat(folder, "/");
         }
-        snprintf(path, sizeof path, "licenses/%s%07" PRIu64 "-%s.%s", folder, ++writing->number, id,
+        snprintf(path, sizeof path, ARCHIVE_LICENSES "%s%07" PRIu64 "-%s.%s", folder, ++writing->number, id,
                 license->extension);
         describe(license, owner, &attributes);
 
@@ -322,12 +330,9 @@ static int append_license(Writing *writing, const StoreOwnerRow *owner, const St
         if (r != 0)
                 return r;
 
-        if (pax_writer_size(writing->pax) - writing->space_checked > SPACE_CHECK_BYTES) {
-                writing->space_checked = pax_writer_size(writing->pax);
-                r = check_space(writing, error);
-                if (r != 0)
-                        return r;
-        }
+        r = check_space(writing, error);
+        if (r != 0)
+                return r;
 
         percent = (unsigned)(++writing->done * archive->percent_end / MAX(archive->total, 1));
         archive->events->progress(writing->done, percent, archive->events->userdata);
@@ -344,7 +349,7 @@ static int write_not_backed_up(Writing *writing, Error *error) {
         if (writing->result->restricted == 0)
                 return 0;
 
-        r = pax_writer_begin(writing->pax, "NOT-BACKED-UP.txt");
+        r = pax_writer_begin(writing->pax, ARCHIVE_NOT_BACKED_UP);
         if (r >= 0)
                 r = pax_writer_append(writing->pax, head, strlen(head));
 
@@ -367,6 +372,8 @@ static int write_not_backed_up(Writing *writing, Error *error) {
                                 r = pax_writer_append(writing->pax, "\n", 1);
                 }
                 offset += page->len / 3;
+                if (r >= 0 && check_space(writing, error) != 0)
+                        return (int)error->code;
         }
         if (r >= 0)
                 r = pax_writer_end(writing->pax);
@@ -380,8 +387,8 @@ static int write_end(Writing *writing, Error *error) {
 
         pax_writer_digest(writing->pax, digest);
         license_digest_to_hex(digest, hex);
-        r = add_json(writing, "END.json", json_pack("{s:i, s:I, s:I, s:s}",
-                "format", FORMAT_VERSION,
+        r = add_json(writing, ARCHIVE_END, json_pack("{s:i, s:I, s:I, s:s}",
+                "format", ARCHIVE_FORMAT,
                 "licenses", (json_int_t)writing->result->licenses,
                 "restricted", (json_int_t)writing->result->restricted,
                 "blake2b", hex), error);
@@ -416,7 +423,7 @@ int backup_archive_write(const BackupArchive *archive, int fd, BackupResult *ret
         writing.signal = g_ptr_array_new_with_free_func(g_free);
 
         if ((r = check_space(&writing, error)) == 0 &&
-            ((r = pax_writer_add(pax, "README.txt", readme, strlen(readme), NULL, 0)) == 0 ||
+            ((r = pax_writer_add(pax, ARCHIVE_README, readme, strlen(readme), NULL, 0)) == 0 ||
              (r = failed(r, error)) == 0) &&
             (r = write_manifest(&writing, licenses, restricted, error)) == 0 &&
             (r = write_state(&writing, error)) == 0 &&

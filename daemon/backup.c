@@ -2,9 +2,10 @@
 #include "backup.h"
 
 #include <fcntl.h>
-#include <pthread.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
+
+#include <sodium.h>
 
 #include "archive.h"
 #include "draft.h"
@@ -23,6 +24,7 @@ struct Backup {
         const char *below;
 
         /* While it runs. */
+        bool replaced; /* what was there before */
         uint64_t completed;
         unsigned percent_from, percent_to; /* of the step that runs */
         uint64_t step_total;
@@ -73,85 +75,6 @@ RestrictedList *backup_restricted(Backup *backup) {
         return backup->restricted;
 }
 
-int backup_place(const char *state_folder, char *const *roots, uid_t uid, const char *path, char **ret_root,
-        char **ret_path, const char **ret_below, Error *error) {
-        g_autofree char *own = g_strconcat(state_folder, "/backups", NULL);
-        const char *root = own, *below;
-        g_autofree char *full = NULL;
-
-        full = path ? g_strdup(path) : g_strdup_printf("%s/%" PRIu32, own, (uint32_t)uid);
-        below = folder_below(full, own, uid);
-        for (char *const *r = roots; !below && r && *r; r++) {
-                root = *r;
-                below = folder_below(full, root, uid);
-        }
-        if (!below || (path && !folder_path_is_plain(path)))
-                return error_set(error, ERROR_ACCESS_DENIED,
-                        "The service may not use the folder '%s'. Use BackupLicensesToFile with a file that you open "
-                        "there yourself, or ask the administrator to add it to Roots=.", full);
-
-        *ret_root = g_strdup(root);
-        *ret_path = g_steal_pointer(&full);
-        *ret_below = below;
-        return 0;
-}
-
-static int open_failed(const char *path, int r, Error *error) {
-        if (r == -ELOOP || r == -ENOTDIR)
-                return error_set(error, ERROR_ACCESS_DENIED,
-                        "The folder '%s' is a link, or behind one, or no folder. Name the folder itself.", path);
-        return error_set(error, ERROR_MEDIUM,
-                "The folder '%s' cannot be opened: %s. See that it is there and its medium mounted, or set another "
-                "BackupPath.", path, g_strerror(-r));
-}
-
-/* Reads one property from a thread that has no connection, through one that has. */
-typedef struct PropertyTask {
-        StoreTask task;
-        const StoreOwner *owner;
-        const char *name;
-        char *value;
-        pthread_mutex_t mutex;
-        pthread_cond_t finished;
-        bool done;
-} PropertyTask;
-
-static int property_run(StoreTask *task, StoreConnection *connection, Error *error) {
-        PropertyTask *property = (PropertyTask *)task;
-
-        return store_property_get(connection, property->owner, property->name, &property->value, error);
-}
-
-static void property_done(StoreTask *task) {
-        PropertyTask *property = (PropertyTask *)task;
-
-        pthread_mutex_lock(&property->mutex);
-        property->done = true;
-        pthread_cond_signal(&property->finished);
-        pthread_mutex_unlock(&property->mutex);
-}
-
-static int read_property(Store *store, const StoreOwner *owner, const char *name, char **ret, Error *error) {
-        PropertyTask property = {
-                .task = { .run = property_run, .done = property_done },
-                .owner = owner,
-                .name = name,
-                .mutex = PTHREAD_MUTEX_INITIALIZER,
-                .finished = PTHREAD_COND_INITIALIZER,
-        };
-
-        store_submit_read(store, &property.task);
-        pthread_mutex_lock(&property.mutex);
-        while (!property.done)
-                pthread_cond_wait(&property.finished, &property.mutex);
-        pthread_mutex_unlock(&property.mutex);
-        pthread_cond_destroy(&property.finished);
-        pthread_mutex_destroy(&property.mutex);
-
-        *ret = property.value;
-        return error_move(error, &property.task.error);
-}
-
 static int exists(const Backup *backup, Error *error) {
         return error_set(error, ERROR_BACKUP_EXISTS,
                 "Licenses are already backed up in '%s'. To replace that backup, set the flag WM_BACKUP_OVERWRITE (1).",
@@ -168,18 +91,21 @@ static bool may_make_folder(const Backup *backup) {
         return g_str_equal(backup->root, own) && !*backup->below;
 }
 
-/* Looks whether the folder can be walked to, and whether a backup is there. */
+/* Looks whether the folder can be walked to, and whether a backup of this user is there. */
 static int check_folder(Backup *backup, Error *error) {
         _cleanup_fd_ int folder = -1;
-        struct stat st;
 
         folder = folder_open(backup->root, backup->plan.uid, backup->below, false);
         if (folder == -ENOENT && may_make_folder(backup))
                 return 0;
         if (folder < 0)
-                return open_failed(backup->path, folder, error);
-        if (!backup->plan.overwrite && fstatat(folder, FOLDER_BACKUP_NAME, &st, AT_SYMLINK_NOFOLLOW) >= 0)
-                return exists(backup, error);
+                return backup_folder_failed(backup->path, folder, error);
+        if (!backup->plan.overwrite) {
+                BackupFile found = backup_find(folder, backup->plan.name, NULL);
+
+                if (found != BACKUP_FILE_NONE && found != BACKUP_FILE_FOREIGN)
+                        return exists(backup, error);
+        }
         return 0;
 }
 
@@ -192,7 +118,10 @@ int backup_check(Backup *backup, Error *error) {
         if (plan->fd >= 0)
                 return descriptor_check_target(plan->fd, &backup->kind, error);
 
-        r = read_property(plan->store, &owner, "BackupPath", &path, error);
+        /* A second look, after the first took long, starts afresh. */
+        g_clear_pointer(&backup->root, g_free);
+        g_clear_pointer(&backup->path, g_free);
+        r = backup_read_path(plan->store, &owner, &path, error);
         if (r == 0)
                 r = backup_place(store_folder(plan->store), plan->roots, plan->uid, path, &backup->root, &backup->path,
                         &backup->below, error);
@@ -283,6 +212,19 @@ static int build(Backup *backup, int fd, unsigned reserve, unsigned percent_end,
         return r;
 }
 
+/*
+ * A number may have belonged to someone else, whose backup lies where this user's goes. It is neither
+ * shown to this user nor replaced: the administrator may want it.
+ */
+static int set_foreign_aside(int folder, const char *name) {
+        char aside[64];
+
+        if (backup_find(folder, name, NULL) != BACKUP_FILE_FOREIGN)
+                return 0;
+        snprintf(aside, sizeof aside, "licenses-of-former-user-%08" PRIx32 ".tar", randombytes_random());
+        return renameat2(folder, FOLDER_BACKUP_NAME, folder, aside, RENAME_NOREPLACE) < 0 ? -errno : 0;
+}
+
 /* A backup into the user's folder: the draft that is verified is the file that gets the name. */
 static int run_to_folder(Backup *backup, BackupResult *result, Error *error) {
         _cleanup_fd_ int folder = -1;
@@ -291,7 +233,7 @@ static int run_to_folder(Backup *backup, BackupResult *result, Error *error) {
 
         folder = folder_open(backup->root, backup->plan.uid, backup->below, may_make_folder(backup));
         if (folder < 0)
-                return open_failed(backup->path, folder, error);
+                return backup_folder_failed(backup->path, folder, error);
         (void)draft_tidy(folder, FOLDER_BACKUP_NAME);
 
         r = draft_open(folder, FOLDER_BACKUP_NAME, &draft);
@@ -309,9 +251,17 @@ static int run_to_folder(Backup *backup, BackupResult *result, Error *error) {
         if (cancel_requested(backup->cancel))
                 return error_set(error, ERROR_CANCELED, "%s", cancel_reason(backup->cancel));
 
-        r = draft_publish(&draft, FOLDER_BACKUP_NAME, backup->plan.overwrite);
+        r = set_foreign_aside(folder, backup->plan.name);
+        if (r >= 0)
+                r = draft_publish(&draft, FOLDER_BACKUP_NAME, backup->plan.overwrite);
         if (r == -EEXIST)
                 return exists(backup, error);
+        if (r == DRAFT_NOT_DURABLE) {
+                backup->replaced = true;
+                return error_set(error, ERROR_MEDIUM,
+                        "The new backup is whole and in place of the old one, but its folder could not be synced: it may "
+                        "be gone after a power cut. Make another one.");
+        }
         if (r < 0)
                 return error_set_errno(error, ERROR_MEDIUM, r, "Putting it in its place failed");
         return 0;
@@ -341,6 +291,7 @@ static int run_to_descriptor(Backup *backup, BackupResult *result, Error *error)
         backup->percent_from = 60;
         backup->percent_to = 99;
         backup->step_total = result->bytes;
+        backup->events.delivering(backup->events.userdata);
         return descriptor_copy(draft.fd, result->bytes, plan->fd, backup->kind, plan->stall_msec, backup->cancel,
                 copy_progress, backup, error);
 }
@@ -353,7 +304,7 @@ int backup_run(Backup *backup, BackupResult *ret, Error *error) {
                 r = run_to_descriptor(backup, &result, error);
         else {
                 r = run_to_folder(backup, &result, error);
-                if (r == ERROR_MEDIUM || r == ERROR_LIMIT_EXCEEDED) {
+                if ((r == ERROR_MEDIUM || r == ERROR_LIMIT_EXCEEDED) && !backup->replaced) {
                         error_prefix(error, "Backup to '%s' failed", backup->path);
                         error_set(error, error->code, "%s A backup that was there before is unchanged.",
                                 error_message(error));
@@ -365,33 +316,3 @@ int backup_run(Backup *backup, BackupResult *ret, Error *error) {
         return r;
 }
 
-int backup_open(Store *store, char *const *roots, const StoreOwner *owner, int *ret_fd, Error *error) {
-        g_autofree char *value = NULL, *root = NULL, *path = NULL;
-        _cleanup_fd_ int folder = -1, fd = -1;
-        const char *below = NULL;
-        struct stat st;
-        int r;
-
-        if ((r = read_property(store, owner, "BackupPath", &value, error)) != 0 ||
-            (r = backup_place(store_folder(store), roots, owner->uid, value, &root, &path, &below, error)) != 0)
-                return r;
-
-        folder = folder_open(root, owner->uid, below, false);
-        if (folder < 0 && folder != -ENOENT)
-                return open_failed(path, folder, error);
-        /* The folder may be the user's: what is called licenses.tar there may be a pipe, a link, or a
-         * hard link to what is somebody else's. */
-        if (folder >= 0)
-                fd = openat(folder, FOLDER_BACKUP_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-        if (folder < 0 || (fd < 0 && errno == ENOENT))
-                return error_set(error, ERROR_BACKUP_CORRUPT,
-                        "There is no backup in '%s' yet. Make one with BackupLicenses.", path);
-        if (fd < 0 && errno != ELOOP)
-                return error_set_errno(error, ERROR_MEDIUM, -errno, "The backup in '%s' cannot be opened", path);
-        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1)
-                return error_set(error, ERROR_ACCESS_DENIED,
-                        "What is called " FOLDER_BACKUP_NAME " in '%s' is not a backup that the service made.", path);
-
-        *ret_fd = fd_steal(&fd);
-        return 0;
-}

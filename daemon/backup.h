@@ -16,12 +16,14 @@ typedef struct BackupEvents {
         void (*begin)(uint64_t total, void *userdata);
         /* At most 100 skipped licenses: id, key id, title, id …; the callee's. At most ten times. */
         void (*restricted)(GPtrArray *licenses, void *userdata);
-        /* Licenses done, and percent of the whole work; both never fall. */
+        /* The backup is whole; what follows goes at the pace of the descriptor. */
+        void (*delivering)(void *userdata);
+        /* Something moved: licenses done, and percent of the whole work; both never fall. */
         void (*progress)(uint64_t completed, unsigned percent, void *userdata);
         void *userdata;
 } BackupEvents;
 
-/* Where backups come from and may go; strings and array stay alive and unchanged as long as the backup. */
+/* Where backups come from and may go. */
 typedef struct BackupPlan {
         Store *store;
         uid_t uid;               /* who asks; whose BackupPath it is */
@@ -65,16 +67,33 @@ int backup_check(Backup *backup, Error *error);
 /* Makes it. Besides the codes of backup_check(): ERROR_CANCELED, ERROR_LIMIT_EXCEEDED, those of the store. */
 int backup_run(Backup *backup, BackupResult *ret, Error *error);
 
-/* What was skipped. There once backup_run() has begun; the caller refs what it keeps. */
+/* What was skipped, complete once backup_run() has ended. The caller refs what it keeps. */
 RestrictedList *backup_restricted(Backup *backup);
 
 /*
- * Where the backup of a user goes, or comes from: the folder that the property names, as *ret_root and
+ * Where the backup of a user goes, or comes from: the folder path (NULL: the default one), as *ret_root and
  * what lies below <root>/<uid>. *ret_below points into *ret_path (g_free both). ERROR_ACCESS_DENIED
  * where the folder is not (or no longer) in an allowed one.
  */
 int backup_place(const char *state_folder, char *const *roots, uid_t uid, const char *path, char **ret_root,
         char **ret_path, const char **ret_below, Error *error);
+
+/* Puts into words why a folder of backup_place() could not be opened: folder_open()'s r. */
+int backup_folder_failed(const char *path, int r, Error *error);
+
+/* Reads a user's BackupPath, NULL where it is not set (g_free), through one of the store's threads. */
+int backup_read_path(Store *store, const StoreOwner *owner, char **ret, Error *error);
+
+typedef enum BackupFile {
+        BACKUP_FILE_NONE,
+        BACKUP_FILE_OWN,
+        BACKUP_FILE_FOREIGN, /* of a user of another name, who had this number before */
+        BACKUP_FILE_STRANGE, /* not a plain file of its own */
+        BACKUP_FILE_DAMAGED, /* it does not say whose it is */
+} BackupFile;
+
+/* What is called licenses.tar in a folder, seen by the user of that name; opened for reading if it is that user's. */
+BackupFile backup_find(int folder, const char *name, int *ret_fd);
 
 /* Opens the backup in a user's BackupPath for reading. ERROR_BACKUP_CORRUPT: there is none. May wait for a disk. */
 int backup_open(Store *store, char *const *roots, const StoreOwner *owner, int *ret_fd, Error *error);

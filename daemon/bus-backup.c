@@ -26,7 +26,8 @@ const sd_bus_vtable backup_vtable[] = {
 static int check_flags(uint32_t flags, uint32_t known, Error *error) {
         if ((flags & ~known) == 0)
                 return 0;
-        return error_set(error, ERROR_INVALID_ARGUMENTS, "There are no flags 0x%" PRIx32 " here.", flags & ~known);
+        return error_set(error, ERROR_INVALID_ARGUMENTS, "There are no flags 0x%" PRIx32 " here. %s", flags & ~known,
+                known ? "The only one is WM_BACKUP_OVERWRITE (1)." : "Set none.");
 }
 
 /* All of a plan but where it goes and whose licenses it is about, if not the caller's. */
@@ -67,11 +68,10 @@ int method_backup_licenses(Manager *manager, Caller *caller, sd_bus_message *mes
 }
 
 int method_backup_licenses_to_file(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
-        int64_t owner = -1;
-        uint32_t owner_uid = UINT32_MAX, flags;
+        uint32_t owner = caller->user->uid, flags;
         int all_users = false, fd;
         const BusOption options[] = {
-                { "Owner", 'u', &owner_uid },
+                { "Owner", 'u', &owner },
                 { "AllUsers", 'b', &all_users },
         };
         BackupPlan plan;
@@ -84,11 +84,11 @@ int method_backup_licenses_to_file(Manager *manager, Caller *caller, sd_bus_mess
             (r = bus_read_options(message, options, G_N_ELEMENTS(options), error)) != 0)
                 return r;
 
-        if (owner_uid != UINT32_MAX)
-                owner = owner_uid;
-        if (owner >= 0 && all_users)
+        if (owner == UINT32_MAX)
+                return error_set(error, ERROR_INVALID_ARGUMENTS, "Owner is no user's number.");
+        if (owner != caller->user->uid && all_users)
                 return error_set(error, ERROR_INVALID_ARGUMENTS, "Owner and AllUsers exclude each other.");
-        if (caller->user->uid != 0 && (all_users || (owner >= 0 && owner != (int64_t)caller->user->uid)))
+        if (caller->user->uid != 0 && (all_users || owner != caller->user->uid))
                 return error_set(error, ERROR_ACCESS_DENIED,
                         "The licenses of other users are for root to back up. Leave out Owner and AllUsers.");
 
@@ -96,8 +96,7 @@ int method_backup_licenses_to_file(Manager *manager, Caller *caller, sd_bus_mess
         if (r != 0)
                 return r;
         plan.all_users = all_users;
-        if (owner >= 0)
-                plan.owner = (uid_t)owner;
+        plan.owner = owner;
         plan.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
         if (plan.fd < 0) {
                 r = -errno;

@@ -26,6 +26,9 @@ static int read_counter(sd_bus_message *message, License *license, Error *error)
         if (remaining > INT64_MAX)
                 return error_set(error, ERROR_INVALID_ARGUMENTS,
                         "Counter '%s' is too large. Leave it out where the right is unlimited.", right);
+        /* Each once: 64 of them end the loop over what may be millions. */
+        if (license_find_counter(license, right))
+                return error_set(error, ERROR_INVALID_ARGUMENTS, "Counter '%s' is given twice.", right);
         if (license_limit_counter(license, right, remaining) == LICENSE_COUNTERS_FULL)
                 return error_set(error, ERROR_INVALID_ARGUMENTS, "A license can have at most %u counters.",
                         LICENSE_COUNTERS_MAX);
@@ -77,7 +80,7 @@ static int read_value(sd_bus_message *message, const BusOption *option, Error *e
 
                 r = sd_bus_message_read_basic(message, 't', &value);
                 if (r >= 0 && value > INT64_MAX)
-                        return error_set(error, ERROR_INVALID_ARGUMENTS, "%s is too large.", option->name);
+                        return error_set(error, ERROR_INVALID_ARGUMENTS, "%s is too large: it counts seconds since 1970.", option->name);
                 if (r >= 0)
                         *(int64_t *)option->value = (int64_t)value;
                 return r < 0 ? r : 0;

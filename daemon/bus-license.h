@@ -7,17 +7,16 @@
 
 /* Licenses in messages. Returned are 0, a code that is set in error, or a negative errno of a broken message. */
 
-/*
- * Reads options: an a{sv} whose keys are all in the table, each at most once and of its type.
- * values[i] gets what options[i] says: const char * (of the message), uint64_t, uint32_t or int (for b).
- * What is not there keeps its value.
- */
 typedef struct BusOption {
         const char *name;
-        char type; /* s, t, u, b, or a for a{st}, which goes to the License in value */
-        void *value;
+        char type;   /* s, t, u, b, or a for a{st}, counters */
+        void *value; /* const char * (of the message), int64_t (a time), uint32_t, int, License */
 } BusOption;
 
+/*
+ * Reads options: an a{sv} whose keys are all in the table, each at most once and of its type. What is
+ * not there keeps its value.
+ */
 int bus_read_options(sd_bus_message *message, const BusOption *options, size_t n_options, Error *error);
 
 /* Reads the properties that a caller gives with a document into claimed, which is initialised. */

@@ -193,7 +193,7 @@ int method_set_prop(Manager *manager, Caller *caller, sd_bus_message *message, E
         if ((r = read_path(message, prop->name, &prop->value, error)) != 0 ||
             (r = backup_place(manager->state_folder, manager->config.roots, caller->user->uid, prop->value, &root,
                  &path, &below, error)) != 0 ||
-            (r = request_submit_write(request, 0, error)) != 0)
+            (r = request_submit_write(request, 0, 0, error)) != 0)
                 return r;
         g_steal_pointer(&request);
         return 0;
@@ -204,7 +204,7 @@ int method_remove_prop(Manager *manager, Caller *caller, sd_bus_message *message
         int r;
 
         if ((r = named_request(&remove_class, caller, message, &request, error)) != 0 ||
-            (r = request_submit_write(request, 0, error)) != 0)
+            (r = request_submit_write(request, 0, 0, error)) != 0)
                 return r;
         g_steal_pointer(&request);
         return 0;
@@ -215,7 +215,7 @@ int method_remove_all_props(Manager *manager, Caller *caller, sd_bus_message *me
         int r;
 
         if ((r = request_new(&remove_class, caller, message, &request, error)) != 0 ||
-            (r = request_submit_write(request, 0, error)) != 0)
+            (r = request_submit_write(request, 0, 0, error)) != 0)
                 return r;
         g_steal_pointer(&request);
         return 0;

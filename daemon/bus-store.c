@@ -83,10 +83,15 @@ static int store_one(Request *request, Incoming *incoming, StoreConnection *conn
 
 static int store_run(Request *request, StoreConnection *connection, Error *error) {
         StoreRequest *store = (StoreRequest *)request;
+        uint64_t reply = 0;
 
         for (unsigned i = 0; i < store->incoming->len; i++) {
-                int r = store_one(request, &g_array_index(store->incoming, Incoming, i), connection, error);
+                Incoming *incoming = &g_array_index(store->incoming, Incoming, i);
+                int r = store_one(request, incoming, connection, error);
 
+                if (r == 0 && (reply += 8 + strlen(incoming->id)) > PAGE_BYTES)
+                        return error_set(error, ERROR_LIMIT_EXCEEDED,
+                                "The ids do not fit into one answer. Store the licenses in several calls.");
                 if (r != 0 && store->many)
                         return error_prefix(error, "License %u of %u", i + 1, store->incoming->len);
                 if (r != 0)
@@ -152,15 +157,19 @@ static int store_new(Manager *manager, Caller *caller, sd_bus_message *message, 
 
 static int store_submit(Request *request, Error *error) {
         StoreRequest *store = (StoreRequest *)request;
-        uint64_t bytes = 0;
+        uint64_t documents = 0, bytes = 0;
 
-        for (unsigned i = 0; i < store->incoming->len; i++)
-                bytes += g_array_index(store->incoming, Incoming, i).size;
-        if (bytes > CALL_BYTES_MAX)
+        for (unsigned i = 0; i < store->incoming->len; i++) {
+                const Incoming *incoming = &g_array_index(store->incoming, Incoming, i);
+
+                documents += incoming->size;
+                bytes += incoming->size + license_memory_size(&incoming->claimed);
+        }
+        if (documents > CALL_BYTES_MAX)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "The call holds more than %u bytes of documents. Store them in several calls.",
                         CALL_BYTES_MAX);
-        return request_submit_write(request, bytes, error);
+        return request_submit_write(request, documents, bytes, error);
 }
 
 int method_store_license(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
@@ -443,7 +452,7 @@ static int change(const RequestClass *class, Caller *caller, sd_bus_message *mes
         if (change->right && (change->amount == 0 || change->amount > INT64_MAX))
                 return error_set(error, ERROR_INVALID_ARGUMENTS, "The amount must be from 1 to %" PRIi64 ".", INT64_MAX);
 
-        r = request_submit_write(request, 0, error);
+        r = request_submit_write(request, 0, 0, error);
         if (r == 0)
                 g_steal_pointer(&request);
         return r;

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "folder.h"
@@ -152,6 +153,19 @@ static void take_file(Config *config, const char *path, unsigned *problems) {
 
 static int compare_names(const void *a, const void *b) {
         return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+bool config_find_folders(const char **ret_state, const char **ret_config) {
+        const char *state = getenv("STATE_DIRECTORY") ?: "/var/lib/licensevault";
+
+        if (!folder_path_is_plain(state)) {
+                log_error("STATE_DIRECTORY='%s' is not the full path of one folder.", state);
+                return false;
+        }
+
+        *ret_state = state;
+        *ret_config = getenv("CONFIGURATION_DIRECTORY") ?: "/etc/licensevault";
+        return true;
 }
 
 void config_load(const char *folder, Config *ret, unsigned *ret_problems) {

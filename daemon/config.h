@@ -23,6 +23,12 @@ typedef struct Config {
 } Config;
 
 /*
+ * The folders of the service, as its environment says: STATE_DIRECTORY and CONFIGURATION_DIRECTORY, or
+ * where they are when it is installed. False, with a line in the log, where they cannot be.
+ */
+bool config_find_folders(const char **ret_state, const char **ret_config);
+
+/*
  * Reads the configuration in folder (NULL: the defaults). What is wrong in it is logged, counted in
  * *ret_problems (may be NULL) and taken as not there.
  */

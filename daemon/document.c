@@ -189,7 +189,8 @@ static int lcp_read_title(const json_t *root, License *license, Error *error) {
         if (!g_utf8_validate(title, -1, &end))
                 title[end - title] = '\0';
 
-        if (title[0] && license_set_string(&license->title, title) < 0)
+        /* One that the bus would not take is as good as none. */
+        if (license_string_is_valid(title) && license_set_string(&license->title, title) < 0)
                 return error_set_no_memory(error);
         return 0;
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <sodium.h>
@@ -43,6 +44,8 @@ int draft_open(int folder, const char *name, Draft *ret) {
                 fd = openat(folder, draft.partial, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR | O_CLOEXEC, MODE);
                 if (fd < 0)
                         return -errno;
+                /* Tells draft_tidy() that someone works on it. */
+                (void)flock(fd, LOCK_EX | LOCK_NB);
         }
 
         /* The umask is not asked: nobody else is to read it, and its owner always. */
@@ -120,7 +123,13 @@ int draft_publish(Draft *draft, const char *name, bool replace) {
                 draft->partial[0] = 0;
         }
 
-        return fsync(draft->folder) < 0 && errno != EINVAL ? -errno : 0;
+        if (fsync(draft->folder) >= 0 || errno == EINVAL)
+                return 0;
+        if (replace)
+                return DRAFT_NOT_DURABLE;
+        r = -errno;
+        (void)unlinkat(draft->folder, name, 0);
+        return r;
 }
 
 void draft_discard(Draft *draft) {
@@ -143,9 +152,17 @@ int draft_tidy(int folder, const char *name) {
                 return -errno;
         fd_steal(&fd);
 
-        for (struct dirent *entry; (entry = readdir(entries));)
-                if (is_partial_of(entry->d_name, name) && unlinkat(folder, entry->d_name, 0) >= 0)
+        for (struct dirent *entry; (entry = readdir(entries));) {
+                _cleanup_fd_ int draft = -1;
+
+                if (!is_partial_of(entry->d_name, name))
+                        continue;
+                draft = openat(folder, entry->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+                if (draft >= 0 && flock(draft, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+                        continue;
+                if (unlinkat(folder, entry->d_name, 0) >= 0)
                         n++;
+        }
 
         closedir(entries);
         return n;

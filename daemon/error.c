@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "error.h"
+#include "license.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -100,10 +101,13 @@ static char *format_message(const char *rest, const char *format, va_list ap) {
         if (rest)
                 snprintf(buffer + n, sizeof buffer - n, ": %s%s", rest, g_str_has_suffix(rest, ".") ? "" : ".");
 
-        /* Cut characters and bytes that are not UTF-8 would make the bus throw us off. */
+        /* Cut characters, and what is not UTF-8: the bus would take none of it, not even the error's name. */
         const char *end;
         for (char *p = buffer; !g_utf8_validate(p, -1, &end); p = (char *)end + 1)
                 *(char *)end = '?';
+        if (!license_text_is_valid(buffer, strlen(buffer)))
+                for (char *p = buffer; *p; p++)
+                        *p = (*p & 0x80) ? '?' : *p;
 
         char *copy = g_try_malloc(strlen(buffer) + 1);
         return copy ? strcpy(copy, buffer) : NULL;

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #define COPY_SIZE (256U * 1024U)
+#define SYNC_SIZE (64U * COPY_SIZE)
 
 struct Cancel {
         atomic_uint n_ref;
@@ -232,6 +233,13 @@ static int copy_canceled(const Cancel *cancel, Error *error) {
         return error_set(error, ERROR_CANCELED, "%s", cancel_reason(cancel));
 }
 
+/* Some file systems know no fsync; an error of one that does is data that did not arrive. */
+static int sync_file(int fd) {
+        if (fsync(fd) < 0 && !(errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP))
+                return -errno;
+        return 0;
+}
+
 /* A file can block us but not be waited for, so the cancel is looked at between pieces. */
 static int copy_to_file(int source, uint64_t size, int fd, const Cancel *cancel, DescriptorProgress progress,
                 void *userdata, Error *error) {
@@ -253,13 +261,12 @@ static int copy_to_file(int source, uint64_t size, int fd, const Cancel *cancel,
                         return copy_failed(r, error);
 
                 done += (size_t)n;
+                /* Now and then, so that the last sync is short, and whoever watches sees that bytes move. */
+                if ((done % SYNC_SIZE == 0 || done == size) && (r = sync_file(fd)) < 0)
+                        return copy_failed(r, error);
                 if (progress)
                         progress(done, size, userdata);
         }
-
-        /* Some file systems know no fsync; an error of one that does is data that did not arrive. */
-        if (fsync(fd) < 0 && !(errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP))
-                return copy_failed(-errno, error);
 
         /* Drop what is clean from the cache, so that what is read now comes from the medium where it can. */
         (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
@@ -281,6 +288,8 @@ static int copy_to_file(int source, uint64_t size, int fd, const Cancel *cancel,
                 if (want < COPY_SIZE)
                         break;
                 done += want;
+                if (progress)
+                        progress(size, size, userdata);
         }
         return 0;
 }

@@ -12,10 +12,13 @@
 #define ANSWER_USEC (1 * G_USEC_PER_SEC)     /* a check that takes longer is told by Done */
 #define TICK_USEC (100 * 1000)
 #define PATIENCE_USEC (5 * G_USEC_PER_SEC)   /* with a worker that was told to end */
+/* Pipes and sockets are waited for by the worker, which says more about it; then it is our turn. */
+#define STALL_GRACE_USEC (5 * G_USEC_PER_SEC)
 #define ABANDONED_MAX 8U
 #define WAITERS_MAX 64U
 
 static void schedule(Manager *manager);
+static void give_up(Job *job);
 
 static const char *const state_names[] = {
         [JOB_CHECKING] = "queued",
@@ -72,12 +75,27 @@ static void begin(Job *job, uint64_t total) {
         job_tell_progress(job, STATUS_BEGIN, NULL);
 }
 
+/* Whether the client's descriptor has taken nothing for too long, and the worker hangs in it. */
+static bool stalls(Job *job) {
+        int64_t now = g_get_monotonic_time();
+
+        if (!job->delivering || worker_moves(job->worker) != job->moves) {
+                job->moves = worker_moves(job->worker);
+                job->moved_at = now;
+        }
+        return now - job->moved_at > job->manager->config.stall_seconds * G_USEC_PER_SEC + STALL_GRACE_USEC;
+}
+
 static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         Job *job = userdata;
 
         job->completed = MAX(job->completed, MIN(worker_completed(job->worker), job->total));
         job->percent = MAX(job->percent, worker_percent(job->worker));
         job_tell_what_is_new(job, false);
+        if (stalls(job)) {
+                give_up(job);
+                return 0;
+        }
 
         (void)sd_event_source_set_time_relative(source, TICK_USEC);
         return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
@@ -85,10 +103,9 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
 
 /* The end */
 
-static void answer_waiter(Job *job, sd_bus_message *call) {
-        sd_bus_message *reply = NULL;
-
-        if (sd_bus_message_new_method_return(call, &reply) >= 0 && job_append_result(job, reply) >= 0)
+/* Fills the empty answer to a Wait() and sends it; takes the reference. */
+static void answer_waiter(Job *job, sd_bus_message *reply) {
+        if (job_append_result(job, reply) >= 0)
                 manager_send(job->manager, reply);
         else
                 sd_bus_message_unref(reply);
@@ -109,6 +126,7 @@ static void on_worker_ended(void *userdata) {
         if (slot->stuck) {
                 slot->user->n_stuck--;
                 manager->n_abandoned--;
+                schedule(manager);
         }
         user_unref(slot->user);
         g_free(slot);
@@ -183,8 +201,10 @@ static void keep_result(Job *job) {
 static void finish(Job *job, Error *error) {
         Manager *manager = job->manager;
 
-        if (job->state == JOB_RUNNING)
+        if (job->state == JOB_RUNNING) {
                 manager->n_running--;
+                manager->n_delivering -= job->delivering;
+        }
         manager->n_unfinished--;
         g_queue_remove(&manager->queued, job);
         if (job->user->job == job)
@@ -205,7 +225,7 @@ static void finish(Job *job, Error *error) {
                                                          JOB_FAILED;
         job_tell(job, STATUS_END, NULL);
         for (unsigned i = 0; i < job->waiters->len; i++)
-                answer_waiter(job, job->waiters->pdata[i]);
+                answer_waiter(job, sd_bus_message_ref(job->waiters->pdata[i]));
         g_ptr_array_set_size(job->waiters, 0);
 
         if (job->state == JOB_FAILED)
@@ -219,6 +239,17 @@ static void finish(Job *job, Error *error) {
         manager_status_changed(manager);
         schedule(manager);
         manager_maybe_exit(manager);
+}
+
+/* A file that blocks whoever writes to it, such as one on FUSE: the job ends, and the thread is left to itself. */
+static void give_up(Job *job) {
+        g_auto(Error) error = {};
+
+        error_set(&error, ERROR_MEDIUM,
+                "The file took nothing for %u s. What was written is not a backup; remove it, and try another place.",
+                job->manager->config.stall_seconds);
+        leave_worker(job, true);
+        finish(job, &error);
 }
 
 /* A worker that does not end when it is told to: the job ends, and the thread is left to itself. */
@@ -255,11 +286,17 @@ void job_cancel(Job *job, const char *reason) {
 }
 
 void job_cancel_all(Manager *manager, const char *reason) {
-        g_autoptr(GList) jobs = g_hash_table_get_values(manager->jobs);
+        g_autoptr(GPtrArray) jobs = g_ptr_array_new();
+        GHashTableIter iterator;
+        Job *job;
 
-        /* Each may end here and now, and none takes another along. */
-        for (GList *link = jobs; link; link = link->next)
-                job_cancel(link->data, reason);
+        /* Each may end here and now, which may free ended ones, and never one that has not ended. */
+        g_hash_table_iter_init(&iterator, manager->jobs);
+        while (g_hash_table_iter_next(&iterator, NULL, (void **)&job))
+                if (!job_has_ended(job))
+                        g_ptr_array_add(jobs, job);
+        for (unsigned i = 0; i < jobs->len; i++)
+                job_cancel(jobs->pdata[i], reason);
 }
 
 void job_release(Job *job) {
@@ -270,14 +307,21 @@ void job_release(Job *job) {
 }
 
 int job_wait(Job *job, sd_bus_message *message, Error *error) {
-        if (job_has_ended(job)) {
-                answer_waiter(job, message);
-                return 0;
-        }
+        sd_bus_message *reply = NULL;
+        int r;
+
         if (job->waiters->len >= WAITERS_MAX)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "%u calls wait for this job already. Subscribe to its signals instead.", WAITERS_MAX);
-        g_ptr_array_add(job->waiters, sd_bus_message_ref(message));
+
+        /* The answer is kept, and not the call: that may be large, and hold descriptors. */
+        r = sd_bus_message_new_method_return(message, &reply);
+        if (r < 0)
+                return r;
+        if (job_has_ended(job))
+                answer_waiter(job, reply);
+        else
+                g_ptr_array_add(job->waiters, reply);
         return 0;
 }
 
@@ -290,7 +334,7 @@ void job_forget_connection(Manager *manager, const char *name) {
                 if (!name || g_strcmp0(job->requester, name) == 0)
                         g_clear_pointer(&job->requester, g_free);
                 for (unsigned i = job->waiters->len; i > 0; i--)
-                        if (!name || g_strcmp0(sd_bus_message_get_sender(job->waiters->pdata[i - 1]), name) == 0)
+                        if (!name || g_strcmp0(sd_bus_message_get_destination(job->waiters->pdata[i - 1]), name) == 0)
                                 g_ptr_array_remove_index(job->waiters, i - 1);
         }
 }
@@ -313,7 +357,9 @@ static void schedule_soon(Manager *manager) {
 }
 
 static void schedule(Manager *manager) {
-        while (manager->n_running < manager->config.running_jobs && !g_queue_is_empty(&manager->queued)) {
+        /* Who only waits for a client's descriptor holds up nobody. */
+        while (manager->n_running - manager->n_delivering < manager->config.running_jobs &&
+               manager->n_abandoned < ABANDONED_MAX && !g_queue_is_empty(&manager->queued)) {
                 Job *job = g_queue_pop_head(&manager->queued);
 
                 if (sd_event_add_time_relative(manager->event, &job->tick, CLOCK_MONOTONIC, TICK_USEC, TICK_USEC / 10,
@@ -386,6 +432,14 @@ static void on_restricted(GPtrArray *licenses, void *userdata) {
         job_tell_what_is_new(job, false);
 }
 
+static void on_delivering(void *userdata) {
+        Job *job = userdata;
+
+        job->delivering = true;
+        job->manager->n_delivering++;
+        schedule(job->manager);
+}
+
 static void on_finished(Error *error, const BackupResult *result, void *userdata) {
         Job *job = userdata;
 
@@ -449,6 +503,7 @@ int job_new_backup(Manager *manager, Caller *caller, sd_bus_message *message, Ba
                 .checked = on_checked,
                 .began = on_began,
                 .restricted = on_restricted,
+                .delivering = on_delivering,
                 .finished = on_finished,
                 .ended = on_worker_ended,
         };
@@ -464,10 +519,12 @@ int job_new_backup(Manager *manager, Caller *caller, sd_bus_message *message, Ba
         }
 
         r = cancel_new(&cancel);
-        if (r >= 0)
+        if (r < 0)
+                backup_plan_clear(plan);
+        else
                 r = backup_new(plan, cancel, &backup);
         if (r < 0)
-                return error_set_errno(error, ERROR_MEDIUM, r, "The backup cannot be started");
+                return error_set_errno(error, ERROR_LIMIT_EXCEEDED, r, "The backup cannot be started");
 
         job = job_new(manager, caller, message, "backup", cancel, backup_restricted(backup));
         job->slot = g_new0(Slot, 1);
@@ -484,7 +541,7 @@ int job_new_backup(Manager *manager, Caller *caller, sd_bus_message *message, Ba
                 g_free(job->slot);
                 manager->n_unfinished--;
                 job_free(job);
-                return error_set_errno(error, ERROR_MEDIUM, r, "The backup cannot be started");
+                return error_set_errno(error, ERROR_LIMIT_EXCEEDED, r, "The backup cannot be started");
         }
         manager->n_workers++;
         return 0;

@@ -42,11 +42,14 @@ struct Job {
         bool checked;         /* the worker has looked whether the job may be, and waits to go on */
         Cancel *cancel;
         RestrictedList *restricted;
-        GPtrArray *waiters;   /* of sd_bus_message *: calls of Wait() */
+        GPtrArray *waiters;   /* of sd_bus_message *: answers to Wait(), still empty */
         bool release;         /* goes when it ends */
 
         uint64_t completed, total;
         unsigned percent, percent_told;
+        bool delivering;      /* to a client's descriptor, which may take its time */
+        unsigned moves;       /* the worker's, when last looked at */
+        int64_t moved_at;     /* monotonic */
         Error error;
         BackupResult result;
 

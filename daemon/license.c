@@ -30,10 +30,33 @@ void license_clear(License *license) {
         *license = (License) {};
 }
 
+bool license_text_is_valid(const char *text, size_t size) {
+        if (!g_utf8_validate(text, (gssize)size, NULL))
+                return false;
+
+        for (const char *p = text; p < text + size; p = g_utf8_next_char(p)) {
+                gunichar c = g_utf8_get_char(p);
+
+                if ((c & 0xFFFE) == 0xFFFE || (c >= 0xFDD0 && c <= 0xFDEF))
+                        return false;
+        }
+        return true;
+}
+
 bool license_string_is_valid(const char *string) {
         size_t size = strnlen(string, LICENSE_STRING_MAX + 1);
 
-        return size > 0 && size <= LICENSE_STRING_MAX && g_utf8_validate(string, (gssize)size, NULL);
+        return size > 0 && size <= LICENSE_STRING_MAX && license_text_is_valid(string, size);
+}
+
+size_t license_memory_size(const License *license) {
+        const char *const strings[] = { license->id, license->key_id, license->title, license->issuer,
+                license->media_type };
+        size_t size = 2 * sizeof *license + license->counters->len * sizeof(Counter);
+
+        for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
+                size += strings[i] ? strlen(strings[i]) : 0;
+        return size;
 }
 
 bool license_right_is_valid(const char *right) {

@@ -52,7 +52,12 @@ void license_init(License *license);
 void license_clear(License *license);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(License, license_clear)
 
-/* Valid UTF-8, 1 to LICENSE_STRING_MAX bytes without NUL. */
+/*
+ * Whether the bus takes a text of size bytes: valid UTF-8 without NUL and, beyond what GLib asks for,
+ * without the code points that Unicode sets apart for no use (sd-bus refuses those).
+ */
+bool license_text_is_valid(const char *text, size_t size);
+/* Such a text, NUL-terminated, of 1 to LICENSE_STRING_MAX bytes. */
 bool license_string_is_valid(const char *string);
 /* [a-z0-9._-]{1,64} */
 bool license_right_is_valid(const char *right);
@@ -77,6 +82,9 @@ const Counter *license_find_counter(const License *license, const char *right);
  * result. claimed is not changed. Returns 0 or a code, which may be ERROR_NO_MEMORY.
  */
 int license_narrow(License *license, const License *claimed, Error *error);
+
+/* What a license takes in memory beside its document, roughly; for limits on what waits. */
+size_t license_memory_size(const License *license);
 
 /* Computes the digest and notes the size of a document. */
 void license_digest_document(License *license, const void *document, size_t size);

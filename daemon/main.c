@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <sodium.h>
 
@@ -33,17 +37,22 @@ static const char description[] =
 
 /* Tells what the daemon would find, without being one: works beside it. */
 static int check(void) {
-        const char *state = getenv("STATE_DIRECTORY") ?: "/var/lib/licensevault";
-        const char *folder = getenv("CONFIGURATION_DIRECTORY") ?: "/etc/licensevault";
+        const char *state, *folder;
         g_auto(Error) error = {};
         unsigned problems;
         uint64_t licenses;
         Config config;
 
+        if (!config_find_folders(&state, &folder))
+                return EXIT_ENVIRONMENT;
         config_load(folder, &config, &problems);
         config_clear(&config);
         printf("Configuration in %s: %u problem%s.\n", folder, problems, problems == 1 ? "" : "s");
 
+        if (access(state, R_OK | X_OK) < 0) {
+                printf("Store in %s: %s.\n", state, g_strerror(errno));
+                return EXIT_ENVIRONMENT;
+        }
         if (store_check(state, &licenses, &error) == 0)
                 printf("Store in %s: %" PRIu64 " license%s, no damage.\n", state, licenses, licenses == 1 ? "" : "s");
         else {
@@ -65,11 +74,22 @@ static int run(void) {
         return r;
 }
 
+/* Each job of each user holds some; the soft limit is there for programs that use select(). */
+static void raise_descriptor_limit(void) {
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) >= 0) {
+                limit.rlim_cur = limit.rlim_max;
+                (void)setrlimit(RLIMIT_NOFILE, &limit);
+        }
+}
+
 int main(int argc, char **argv) {
         g_autoptr(GOptionContext) context = g_option_context_new("- keeps the licenses of a machine's apps safe");
         g_autoptr(GError) error = NULL;
         sigset_t signals;
 
+        setlocale(LC_CTYPE, "");
         g_option_context_add_main_entries(context, entries, NULL);
         g_option_context_set_description(context, description);
         if (!g_option_context_parse(context, &argc, &argv, &error) || argc > 1) {
@@ -86,6 +106,7 @@ int main(int argc, char **argv) {
          * the loop alone, so no thread may take them. */
         umask(0077);
         signal(SIGPIPE, SIG_IGN);
+        raise_descriptor_limit();
         sigemptyset(&signals);
         sigaddset(&signals, SIGTERM);
         sigaddset(&signals, SIGINT);

@@ -14,6 +14,7 @@
 
 #include <systemd/sd-id128.h>
 
+#include "draft.h"
 #include "folder.h"
 #include "job.h"
 #include "log.h"
@@ -53,6 +54,10 @@ void manager_send_error(Manager *manager, sd_bus_message *message, const Error *
 
         r = sd_bus_message_new_method_error(message, &reply,
                 &SD_BUS_ERROR_MAKE_CONST(error_name(error->code), error_message(error)));
+        if (r < 0)
+                /* Better the general sentence than a client that waits for an answer. */
+                r = sd_bus_message_new_method_error(message, &reply,
+                        &SD_BUS_ERROR_MAKE_CONST(error_name(error->code), error_message(&(Error){ .code = error->code })));
         if (r < 0)
                 log_warning("An error cannot be answered: %s", g_strerror(-r));
         else
@@ -302,7 +307,10 @@ static int find_job(sd_bus *bus, const char *path, const char *interface, void *
         return job_path_is_valid(path);
 }
 
-/* For who looks around: the jobs of who asks, if it is known who that is. */
+/*
+ * For who introspects: its jobs, if it is known who that is, which it is after a first call of a method.
+ * (`busctl tree` makes none, and sees no jobs.)
+ */
 static int list_job_nodes(sd_bus *bus, const char *prefix, void *userdata, char ***ret_nodes, sd_bus_error *error) {
         Manager *manager = userdata;
         sd_bus_message *message = sd_bus_get_current_message(bus);
@@ -407,20 +415,21 @@ static int take_name(Manager *manager) {
 /* The whole */
 
 static int find_folders(Manager *manager) {
-        const char *state = getenv("STATE_DIRECTORY"), *config = getenv("CONFIGURATION_DIRECTORY");
+        const char *state, *config;
 
-        if (!state)
-                state = "/var/lib/licensevault";
-        if (!config)
-                config = "/etc/licensevault";
-        if (!folder_path_is_plain(state)) {
-                log_error("STATE_DIRECTORY='%s' is not the full path of one folder.", state);
+        if (!config_find_folders(&state, &config))
                 return EXIT_ENVIRONMENT;
-        }
-
         manager->state_folder = g_strdup(state);
         manager->config_folder = g_strdup(config);
         return EXIT_GOOD;
+}
+
+/* Removes drafts that a killed daemon left in the state directory itself, where descriptors' backups are built. */
+static void tidy(const char *folder) {
+        _cleanup_fd_ int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        if (fd >= 0)
+                (void)draft_tidy(fd, FOLDER_BACKUP_NAME);
 }
 
 /* Opens the store, or remembers why not: who has one that cannot be read is told so by the service. */
@@ -437,6 +446,7 @@ static int open_store(Manager *manager) {
 
         if (mkdir(backups, 0700) < 0 && errno != EEXIST)
                 log_warning("The folder '%s' cannot be made: %s", backups, g_strerror(errno));
+        tidy(manager->state_folder);
         folder_tidy_root(backups);
 
         if (store_open(manager->state_folder, &manager->config.limits, &manager->store, &manager->store_error) != 0)
@@ -522,7 +532,8 @@ Manager *manager_free(Manager *manager) {
 
         /* A thread that still works has its hands on all of this: better to leave it to the system. */
         if (manager->n_workers > 0 || manager->n_lookups > 0 || manager->n_request_threads > 0) {
-                store_free(manager->store);
+                if (manager->store)
+                        store_stop(manager->store);
                 (void)sd_notify(false, "STATUS=Stopped; some jobs hung in the system");
                 _exit(manager->exit_code);
         }

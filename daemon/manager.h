@@ -19,7 +19,7 @@
 #define JOB_PATH ROOT_PATH "/job"
 #define JOB_INTERFACE "org.licensevault1.Job"
 
-/* Exit codes of licensevaultd; licensevaultd --help and the manual list them. */
+/* Exit codes of licensevaultd; licensevaultd --help lists them. */
 typedef enum ExitCode {
         EXIT_GOOD = 0,
         EXIT_FAILED = 1,
@@ -38,7 +38,7 @@ typedef struct User {
         struct Manager *manager;
         unsigned n_ref;
         uid_t uid;
-        unsigned n_writes, n_reads, n_subscriptions;
+        unsigned n_writes, n_reads, n_threads, n_subscriptions;
         uint64_t write_bytes;
         Job *job;         /* waits or runs */
         unsigned n_stuck; /* abandoned workers: each keeps the slot */
@@ -70,6 +70,7 @@ typedef struct Manager {
         GHashTable *jobs;     /* id -> Job * */
         GQueue queued;        /* jobs that wait to run */
         unsigned n_running;   /* jobs whose worker works */
+        unsigned n_delivering; /* of them, those that write to a client's descriptor */
         unsigned n_unfinished; /* jobs that wait or run */
         unsigned n_workers;   /* threads of jobs, abandoned ones included */
         unsigned n_abandoned;

@@ -3,8 +3,9 @@
 
 #include <pthread.h>
 
-/* One user has at most as many of them as reads, and all together this many. */
-#define REQUEST_THREADS_MAX 32U
+/* Of one user, and of all together. */
+#define USER_THREADS_MAX 4U
+#define REQUEST_THREADS_MAX 64U
 
 /* A Request begins with its task, and its mail lies inside. */
 
@@ -61,8 +62,10 @@ static void on_mail(Mail *mail) {
                 manager_status_changed(manager);
         } else
                 user->n_reads--;
-        if (request->thread)
+        if (request->thread) {
                 manager->n_request_threads--;
+                user->n_threads--;
+        }
 
         answer(request);
         request_free(request);
@@ -130,9 +133,9 @@ int request_submit_thread(Request *request, Error *error) {
         pthread_t thread;
         int r;
 
-        if (manager->n_request_threads >= REQUEST_THREADS_MAX)
+        if (request->user->n_threads >= USER_THREADS_MAX || manager->n_request_threads >= REQUEST_THREADS_MAX)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "%u calls wait for a disk already. Try again later.", manager->n_request_threads);
+                        "Too many calls wait for a disk already. Wait for their answers, or try again later.");
 
         r = pthread_create(&thread, NULL, request_thread, request);
         if (r != 0)
@@ -140,12 +143,13 @@ int request_submit_thread(Request *request, Error *error) {
         pthread_detach(thread);
         request->thread = true;
         manager->n_request_threads++;
+        request->user->n_threads++;
         manager->n_requests++;
         request->user->n_reads++;
         return 0;
 }
 
-int request_submit_write(Request *request, uint64_t bytes, Error *error) {
+int request_submit_write(Request *request, uint64_t documents, uint64_t bytes, Error *error) {
         Manager *manager = request->manager;
         const Config *config = &manager->config;
 
@@ -153,12 +157,12 @@ int request_submit_write(Request *request, uint64_t bytes, Error *error) {
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "%u changes of yours are waiting already (QueuedWritesPerUser=). Wait for their answers.",
                         config->queued_writes_per_user);
-        if (bytes > config->queued_write_bytes_per_user)
+        if (documents > config->queued_write_bytes_per_user)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "The call holds %" PRIu64 " bytes of documents; at most %" PRIu64
-                        " are taken at once (QueuedWriteBytesPerUser=). Store them in several calls.", bytes,
+                        " are taken at once (QueuedWriteBytesPerUser=). Store them in several calls.", documents,
                         config->queued_write_bytes_per_user);
-        if (request->user->write_bytes + bytes > config->queued_write_bytes_per_user)
+        if (request->user->write_bytes > 0 && request->user->write_bytes + bytes > config->queued_write_bytes_per_user)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "Changes of yours with %" PRIu64 " bytes are waiting already (QueuedWriteBytesPerUser=). "
                         "Wait for their answers.", request->user->write_bytes);

@@ -40,4 +40,5 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Request, request_free)
 int request_submit_read(Request *request, Error *error);
 /* The same for what may wait for another disk than the store's: on a thread of its own. */
 int request_submit_thread(Request *request, Error *error);
-int request_submit_write(Request *request, uint64_t bytes, Error *error);
+/* documents and bytes: what the call holds of documents, and of memory in all. */
+int request_submit_write(Request *request, uint64_t documents, uint64_t bytes, Error *error);

@@ -85,7 +85,7 @@ static int unavailable(const char *id, Error *error) {
 
 int store_license_rotten(const char *id, Error *error) {
         return error_set(error, ERROR_STORE_CORRUPT,
-                "The document of license '%s' is damaged in the store. Store it again, or restore it from a backup.", id);
+                "The document of license '%s' is damaged in the store. Store it again.", id);
 }
 
 int store_row_load_counters(StoreConnection *connection, int64_t key, License *license, Error *error) {
@@ -284,8 +284,8 @@ int store_license_enumerate(StoreConnection *connection, const StoreOwner *owner
                 return r;
 
         statement = store_statement(connection,
-                "SELECT " LICENSE_COLUMNS ", l.key FROM licenses AS l "
-                "WHERE l.owner = ? AND l.id > ? AND l.present ORDER BY l.id", error);
+                "SELECT " LICENSE_COLUMNS ", l.key, l.present FROM licenses AS l "
+                "WHERE l.owner = ? AND l.id > ? ORDER BY l.id", error);
         if (!statement)
                 return (int)error->code;
         sqlite3_bind_int64(statement, 1, number);
@@ -303,7 +303,8 @@ int store_license_enumerate(StoreConnection *connection, const StoreOwner *owner
                 if (r != 0)
                         return r;
 
-                matches = filter_matches(filter, &license);
+                /* Deleted ones are counted as rows, too: an owner may have millions of them. */
+                matches = sqlite3_column_int(statement, N_LICENSE_COLUMNS + 1) && filter_matches(filter, &license);
                 if (matches) {
                         r = store_row_load_counters(connection, sqlite3_column_int64(statement, N_LICENSE_COLUMNS), &license,
                                 error);

@@ -101,6 +101,6 @@ int store_schema_check(StoreConnection *connection, Error *error) {
         if (version < 1)
                 return error_set(error, ERROR_STORE_CORRUPT,
                         "licenses.db has format %" PRIi64 ", which there never was. The file was left as it is; "
-                        "restore your backup into a new store: licensevaultd(8) tells how.", version);
+                        "move it away, restart licensevaultd, and put the licenses back from a backup.", version);
         return 0;
 }

@@ -97,7 +97,7 @@ static int find(const char *folder, const char *path, bool *ret_exists, Error *e
                 if (st.st_size == 0)
                         return error_set(error, ERROR_STORE_CORRUPT,
                                 "The license store is damaged: licenses.db is empty. It was left as it is. Ask the "
-                                "administrator to move it away, restart licensevaultd, and restore a backup.");
+                                "administrator to move it away, restart licensevaultd, and put the licenses back from a backup.");
                 *ret_exists = true;
                 return 0;
         }
@@ -113,7 +113,7 @@ static int find(const char *folder, const char *path, bool *ret_exists, Error *e
         if (stat(wal, &st) >= 0 && st.st_size > 0)
                 return error_set(error, ERROR_STORE_CORRUPT,
                         "The license store is damaged: licenses.db is gone and licenses.db-wal is there. Ask the "
-                        "administrator to put it back, or to move the rest away and restore a backup.");
+                        "administrator to put it back, or to move the rest away and put the licenses back from a backup.");
         *ret_exists = false;
         return 0;
 }
@@ -361,10 +361,7 @@ int store_open(const char *folder, const StoreLimits *limits, Store **ret, Error
         return 0;
 }
 
-Store *store_free(Store *store) {
-        if (!store)
-                return NULL;
-
+void store_stop(Store *store) {
         pthread_mutex_lock(&store->mutex);
         store->stop = true;
         pthread_cond_broadcast(&store->write_queued);
@@ -381,8 +378,14 @@ Store *store_free(Store *store) {
         /* Not left to sqlite3_close(): a job that hangs may still have the database open. */
         if (store->write_connection)
                 (void)store_connection_exec(store->write_connection, "PRAGMA wal_checkpoint(TRUNCATE)");
-        store_connection_free(store->write_connection);
+        store->write_connection = store_connection_free(store->write_connection);
+}
 
+Store *store_free(Store *store) {
+        if (!store)
+                return NULL;
+
+        store_stop(store);
         pthread_cond_destroy(&store->write_queued);
         pthread_cond_destroy(&store->read_queued);
         pthread_mutex_destroy(&store->mutex);
@@ -432,6 +435,31 @@ int store_connect(Store *store, StoreConnection **ret, Error *error) {
         return open_existing(store->folder, false, ret, error);
 }
 
+/* Reads every document, and holds it against the digest that was taken when it was stored. */
+static int check_documents(StoreConnection *connection, Error *error) {
+        g_autoptr(GPtrArray) owners = g_ptr_array_new();
+        int r;
+
+        r = store_snapshot_begin(connection, error);
+        if (r != 0)
+                return r;
+
+        r = store_snapshot_owners(connection, (uid_t)-1, NULL, owners, error);
+        for (unsigned i = 0; r == 0 && i < owners->len; i++) {
+                const StoreOwnerRow *owner = owners->pdata[i];
+                g_autoptr(StoreCursor) cursor = NULL;
+                const StoreCursorRow *row = NULL;
+
+                r = store_cursor_new(connection, owner->owner, true, &cursor, error);
+                do
+                        r = r == 0 ? store_cursor_next(cursor, &row, error) : r;
+                while (r == 0 && row);
+        }
+
+        store_snapshot_end(connection);
+        return r;
+}
+
 int store_check(const char *folder, uint64_t *ret_licenses, Error *error) {
         g_autoptr(StoreConnection) connection = NULL;
         g_autofree char *path = path_of(folder, "");
@@ -454,6 +482,8 @@ int store_check(const char *folder, uint64_t *ret_licenses, Error *error) {
         if (g_strcmp0((const char *)sqlite3_column_text(statement, 0), "ok") != 0)
                 return store_connection_failed(connection, SQLITE_CORRUPT, false, error);
 
-        *ret_licenses = (uint64_t)count;
-        return 0;
+        r = check_documents(connection, error);
+        if (r == 0)
+                *ret_licenses = (uint64_t)count;
+        return r;
 }

@@ -65,7 +65,13 @@ int store_lock(const char *folder, int *ret_fd, Error *error);
  */
 int store_open(const char *folder, const StoreLimits *limits, Store **ret, Error *error);
 
-/* Finishes what is queued, checkpoints the WAL and closes. */
+/*
+ * Finishes what is queued, checkpoints the WAL and closes; what is submitted later never ends. For a
+ * process that is to leave threads behind which may still have the store in their hands.
+ */
+void store_stop(Store *store);
+
+/* The same, and frees it. */
 Store *store_free(Store *store);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Store, store_free)
 

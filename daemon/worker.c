@@ -19,13 +19,14 @@ struct Worker {
         bool go;
 
         _Atomic uint64_t completed;
-        atomic_uint percent;
+        atomic_uint percent, moves;
 };
 
 typedef enum LetterKind {
         LETTER_CHECKED,
         LETTER_BEGAN,
         LETTER_RESTRICTED,
+        LETTER_DELIVERING,
         LETTER_FINISHED,
         LETTER_ENDED,
 } LetterKind;
@@ -70,6 +71,10 @@ static void on_letter(Mail *mail) {
                 if (!worker->abandoned)
                         events->restricted(g_steal_pointer(&letter->licenses), worker->userdata);
                 break;
+        case LETTER_DELIVERING:
+                if (!worker->abandoned)
+                        events->delivering(worker->userdata);
+                break;
         case LETTER_FINISHED:
                 if (!worker->abandoned)
                         events->finished(&letter->error, &letter->result, worker->userdata);
@@ -112,11 +117,18 @@ static void on_restricted(GPtrArray *licenses, void *userdata) {
         mailbox_post(worker->mailbox, &letter->mail);
 }
 
+static void on_delivering(void *userdata) {
+        Worker *worker = userdata;
+
+        mailbox_post(worker->mailbox, &letter_new(worker, LETTER_DELIVERING)->mail);
+}
+
 static void on_progress(uint64_t completed, unsigned percent, void *userdata) {
         Worker *worker = userdata;
 
         atomic_store_explicit(&worker->completed, completed, memory_order_relaxed);
         atomic_store_explicit(&worker->percent, percent, memory_order_relaxed);
+        atomic_fetch_add_explicit(&worker->moves, 1U, memory_order_relaxed);
 }
 
 static void *worker_thread(void *userdata) {
@@ -168,7 +180,12 @@ int worker_start(Mailbox *mailbox, Backup *backup, Cancel *cancel, const WorkerE
         pthread_cond_init(&worker->told, NULL);
 
         backup_set_events(backup, &(BackupEvents){
-                .begin = on_begin, .restricted = on_restricted, .progress = on_progress, .userdata = worker });
+                .begin = on_begin,
+                .restricted = on_restricted,
+                .delivering = on_delivering,
+                .progress = on_progress,
+                .userdata = worker,
+        });
 
         r = pthread_create(&thread, NULL, worker_thread, worker);
         if (r != 0) {
@@ -195,6 +212,10 @@ void worker_abandon(Worker *worker) {
 
 uint64_t worker_completed(const Worker *worker) {
         return atomic_load_explicit(&worker->completed, memory_order_relaxed);
+}
+
+unsigned worker_moves(const Worker *worker) {
+        return atomic_load_explicit(&worker->moves, memory_order_relaxed);
 }
 
 unsigned worker_percent(const Worker *worker) {

@@ -17,6 +17,7 @@ typedef struct WorkerEvents {
         void (*checked)(Error *error, void *userdata); /* error is the callee's to move; empty: it may be */
         void (*began)(uint64_t total, void *userdata);
         void (*restricted)(GPtrArray *licenses, void *userdata); /* the callee's */
+        void (*delivering)(void *userdata); /* what follows goes at the pace of a client's descriptor */
         void (*finished)(Error *error, const BackupResult *result, void *userdata);
         /* The thread has ended, whether abandoned or not; the last one. */
         void (*ended)(void *slot);
@@ -40,3 +41,5 @@ void worker_abandon(Worker *worker);
 /* What the thread last said. Any thread, never waits. */
 uint64_t worker_completed(const Worker *worker);
 unsigned worker_percent(const Worker *worker);
+/* Another number than before, if anything moved since. */
+unsigned worker_moves(const Worker *worker);

@@ -73,6 +73,9 @@ static void on_restricted(GPtrArray *licenses, void *userdata) {
         g_ptr_array_unref(licenses);
 }
 
+static void on_delivering(void *userdata) {
+}
+
 static void on_progress(uint64_t completed, unsigned percent, void *userdata) {
         World *world = userdata;
 
@@ -115,7 +118,7 @@ BackupPlan plan_to(World *world, int fd) {
 }
 
 Backup *new_backup(World *world, BackupPlan plan) {
-        const BackupEvents events = { on_begin, on_restricted, on_progress, world };
+        const BackupEvents events = { on_begin, on_restricted, on_delivering, on_progress, world };
         Backup *backup;
 
         assert_int_equal(backup_new(&plan, world->cancel, &backup), 0);

@@ -263,7 +263,7 @@ typedef struct Rises {
 static void note_rise(uint64_t done, uint64_t size, void *userdata) {
         Rises *rises = userdata;
 
-        rises->fell = rises->fell || done <= rises->last || size != rises->size;
+        rises->fell = rises->fell || done < rises->last || size != rises->size;
         rises->last = done;
 }
 

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "backup.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "archive-manifest.h"
+#include "folder.h"
+
+int backup_place(const char *state_folder, char *const *roots, uid_t uid, const char *path, char **ret_root,
+        char **ret_path, const char **ret_below, Error *error) {
+        g_autofree char *own = g_strconcat(state_folder, "/backups", NULL);
+        const char *root = own, *below;
+        g_autofree char *full = NULL;
+
+        full = path ? g_strdup(path) : g_strdup_printf("%s/%" PRIu32, own, (uint32_t)uid);
+        below = folder_below(full, own, uid);
+        for (char *const *r = roots; !below && r && *r; r++) {
+                root = *r;
+                below = folder_below(full, root, uid);
+        }
+        if (!below || (path && !folder_path_is_plain(path)))
+                return error_set(error, ERROR_ACCESS_DENIED,
+                        "The service may not use the folder '%s'. Use BackupLicensesToFile with a file that you open "
+                        "there yourself, or ask the administrator to add it to Roots=.", full);
+
+        *ret_root = g_strdup(root);
+        *ret_path = g_steal_pointer(&full);
+        *ret_below = below;
+        return 0;
+}
+
+int backup_folder_failed(const char *path, int r, Error *error) {
+        if (r == -ELOOP || r == -ENOTDIR)
+                return error_set(error, ERROR_ACCESS_DENIED,
+                        "The folder '%s' is a link, or behind one, or no folder. Name the folder itself.", path);
+        return error_set(error, ERROR_MEDIUM,
+                "The folder '%s' cannot be opened: %s. See that it is there and its medium mounted, or set another "
+                "BackupPath.", path, g_strerror(-r));
+}
+
+/* Reads one property from a thread that has no connection, through one that has. */
+typedef struct PropertyTask {
+        StoreTask task;
+        const StoreOwner *owner;
+        const char *name;
+        char *value;
+        pthread_mutex_t mutex;
+        pthread_cond_t finished;
+        bool done;
+} PropertyTask;
+
+static int property_run(StoreTask *task, StoreConnection *connection, Error *error) {
+        PropertyTask *property = (PropertyTask *)task;
+
+        return store_property_get(connection, property->owner, property->name, &property->value, error);
+}
+
+static void property_done(StoreTask *task) {
+        PropertyTask *property = (PropertyTask *)task;
+
+        pthread_mutex_lock(&property->mutex);
+        property->done = true;
+        pthread_cond_signal(&property->finished);
+        pthread_mutex_unlock(&property->mutex);
+}
+
+int backup_read_path(Store *store, const StoreOwner *owner, char **ret, Error *error) {
+        PropertyTask property = {
+                .task = { .run = property_run, .done = property_done },
+                .owner = owner,
+                .name = "BackupPath",
+                .mutex = PTHREAD_MUTEX_INITIALIZER,
+                .finished = PTHREAD_COND_INITIALIZER,
+        };
+
+        store_submit_read(store, &property.task);
+        pthread_mutex_lock(&property.mutex);
+        while (!property.done)
+                pthread_cond_wait(&property.finished, &property.mutex);
+        pthread_mutex_unlock(&property.mutex);
+        pthread_cond_destroy(&property.finished);
+        pthread_mutex_destroy(&property.mutex);
+
+        *ret = property.value;
+        return error_move(error, &property.task.error);
+}
+
+/* Reads as far as the manifest, which names the owner. */
+static BackupFile whose(int fd, const char *name) {
+        g_autoptr(ArchiveReader) reader = NULL;
+        g_autofree char *owner = NULL;
+        const ArchiveEntry *entry = NULL;
+        g_auto(Error) error = {};
+
+        if (archive_reader_new(fd, UINT64_MAX, -1, NULL, &reader, &error) != 0)
+                return BACKUP_FILE_DAMAGED;
+        do
+                if (archive_reader_next(reader, &entry, &error) != 0 || !entry)
+                        return BACKUP_FILE_DAMAGED;
+        while (!g_str_equal(entry->path, ARCHIVE_MANIFEST));
+
+        if (archive_manifest_owner(entry->content, entry->size, &owner, &error) != 0)
+                return BACKUP_FILE_DAMAGED;
+        return g_strcmp0(owner, name) == 0 ? BACKUP_FILE_OWN : BACKUP_FILE_FOREIGN;
+}
+
+BackupFile backup_find(int folder, const char *name, int *ret_fd) {
+        _cleanup_fd_ int fd = -1;
+        BackupFile found;
+        struct stat st;
+
+        /* The folder may be the user's: what has the name there may be a pipe, a link, or a hard link to
+         * what is somebody else's. */
+        fd = openat(folder, FOLDER_BACKUP_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        if (fd < 0)
+                return errno == ENOENT ? BACKUP_FILE_NONE : BACKUP_FILE_STRANGE;
+        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1)
+                return BACKUP_FILE_STRANGE;
+
+        found = whose(fd, name);
+        if (lseek(fd, 0, SEEK_SET) < 0)
+                return BACKUP_FILE_DAMAGED;
+        if (ret_fd && found == BACKUP_FILE_OWN)
+                *ret_fd = fd_steal(&fd);
+        return found;
+}
+
+int backup_open(Store *store, char *const *roots, const StoreOwner *owner, int *ret_fd, Error *error) {
+        g_autofree char *value = NULL, *root = NULL, *path = NULL;
+        _cleanup_fd_ int folder = -1, fd = -1;
+        const char *below = NULL;
+        int r;
+
+        if ((r = backup_read_path(store, owner, &value, error)) != 0 ||
+            (r = backup_place(store_folder(store), roots, owner->uid, value, &root, &path, &below, error)) != 0)
+                return r;
+
+        folder = folder_open(root, owner->uid, below, false);
+        if (folder < 0 && folder != -ENOENT)
+                return backup_folder_failed(path, folder, error);
+        switch (folder < 0 ? BACKUP_FILE_NONE : backup_find(folder, owner->name, &fd)) {
+        case BACKUP_FILE_OWN:
+                break;
+        case BACKUP_FILE_NONE:
+        case BACKUP_FILE_FOREIGN:
+                return error_set(error, ERROR_BACKUP_CORRUPT,
+                        "There is no backup in '%s' yet. Make one with BackupLicenses.", path);
+        case BACKUP_FILE_STRANGE:
+                return error_set(error, ERROR_ACCESS_DENIED,
+                        "What is called " FOLDER_BACKUP_NAME " in '%s' is not a backup that the service made.", path);
+        case BACKUP_FILE_DAMAGED:
+                return error_set(error, ERROR_BACKUP_CORRUPT,
+                        "The backup in '%s' is damaged. Make a new one with BackupLicenses and the flag 1.", path);
+        }
+
+        *ret_fd = fd_steal(&fd);
+        return 0;
+}
