@@ -8,7 +8,7 @@
 #include "method.h"
 #include "user-name.h"
 
-#define HELD_MAX 64U
+#define HELD_MAX 128U /* as many as dbus-daemon lets a connection wait for */
 #define LOOKUPS_MAX 8U
 #define QUESTION_USEC (25 * G_USEC_PER_SEC)
 

@@ -192,6 +192,34 @@ static void test_what_only_has_the_name_of_a_backup_is_not_opened(void **state) 
         assert_not_opened(world);
 }
 
+/* A deleted user's number went to someone else, whose folder for backups is the same. */
+static void test_backup_of_the_numbers_former_user_is_neither_shown_nor_replaced(void **state) {
+        const StoreOwner newcomer = { alice.uid, "newcomer" };
+        char *const no_roots[] = { NULL };
+        World *world = *state;
+        _cleanup_fd_ int fd = -1;
+        g_auto(Error) error = {};
+        BackupResult result;
+        BackupPlan plan;
+
+        put_some(world, 3, 10);
+        run_good(world, new_plan(world), &result);
+        assert_int_equal(backup_open(world->store, no_roots, &newcomer, &fd, &error), ERROR_BACKUP_CORRUPT);
+        assert_non_null(strstr(error.message, "There is no backup"));
+
+        world->n_begins = world->n_progress = world->percent = 0;
+        world->completed = 0;
+        plan = new_plan(world);
+        g_free(plan.name);
+        plan.name = g_strdup(newcomer.name);
+        plan.overwrite = false;
+        run_good(world, plan, &result);
+        assert_int_equal(result.licenses, 0);
+        assert_int_equal(count_entries(world->own), 2);
+        assert_int_equal(backup_open(world->store, no_roots, &newcomer, &fd, &error), 0);
+        assert_true(fd >= 0);
+}
+
 int main(void) {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
         const struct CMUnitTest tests[] = {
@@ -204,6 +232,7 @@ int main(void) {
                 IN_WORLD(test_backup_path_elsewhere_is_denied),
                 IN_WORLD(test_link_in_the_backup_path_is_denied),
                 IN_WORLD(test_backup_is_opened_for_reading),
+                IN_WORLD(test_backup_of_the_numbers_former_user_is_neither_shown_nor_replaced),
                 IN_WORLD(test_what_only_has_the_name_of_a_backup_is_not_opened),
         };
 

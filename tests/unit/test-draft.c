@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -246,6 +247,18 @@ static void test_killed_drafts_partial_file_is_tidied(void **state) {
         assert_int_equal(count_entries(*state), 0);
 }
 
+static void test_partial_file_that_someone_works_on_stays(void **state) {
+        _cleanup_fd_ int folder = open_folder(*state);
+        Draft draft = { .folder = folder, .fd = -1, .partial = "." NAME ".89abcdef.partial" };
+
+        draft.fd = openat(folder, draft.partial, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+        assert_int_equal(flock(draft.fd, LOCK_EX | LOCK_NB), 0); /* as draft_open() does */
+        assert_int_equal(draft_tidy(folder, NAME), 0);
+        assert_int_equal(count_entries(*state), 1);
+        draft_discard(&draft);
+        assert_int_equal(count_entries(*state), 0);
+}
+
 int main(void) {
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
         const struct CMUnitTest tests[] = {
@@ -258,6 +271,7 @@ int main(void) {
                 IN_FOLDER(test_name_that_leaves_no_room_for_a_partial_one_is_an_error),
                 IN_FOLDER(test_tidy_removes_partial_files_of_that_name_only),
                 IN_FOLDER(test_killed_drafts_partial_file_is_tidied),
+                IN_FOLDER(test_partial_file_that_someone_works_on_stays),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
