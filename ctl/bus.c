@@ -124,7 +124,7 @@ Status bus_call_new(Ctl *ctl, const char *interface, const char *member, sd_bus_
         if (status != STATUS_OK)
                 return status;
 
-        r = sd_bus_message_new_method_call(ctl->bus, ret, BUS_NAME, BUS_PATH, interface, member);
+        r = sd_bus_message_new_method_call(ctl->bus, ret, BUS_NAME, ROOT_PATH, interface, member);
         return r < 0 ? bus_fail_build(ctl, r) : STATUS_OK;
 }
 

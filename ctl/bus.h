@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include "api.h"
 #include "ctl.h"
 
 /*
  * The service on the bus: calls to it, and what its errors mean for the exit code.
  */
 
-#define BUS_NAME "org.licensevault1"
-#define BUS_PATH "/org/licensevault1"
-#define BUS_JOB_PATH BUS_PATH "/job"
 #define BUS_MANAGER BUS_NAME ".Manager"
 #define BUS_STORE BUS_NAME ".LicenseStore"
 #define BUS_BACKUP BUS_NAME ".LicenseBackup"
-#define BUS_JOB BUS_NAME ".Job"
 
 Status bus_connect(Ctl *ctl);
 

@@ -15,7 +15,6 @@
 #include "output.h"
 #include "text.h"
 
-#define WM_BACKUP_OVERWRITE 1U
 #define LABEL "Backing up"
 #define COPY_SIZE (256U * 1024)
 /* How many licenses that were left out are named: to people, and with --json. */
@@ -68,7 +67,7 @@ static int list_restricted(Ctl *ctl, const JobEnd *end, json_t **ret) {
         uint32_t max = ctl->json ? RESTRICTED_JSON : RESTRICTED_SHOWN;
         int r;
 
-        r = sd_bus_call_method(ctl->bus, end->service, end->job, BUS_JOB, "ListRestricted", NULL, &reply,
+        r = sd_bus_call_method(ctl->bus, end->service, end->job, JOB_INTERFACE, "ListRestricted", NULL, &reply,
                 "uu", 0, max);
         return r < 0 ? r : json_read_licenses(reply, ret);
 }

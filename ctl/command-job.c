@@ -70,11 +70,11 @@ Status command_jobs(Ctl *ctl, char **arguments) {
 
 static Status cancel_job(Ctl *ctl, const char *job) {
         __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
-        g_autofree char *path = job[0] == '/' ? g_strdup(job) : g_strdup_printf(BUS_JOB_PATH "/%s", job);
+        g_autofree char *path = job[0] == '/' ? g_strdup(job) : g_strdup_printf(JOB_PATH "/%s", job);
         Status status;
         int r;
 
-        if (!sd_bus_object_path_is_valid(path) || !g_str_has_prefix(path, BUS_JOB_PATH "/"))
+        if (!sd_bus_object_path_is_valid(path) || !g_str_has_prefix(path, JOB_PATH "/"))
                 return ctl_fail(ctl, STATUS_USAGE,
                         "'%s' is not the name of a job. List them with: licensevaultctl jobs", job);
 
@@ -82,7 +82,7 @@ static Status cancel_job(Ctl *ctl, const char *job) {
         if (status != STATUS_OK)
                 return status;
 
-        r = sd_bus_call_method(ctl->bus, BUS_NAME, path, BUS_JOB, "Cancel", &error, NULL, NULL);
+        r = sd_bus_call_method(ctl->bus, BUS_NAME, path, JOB_INTERFACE, "Cancel", &error, NULL, NULL);
         if (r >= 0) {
                 ctl_note(ctl, "Asked the job to end.");
                 return STATUS_OK;

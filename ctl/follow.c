@@ -16,13 +16,6 @@
 
 #define COPY_SIZE (64U * 1024)
 
-/* Status values of the signals (design, section 3). */
-enum {
-        WMT_INDEX_PROGRESS = 16,
-        WMT_BACKUPRESTORE_BEGIN = 21,
-        WMT_BACKUPRESTORE_END = 27,
-};
-
 typedef struct Follow {
         Ctl *ctl;
         sd_event *event;
@@ -51,7 +44,7 @@ static void leave_when_complete(Follow *follow) {
 
 static void send_cancel(Follow *follow) {
         /* Whether the job took notice shows in Done; an answer would tell nothing more. */
-        (void)sd_bus_call_method_async(follow->ctl->bus, NULL, follow->end.service, follow->end.job, BUS_JOB,
+        (void)sd_bus_call_method_async(follow->ctl->bus, NULL, follow->end.service, follow->end.job, JOB_INTERFACE,
                 "Cancel", NULL, NULL, NULL);
 }
 
@@ -155,9 +148,9 @@ static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *ret
             g_strcmp0(sd_bus_message_get_path(message), follow->end.job) != 0)
                 return 0;
 
-        if (sd_bus_message_is_signal(message, BUS_JOB, "Progress"))
+        if (sd_bus_message_is_signal(message, JOB_INTERFACE, "Progress"))
                 on_progress(follow, message);
-        else if (sd_bus_message_is_signal(message, BUS_JOB, "Done"))
+        else if (sd_bus_message_is_signal(message, JOB_INTERFACE, "Done"))
                 on_done(follow, message);
         return 0;
 }

@@ -9,8 +9,6 @@
 #include "method.h"
 #include "request.h"
 
-#define WM_BACKUP_OVERWRITE 1U
-
 const sd_bus_vtable backup_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD_WITH_ARGS("BackupLicenses", SD_BUS_ARGS("u", flags), SD_BUS_RESULT("o", job), method_dispatch,

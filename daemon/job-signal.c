@@ -24,13 +24,13 @@ int job_append_result(const Job *job, sd_bus_message *message) {
         return r < 0 ? r : job_append_result_details(job, message);
 }
 
-static int append_progress_value(const Job *job, Status status, GPtrArray *restricted, sd_bus_message *message) {
+static int append_progress_value(const Job *job, WmtStatus status, GPtrArray *restricted, sd_bus_message *message) {
         int r;
 
         switch (status) {
-        case STATUS_BEGIN:
+        case WMT_BACKUPRESTORE_BEGIN:
                 return sd_bus_message_append(message, "v", "t", job->total);
-        case STATUS_INDEX_PROGRESS:
+        case WMT_INDEX_PROGRESS:
                 return sd_bus_message_append(message, "v", "u", (uint32_t)job->percent);
         default:
                 if ((r = sd_bus_message_open_container(message, 'v', "a(sss)")) < 0 ||
@@ -45,19 +45,19 @@ static int append_progress_value(const Job *job, Status status, GPtrArray *restr
         }
 }
 
-/* Sends one signal to one connection. restricted is for STATUS_RESTRICTED_LICENSE. */
-static void send_signal(Job *job, const char *name, Status status, GPtrArray *restricted) {
+/* Sends one signal to one connection. restricted is for WMT_RESTRICTED_LICENSE. */
+static void send_signal(Job *job, const char *name, WmtStatus status, GPtrArray *restricted) {
         Manager *manager = job->manager;
         sd_bus_message *message = NULL;
         int r;
 
         r = sd_bus_message_new_signal(manager->bus, &message, job->path, JOB_INTERFACE,
-                status == STATUS_END ? "Done" : "Progress");
+                status == WMT_BACKUPRESTORE_END ? "Done" : "Progress");
         if (r >= 0)
                 r = sd_bus_message_set_destination(message, name);
         if (r >= 0)
                 r = sd_bus_message_append(message, "u", (uint32_t)status);
-        if (r >= 0 && status == STATUS_END)
+        if (r >= 0 && status == WMT_BACKUPRESTORE_END)
                 r = job_append_result(job, message);
         else if (r >= 0) {
                 r = sd_bus_message_append(message, "itt", 0, job->completed, job->total);
@@ -73,7 +73,7 @@ static void send_signal(Job *job, const char *name, Status status, GPtrArray *re
 }
 
 /* Tells those who may know: the connection that asked, and those of its user, or of root, that subscribed. */
-void job_tell(Job *job, Status status, GPtrArray *restricted) {
+void job_tell(Job *job, WmtStatus status, GPtrArray *restricted) {
         Manager *manager = job->manager;
 
         if (job->requester)
@@ -97,7 +97,7 @@ static bool may_tell(const Job *job, unsigned spare) {
         return job->n_told + spare < n || now - job->told[(job->n_told + spare) % n] >= PROGRESS_WINDOW_USEC;
 }
 
-void job_tell_progress(Job *job, Status status, GPtrArray *restricted) {
+void job_tell_progress(Job *job, WmtStatus status, GPtrArray *restricted) {
         job->told[job->n_told++ % G_N_ELEMENTS(job->told)] = g_get_monotonic_time();
         job_tell(job, status, restricted);
 }
@@ -107,12 +107,12 @@ void job_tell_what_is_new(Job *job, bool last) {
         GPtrArray *restricted;
 
         while (may_tell(job, 1) && (restricted = g_queue_pop_head(&job->restricted_signals))) {
-                job_tell_progress(job, STATUS_RESTRICTED_LICENSE, restricted);
+                job_tell_progress(job, WMT_RESTRICTED_LICENSE, restricted);
                 g_ptr_array_unref(restricted);
         }
 
         if (job->percent > job->percent_told && may_tell(job, last ? 0 : 1)) {
                 job->percent_told = job->percent;
-                job_tell_progress(job, STATUS_INDEX_PROGRESS, NULL);
+                job_tell_progress(job, WMT_INDEX_PROGRESS, NULL);
         }
 }

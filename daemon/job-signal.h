@@ -7,12 +7,12 @@
 
 /*
  * Sends a signal to the connection that asked, and to the subscribed ones of its user and of root: Done
- * for STATUS_END, Progress for any other. restricted is for STATUS_RESTRICTED_LICENSE.
+ * for WMT_BACKUPRESTORE_END, Progress for any other. restricted is for WMT_RESTRICTED_LICENSE.
  */
-void job_tell(Job *job, Status status, GPtrArray *restricted);
+void job_tell(Job *job, WmtStatus status, GPtrArray *restricted);
 
 /* The same for a Progress, counted against what may be sent in a second. */
-void job_tell_progress(Job *job, Status status, GPtrArray *restricted);
+void job_tell_progress(Job *job, WmtStatus status, GPtrArray *restricted);
 
 /*
  * Tells the skipped licenses and the percentage that are still to be told, as far as they may be now.

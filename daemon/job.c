@@ -72,7 +72,7 @@ static void begin(Job *job, uint64_t total) {
                 return;
         job->begun = true;
         job->total = total;
-        job_tell_progress(job, STATUS_BEGIN, NULL);
+        job_tell_progress(job, WMT_BACKUPRESTORE_BEGIN, NULL);
 }
 
 /* Whether the client's descriptor has taken nothing for too long, and the worker hangs in it. */
@@ -223,7 +223,7 @@ static void finish(Job *job, Error *error) {
         job->state = job->error.code == ERROR_NONE     ? JOB_DONE :
                      job->error.code == ERROR_CANCELED ? JOB_CANCELED :
                                                          JOB_FAILED;
-        job_tell(job, STATUS_END, NULL);
+        job_tell(job, WMT_BACKUPRESTORE_END, NULL);
         for (unsigned i = 0; i < job->waiters->len; i++)
                 answer_waiter(job, sd_bus_message_ref(job->waiters->pdata[i]));
         g_ptr_array_set_size(job->waiters, 0);

@@ -19,13 +19,6 @@ typedef enum JobState {
         JOB_CANCELED,
 } JobState;
 
-typedef enum Status {
-        STATUS_INDEX_PROGRESS = 16,
-        STATUS_BEGIN = 21,
-        STATUS_END = 27,
-        STATUS_RESTRICTED_LICENSE = 31,
-} Status;
-
 struct Job {
         Manager *manager;
         uint64_t id;          /* random */
@@ -90,7 +83,7 @@ void job_release(Job *job);
 /* Answers message when the job has ended. ERROR_LIMIT_EXCEEDED. */
 int job_wait(Job *job, sd_bus_message *message, Error *error);
 
-/* Appends hresult, error, message and result, as Done and Wait() have them. */
+/* job-signal.c: appends hresult, error, message and result, as Done and Wait() have them; the result alone. */
 int job_append_result(const Job *job, sd_bus_message *message);
 int job_append_result_details(const Job *job, sd_bus_message *message);
 

@@ -4,6 +4,7 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "api.h"
 #include "config.h"
 #include "mailbox.h"
 #include "store.h"
@@ -13,11 +14,6 @@
  * bus thread, which never waits: what has to wait is done by the store's threads and by workers, and
  * comes back through the mailbox.
  */
-
-#define BUS_NAME "org.licensevault1"
-#define ROOT_PATH "/org/licensevault1"
-#define JOB_PATH ROOT_PATH "/job"
-#define JOB_INTERFACE "org.licensevault1.Job"
 
 /* Exit codes of licensevaultd; licensevaultd --help lists them. */
 typedef enum ExitCode {

@@ -181,21 +181,21 @@ int license_from_row(sqlite3_stmt *statement, int first, License *ret, Error *er
         return 0;
 }
 
-int store_license_get(StoreConnection *connection, const StoreOwner *owner, const char *id,
-        uint64_t document_max, License *ret_license, void **ret_document, Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        g_autofree void *document = NULL;
-        int64_t number = 0, key = 0;
-        License check = {};
+/*
+ * Finds a license that is there, by SQL whose first columns are LICENSE_COLUMNS and l.key and whose
+ * parameters are owner and id. *ret_statement stands on the row, for the columns after those.
+ */
+static int find_license(StoreConnection *connection, const StoreOwner *owner, const char *id, const char *sql,
+        sqlite3_stmt **ret_statement, License *ret, Error *error) {
+        sqlite3_stmt *statement;
+        int64_t number = 0;
         int r;
 
         r = store_owner_find(connection, owner, &number, error);
         if (r != 0)
                 return r;
 
-        statement = store_statement(connection,
-                "SELECT " LICENSE_COLUMNS ", l.key, d.document FROM licenses AS l "
-                "LEFT JOIN documents AS d ON d.key = l.key WHERE l.owner = ? AND l.id = ? AND l.present", error);
+        statement = *ret_statement = store_statement(connection, sql, error);
         if (!statement)
                 return (int)error->code;
         sqlite3_bind_int64(statement, 1, number);
@@ -206,11 +206,23 @@ int store_license_get(StoreConnection *connection, const StoreOwner *owner, cons
         if (r == 0)
                 return unavailable(id, error);
 
-        r = license_from_row(statement, 0, ret_license, error);
+        r = license_from_row(statement, 0, ret, error);
         if (r != 0)
                 return r;
-        key = sqlite3_column_int64(statement, N_LICENSE_COLUMNS);
-        r = store_row_load_counters(connection, key, ret_license, error);
+        return store_row_load_counters(connection, sqlite3_column_int64(statement, N_LICENSE_COLUMNS), ret, error);
+}
+
+int store_license_get(StoreConnection *connection, const StoreOwner *owner, const char *id,
+        uint64_t document_max, License *ret_license, void **ret_document, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        g_autofree void *document = NULL;
+        License check = {};
+        int r;
+
+        r = find_license(connection, owner, id,
+                "SELECT " LICENSE_COLUMNS ", l.key, d.document FROM licenses AS l "
+                "LEFT JOIN documents AS d ON d.key = l.key WHERE l.owner = ? AND l.id = ? AND l.present",
+                &statement, ret_license, error);
         if (r != 0)
                 return r;
 
@@ -366,30 +378,19 @@ int store_license_consume(StoreConnection *connection, const StoreOwner *owner, 
         _cleanup_statement_ sqlite3_stmt *update = NULL;
         g_auto(License) license = {};
         const Counter *counter;
-        int64_t number = 0, key = 0;
+        int64_t key;
         int r;
 
-        r = store_owner_find(connection, owner, &number, error);
+        license_init(&license);
+        r = find_license(connection, owner, id,
+                "SELECT " LICENSE_COLUMNS ", l.key FROM licenses AS l "
+                "WHERE l.owner = ? AND l.id = ? AND l.present",
+                &statement, &license, error);
+        if (r == 0)
+                r = check_times(&license, now, error);
         if (r != 0)
                 return r;
-
-        statement = store_statement(connection,
-                "SELECT " LICENSE_COLUMNS ", l.key FROM licenses AS l WHERE l.owner = ? AND l.id = ? AND l.present", error);
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, number);
-        statement_bind_text(statement, 2, id);
-        r = statement_row(connection, statement, error);
-        if (r < 0)
-                return (int)error->code;
-        if (r == 0)
-                return unavailable(id, error);
-
         key = sqlite3_column_int64(statement, N_LICENSE_COLUMNS);
-        if ((r = license_from_row(statement, 0, &license, error)) != 0 ||
-            (r = store_row_load_counters(connection, key, &license, error)) != 0 ||
-            (r = check_times(&license, now, error)) != 0)
-                return r;
 
         counter = license_find_counter(&license, right);
         if (!counter) {
