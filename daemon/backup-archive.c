@@ -74,7 +74,8 @@ static int check_space(Writing *writing, Error *error) {
                 return 0;
         if (vfs.f_bavail < vfs.f_blocks / 100 * archive->reserve_percent)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "Less than %u %% of the service's disk is free (MinimumFreePercent=). Make room, then try again.",
+                        "Less than %u %% of the service's disk is free (MinimumFreePercent=). Make room, then "
+                        "try again.",
                         archive->reserve_percent);
         return 0;
 }

@@ -77,7 +77,8 @@ RestrictedList *backup_restricted(Backup *backup) {
 
 static int exists(const Backup *backup, Error *error) {
         return error_set(error, ERROR_BACKUP_EXISTS,
-                "Licenses are already backed up in '%s'. To replace that backup, set the flag WM_BACKUP_OVERWRITE (1).",
+                "Licenses are already backed up in '%s'. To replace that backup, set the flag "
+                "WM_BACKUP_OVERWRITE (1).",
                 backup->path);
 }
 
@@ -240,7 +241,8 @@ static int run_to_folder(Backup *backup, BackupResult *result, Error *error) {
         if (r < 0)
                 return error_set_errno(error, ERROR_MEDIUM, r, "A file cannot be made there");
 
-        r = build(backup, draft.fd, may_make_folder(backup) ? store_reserve(backup->plan.store) : 0, 70, result, error);
+        r = build(backup, draft.fd, may_make_folder(backup) ? store_reserve(backup->plan.store) : 0, 70, result,
+                error);
         if (r != 0)
                 return r;
         backup->percent_from = 70;
@@ -259,8 +261,8 @@ static int run_to_folder(Backup *backup, BackupResult *result, Error *error) {
         if (r == DRAFT_NOT_DURABLE) {
                 backup->replaced = true;
                 return error_set(error, ERROR_MEDIUM,
-                        "The new backup is whole and in place of the old one, but its folder could not be synced: it may "
-                        "be gone after a power cut. Make another one.");
+                        "The new backup is whole and in place of the old one, but its folder could not be "
+                        "synced: it may be gone after a power cut. Make another one.");
         }
         if (r < 0)
                 return error_set_errno(error, ERROR_MEDIUM, r, "Putting it in its place failed");

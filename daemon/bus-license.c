@@ -80,7 +80,8 @@ static int read_value(sd_bus_message *message, const BusOption *option, Error *e
 
                 r = sd_bus_message_read_basic(message, 't', &value);
                 if (r >= 0 && value > INT64_MAX)
-                        return error_set(error, ERROR_INVALID_ARGUMENTS, "%s is too large: it counts seconds since 1970.", option->name);
+                        return error_set(error, ERROR_INVALID_ARGUMENTS,
+                                "%s is too large: it counts seconds since 1970.", option->name);
                 if (r >= 0)
                         *(int64_t *)option->value = (int64_t)value;
                 return r < 0 ? r : 0;

@@ -31,7 +31,8 @@ int method_subscribe(Manager *manager, Caller *caller, sd_bus_message *message, 
         if (!caller->subscribed) {
                 if (caller->user->n_subscriptions >= max)
                         return error_set(error, ERROR_LIMIT_EXCEEDED,
-                                "%u connections of yours are subscribed already (SubscriptionsPerUser=). End one.", max);
+                                "%u connections of yours are subscribed already (SubscriptionsPerUser=). End "
+                                "one.", max);
                 caller->user->n_subscriptions++;
                 caller->subscribed = true;
         }

@@ -450,7 +450,8 @@ static int change(const RequestClass *class, Caller *caller, sd_bus_message *mes
                 return error_set(error, ERROR_INVALID_ARGUMENTS,
                         "A right has a name of 1 to %u of a-z, 0-9, '.', '_' and '-'.", LICENSE_RIGHT_MAX);
         if (change->right && (change->amount == 0 || change->amount > INT64_MAX))
-                return error_set(error, ERROR_INVALID_ARGUMENTS, "The amount must be from 1 to %" PRIi64 ".", INT64_MAX);
+                return error_set(error, ERROR_INVALID_ARGUMENTS, "The amount must be from 1 to %" PRIi64 ".",
+                        INT64_MAX);
 
         r = request_submit_write(request, 0, 0, error);
         if (r == 0)

@@ -68,8 +68,8 @@ const char *error_message(const Error *error);
 int error_set(Error *error, ErrorCode code, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 /*
- * The same for a negative errno: appends ": ", its text and a full stop, and turns -ENOMEM into ERROR_NO_MEMORY whatever
- * the code.
+ * The same for a negative errno: appends ": ", its text and a full stop, and turns -ENOMEM into
+ * ERROR_NO_MEMORY whatever the code.
  */
 int error_set_errno(Error *error, ErrorCode code, int r, const char *format, ...) G_GNUC_PRINTF(4, 5);
 

@@ -176,7 +176,8 @@ int license_narrow(License *license, const License *claimed, Error *error) {
 
                 if (ours && theirs->remaining > ours->remaining)
                         return error_set(error, ERROR_INVALID_ARGUMENTS,
-                                "Counter '%s' is larger than the document allows. Leave it out, or name a smaller one.",
+                                "Counter '%s' is larger than the document allows. Leave it out, or name a "
+                                "smaller one.",
                                 theirs->right);
 
                 if (license_limit_counter(license, theirs->right, theirs->remaining) == LICENSE_COUNTERS_FULL)

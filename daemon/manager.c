@@ -57,7 +57,8 @@ void manager_send_error(Manager *manager, sd_bus_message *message, const Error *
         if (r < 0)
                 /* Better the general sentence than a client that waits for an answer. */
                 r = sd_bus_message_new_method_error(message, &reply,
-                        &SD_BUS_ERROR_MAKE_CONST(error_name(error->code), error_message(&(Error){ .code = error->code })));
+                        &SD_BUS_ERROR_MAKE_CONST(error_name(error->code),
+                                error_message(&(Error){ .code = error->code })));
         if (r < 0)
                 log_warning("An error cannot be answered: %s", g_strerror(-r));
         else
@@ -232,8 +233,8 @@ static void try_root(const char *root) {
         _cleanup_fd_ int fd = open(probe, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
 
         if (fd < 0) {
-                log_warning("Backups cannot go to the root '%s': %s. Mend that, and name it in ReadWritePaths= of the unit.",
-                        root, g_strerror(errno));
+                log_warning("Backups cannot go to the root '%s': %s. Mend that, and name it in the unit's "
+                            "ReadWritePaths=.", root, g_strerror(errno));
                 return;
         }
         (void)unlink(probe);
@@ -401,7 +402,8 @@ static int take_name(Manager *manager) {
 
         r = sd_bus_request_name(manager->bus, BUS_NAME, 0);
         if (r == -EEXIST) {
-                log_error("The name " BUS_NAME " is taken on the bus: another licensevaultd is running. Stop it first.");
+                log_error("The name " BUS_NAME " is taken on the bus: another licensevaultd is running. "
+                          "Stop it first.");
                 return EXIT_NAME_TAKEN;
         }
         if (r < 0) {

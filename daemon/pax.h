@@ -9,7 +9,8 @@
 
 /*
  * A small writer of pax archives (POSIX.1-2001) for the one fixed shape of a backup: regular files of
- * mode 0600 that belong to root (to whoever extracts them, for anyone but root), some with extended attributes. It writes to a file of ours from
+ * mode 0600 that belong to root (which is to say, to whoever extracts them), some with extended
+ * attributes. It writes to a file of ours from
  * its start to its end, buffered, and keeps the digest that END.json carries.
  *
  * It writes nothing that the reader (archive.h) refuses for its form; what an entry says is the

@@ -57,8 +57,9 @@ int store_connection_failed(StoreConnection *connection, int rc, bool write, Err
         case SQLITE_NOTADB:
         case SQLITE_FORMAT:
                 return error_set(error, ERROR_STORE_CORRUPT,
-                        "The license store is damaged: licenses.db is not what the service wrote. The file was left as "
-                        "it is. Ask the administrator to move it away, restart licensevaultd, and put the licenses back from a backup.");
+                        "The license store is damaged: licenses.db is not what the service wrote. The file was "
+                        "left as it is. Ask the administrator to move it away, restart licensevaultd, and put the "
+                        "licenses back from a backup.");
         }
 
         const char *reason = sqlite3_errstr(rc);

@@ -20,7 +20,8 @@ int store_row_find(StoreConnection *connection, int64_t owner, const char *id, S
                 return 0;
 
         statement = store_statement(connection,
-                "SELECT key, generation, present, revoked IS NOT NULL, charge FROM licenses WHERE owner = ? AND id = ?",
+                "SELECT key, generation, present, revoked IS NOT NULL, charge FROM licenses WHERE owner = ? AND "
+                "id = ?",
                 error);
         if (!statement)
                 return (int)error->code;
@@ -125,7 +126,8 @@ int store_owner_add(StoreConnection *connection, int64_t owner, int licenses, in
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
 
         statement = store_statement(connection,
-                "UPDATE owners SET licenses = licenses + ?, remembered = remembered + ?, bytes = bytes + ? WHERE owner = ?",
+                "UPDATE owners SET licenses = licenses + ?, remembered = remembered + ?, bytes = bytes + ? "
+                "WHERE owner = ?",
                 error);
         if (!statement)
                 return (int)error->code;
@@ -318,8 +320,8 @@ int store_license_enumerate(StoreConnection *connection, const StoreOwner *owner
                 /* Deleted ones are counted as rows, too: an owner may have millions of them. */
                 matches = sqlite3_column_int(statement, N_LICENSE_COLUMNS + 1) && filter_matches(filter, &license);
                 if (matches) {
-                        r = store_row_load_counters(connection, sqlite3_column_int64(statement, N_LICENSE_COLUMNS), &license,
-                                error);
+                        r = store_row_load_counters(connection,
+                                sqlite3_column_int64(statement, N_LICENSE_COLUMNS), &license, error);
                         if (r != 0)
                                 return r;
                         bytes += license_wire_size(&license);
@@ -432,7 +434,8 @@ static int forget_document(StoreConnection *connection, int64_t owner, const Sto
 
         update = store_statement(connection,
                 "UPDATE licenses SET present = 0, key_id = NULL, title = NULL, issuer = NULL, media_type = NULL, "
-                "not_before = NULL, not_after = NULL, extension = NULL, document_date = NULL, digest = NULL, size = NULL, "
+                "not_before = NULL, not_after = NULL, extension = NULL, document_date = NULL, digest = NULL, "
+                "size = NULL, "
                 "charge = ? WHERE key = ?", error);
         document = update ? store_statement(connection, "DELETE FROM documents WHERE key = ?", error) : NULL;
         if (!document)

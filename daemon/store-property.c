@@ -75,7 +75,8 @@ int store_property_remove(StoreConnection *connection, const StoreOwner *owner, 
         if (r != 0)
                 return r;
 
-        statement = store_statement(connection, "DELETE FROM properties WHERE owner = ?1 AND (?2 IS NULL OR name = ?2)",
+        statement = store_statement(connection,
+                "DELETE FROM properties WHERE owner = ?1 AND (?2 IS NULL OR name = ?2)",
                 error);
         if (!statement)
                 return (int)error->code;

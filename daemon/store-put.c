@@ -19,7 +19,8 @@ static int check_limits(StoreConnection *connection, int64_t owner, const StoreR
 
         if (connection->no_space)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "Less than %u %% of the store's disk is free (MinimumFreePercent=). Make room, then try again.",
+                        "Less than %u %% of the store's disk is free (MinimumFreePercent=). Make room, then try "
+                        "again.",
                         limits->minimum_free_percent);
         if (connection->store_full)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
@@ -76,8 +77,8 @@ static int write_row(StoreConnection *connection, int64_t key, int64_t owner, co
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
 
         statement = store_statement(connection,
-                "INSERT OR REPLACE INTO licenses (key, owner, id, generation, present, allow_backup, key_id, title, issuer, "
-                "media_type, not_before, not_after, extension, document_date, digest, size, charge) "
+                "INSERT OR REPLACE INTO licenses (key, owner, id, generation, present, allow_backup, key_id, "
+                "title, issuer, media_type, not_before, not_after, extension, document_date, digest, size, charge) "
                 "VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", error);
         if (!statement)
                 return (int)error->code;

@@ -97,7 +97,8 @@ static int find(const char *folder, const char *path, bool *ret_exists, Error *e
                 if (st.st_size == 0)
                         return error_set(error, ERROR_STORE_CORRUPT,
                                 "The license store is damaged: licenses.db is empty. It was left as it is. Ask the "
-                                "administrator to move it away, restart licensevaultd, and put the licenses back from a backup.");
+                                "administrator to move it away, restart licensevaultd, and put the licenses "
+                                "back from a backup.");
                 *ret_exists = true;
                 return 0;
         }
@@ -113,7 +114,8 @@ static int find(const char *folder, const char *path, bool *ret_exists, Error *e
         if (stat(wal, &st) >= 0 && st.st_size > 0)
                 return error_set(error, ERROR_STORE_CORRUPT,
                         "The license store is damaged: licenses.db is gone and licenses.db-wal is there. Ask the "
-                        "administrator to put it back, or to move the rest away and put the licenses back from a backup.");
+                        "administrator to put it back, or to move the rest away and put the licenses back from "
+                        "a backup.");
         *ret_exists = false;
         return 0;
 }
