@@ -276,9 +276,38 @@ static bool filter_matches(const StoreFilter *filter, const License *license) {
         return true;
 }
 
-static void license_delete(void *license) {
-        license_clear(license);
-        g_free(license);
+static void license_free(License *license) {
+        if (license) {
+                license_clear(license);
+                g_free(license);
+        }
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(License, license_free)
+
+/* Reads the license of the row that the statement stands on, with its counters, if it matches; else NULL. */
+static int read_match(StoreConnection *connection, sqlite3_stmt *statement, const StoreFilter *filter,
+        License **ret, Error *error) {
+        g_autoptr(License) license = NULL;
+        int r;
+
+        /* Deleted ones are rows, too: an owner may have millions of them. */
+        *ret = NULL;
+        if (!sqlite3_column_int(statement, N_LICENSE_COLUMNS + 1))
+                return 0;
+
+        license = g_try_new0(License, 1);
+        if (!license)
+                return error_set_no_memory(error);
+        r = license_from_row(statement, 0, license, error);
+        if (r != 0)
+                return r;
+        if (!filter_matches(filter, license))
+                return 0;
+
+        r = store_row_load_counters(connection, sqlite3_column_int64(statement, N_LICENSE_COLUMNS), license, error);
+        if (r == 0)
+                *ret = g_steal_pointer(&license);
+        return r;
 }
 
 int store_license_enumerate(StoreConnection *connection, const StoreOwner *owner, const StoreFilter *filter,
@@ -292,7 +321,7 @@ int store_license_enumerate(StoreConnection *connection, const StoreOwner *owner
         bool more = false;
         int r;
 
-        g_ptr_array_set_free_func(ret_licenses, license_delete);
+        g_ptr_array_set_free_func(ret_licenses, (GDestroyNotify)license_free);
         r = store_owner_find(connection, owner, &number, error);
         if (r != 0)
                 return r;
@@ -306,41 +335,26 @@ int store_license_enumerate(StoreConnection *connection, const StoreOwner *owner
         statement_bind_text(statement, 2, after);
 
         while ((r = statement_row(connection, statement, error)) > 0) {
-                g_auto(License) license = {};
-                bool matches;
+                g_autoptr(License) license = NULL;
+                const char *id;
 
                 if (ret_licenses->len >= max || n_rows++ >= ENUMERATE_ROWS_MAX) {
                         more = true;
                         break;
                 }
-                r = license_from_row(statement, 0, &license, error);
+                r = read_match(connection, statement, filter, &license, error);
                 if (r != 0)
                         return r;
-
-                /* Deleted ones are counted as rows, too: an owner may have millions of them. */
-                matches = sqlite3_column_int(statement, N_LICENSE_COLUMNS + 1) && filter_matches(filter, &license);
-                if (matches) {
-                        r = store_row_load_counters(connection,
-                                sqlite3_column_int64(statement, N_LICENSE_COLUMNS), &license, error);
-                        if (r != 0)
-                                return r;
-                        bytes += license_wire_size(&license);
-                        if (bytes > bytes_max && ret_licenses->len > 0) {
-                                more = true;
-                                break;
-                        }
+                if (license && (bytes += license_wire_size(license)) > bytes_max && ret_licenses->len > 0) {
+                        more = true;
+                        break;
                 }
 
-                if (license_set_string(&last, license.id) < 0)
+                id = (const char *)sqlite3_column_text(statement, 0);
+                if (!id || license_set_string(&last, id) < 0)
                         return error_set_no_memory(error);
-                if (matches) {
-                        License *copy = g_try_new(License, 1);
-                        if (!copy)
-                                return error_set_no_memory(error);
-                        *copy = license;
-                        license = (License) {};
-                        g_ptr_array_add(ret_licenses, copy);
-                }
+                if (license)
+                        g_ptr_array_add(ret_licenses, g_steal_pointer(&license));
         }
         if (r < 0)
                 return (int)error->code;
