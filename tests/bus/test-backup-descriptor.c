@@ -355,6 +355,32 @@ static void test_licenses_of_others_need_authorisation(void **state) {
         close(fd);
 }
 
+/* As options says, to a new file; a backup of one license, or of as many as there are users. */
+static void assert_root_gets(Harness *h, sd_bus *root, const char *name, const char *licenses, const char *option,
+                const char *type, uint32_t value) {
+        int fd = open_in(h, name, O_RDWR | O_CREAT);
+        g_autofree char *job = call_string(root, ROOT, TO_FILE, "hua{sv}", fd, 0, 1, option, type, value);
+        g_autoptr(GHashTable) result = assert_job_succeeds(root, job);
+
+        assert_property(result, "licenses", licenses);
+        close(fd);
+}
+
+static void test_root_backs_up_one_user_and_all_users(void **state) {
+        Harness *h = *state;
+        harness_need_users(h, 3);
+        sd_bus *root = harness_connect_uid(h, 0);
+
+        for (unsigned i = 0; i < 3; i++)
+                store_simple(harness_connect(h, i), "theirs");
+        store_simple(harness_connect(h, 1), "theirs too");
+        assert_root_gets(h, root, "one.tar", "2", "Owner", "u", (uint32_t)h->users[1]);
+        assert_root_gets(h, root, "all.tar", "4", "AllUsers", "b", 1);
+        int fd = open_in(h, "none.tar", O_RDWR | O_CREAT);
+        call_error(root, ROOT, TO_FILE, "InvalidArgs", NULL, "hua{sv}", fd, 0, 1, "Owner", "u", UINT32_MAX);
+        close(fd);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, harness_setup, harness_teardown)
 #define STALL_TEST(name) cmocka_unit_test_setup_teardown(name, setup_impatient, harness_teardown)
 
@@ -375,6 +401,7 @@ int main(void) {
                 STALL_TEST(test_reader_that_goes_on_in_time_gets_all),
                 TEST(test_flags_and_options_are_checked),
                 TEST(test_licenses_of_others_need_authorisation),
+                TEST(test_root_backs_up_one_user_and_all_users),
         };
 
         return cmocka_run_group_tests_name("backup-descriptor", tests, NULL, NULL);
