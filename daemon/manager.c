@@ -19,6 +19,7 @@
 #include "job.h"
 #include "log.h"
 #include "method.h"
+#include "restricted.h"
 
 #define TICK_USEC (1 * G_USEC_PER_SEC)
 /* The bus takes nothing for so long: calls are refused; and a little later the bus is left. */
@@ -176,14 +177,17 @@ static int on_turn(sd_event_source *source, void *userdata) {
         uint64_t messages;
         int bytes;
 
-        if (!manager->bus || sd_event_source_get_enabled(manager->slow_tick, NULL) > 0)
+        if (!manager->bus)
+                return 0;
+
+        manager_maybe_exit(manager);
+        if (sd_event_source_get_enabled(manager->slow_tick, NULL) > 0)
                 return 0;
         look_at_queue(manager, &messages, &bytes);
         if (messages > 0 || bytes > 0) {
                 manager->taken_at = g_get_monotonic_time();
                 tick_within_a_second(manager);
         }
-        manager_maybe_exit(manager);
         return 0;
 }
 
@@ -228,16 +232,26 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
 
 /* Configuration */
 
-static void try_root(const char *root) {
-        g_autofree char *probe = g_strdup_printf("%s/.licensevault-probe-%08" PRIx32, root, g_random_int());
-        _cleanup_fd_ int fd = open(probe, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
+/* Removes drafts that a killed daemon left in a folder itself: in the state directory, descriptors' backups. */
+static void tidy(const char *folder) {
+        _cleanup_fd_ int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-        if (fd < 0) {
-                log_warning("Backups cannot go to the root '%s': %s. Mend that, and name it in the unit's "
-                            "ReadWritePaths=.", root, g_strerror(errno));
+        if (fd < 0)
                 return;
-        }
-        (void)unlink(probe);
+        (void)draft_tidy(fd, FOLDER_BACKUP_NAME);
+        (void)draft_tidy(fd, RESTRICTED_DRAFT_NAME);
+}
+
+/* With a draft, which leaves nothing behind, and which a later look tidies away where it did. */
+static void try_root(const char *root) {
+        _cleanup_fd_ int folder = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        g_auto(Draft) draft = DRAFT_NONE;
+        int r;
+
+        r = folder < 0 ? -errno : draft_open(folder, FOLDER_BACKUP_NAME, &draft);
+        if (r < 0)
+                log_warning("Backups cannot go to the root '%s': %s. Mend that, and name it in the unit's "
+                            "ReadWritePaths=.", root, g_strerror(-r));
 }
 
 /* The roots may be on a medium that hangs. Nobody waits for this thread. */
@@ -245,8 +259,9 @@ static void *roots_thread(void *userdata) {
         char **roots = userdata;
 
         for (char **root = roots; *root; root++) {
-                try_root(*root);
+                tidy(*root);
                 folder_tidy_root(*root);
+                try_root(*root);
         }
         g_strfreev(roots);
         return NULL;
@@ -424,14 +439,6 @@ static int find_folders(Manager *manager) {
         manager->state_folder = g_strdup(state);
         manager->config_folder = g_strdup(config);
         return EXIT_GOOD;
-}
-
-/* Removes drafts that a killed daemon left in the state directory itself, where descriptors' backups are built. */
-static void tidy(const char *folder) {
-        _cleanup_fd_ int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-        if (fd >= 0)
-                (void)draft_tidy(fd, FOLDER_BACKUP_NAME);
 }
 
 /* Opens the store, or remembers why not: who has one that cannot be read is told so by the service. */

@@ -65,7 +65,7 @@ static int open_file(RestrictedList *list) {
         folder = open(list->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (folder < 0)
                 return -errno;
-        r = draft_open(folder, "restricted", &list->draft);
+        r = draft_open(folder, RESTRICTED_DRAFT_NAME, &list->draft);
         if (r < 0)
                 return r;
 

@@ -13,6 +13,9 @@
 
 typedef struct RestrictedList RestrictedList;
 
+/* What the file is called for a moment, where there are no unnamed ones; draft_tidy() knows it by this. */
+#define RESTRICTED_DRAFT_NAME "restricted"
+
 /* folder is where the file goes, once there is something to write. */
 int restricted_new(const char *folder, RestrictedList **ret);
 RestrictedList *restricted_ref(RestrictedList *list);

@@ -104,10 +104,13 @@ static void test_stop_with_a_queued_job_and_a_full_set_of_results(void **state) 
 static void test_drafts_of_a_killed_daemon_are_gone_after_its_start(void **state) {
         Harness *h = *state;
         g_autofree char *draft = harness_path(h, "state/.licenses.tar.01234567.partial");
+        g_autofree char *list = harness_path(h, "state/.restricted.01234567.partial");
         write_file(draft, "half a backup", 13);
+        write_file(list, "half a list", 11);
         harness_start(h);
 
         assert_int_equal(access(draft, F_OK), -1);
+        assert_int_equal(access(list, F_OK), -1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, harness_setup, harness_teardown)
