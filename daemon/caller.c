@@ -12,15 +12,6 @@
 #define LOOKUPS_MAX 8U
 #define QUESTION_USEC (25 * G_USEC_PER_SEC)
 
-#define UID_NOBODY 65534U
-/* From systemd's UIDS-GIDS document: numbers given to dynamic users and taken back. */
-#define UID_DYNAMIC_FIRST 61184U
-#define UID_DYNAMIC_LAST 65519U
-
-bool caller_uid_may_own(uid_t uid) {
-        return uid != UID_NOBODY && uid != (uid_t)-1 && !(uid >= UID_DYNAMIC_FIRST && uid <= UID_DYNAMIC_LAST);
-}
-
 /* A question to the user database, which may be on a network: asked on a thread of its own. */
 typedef struct Lookup {
         Mail mail;

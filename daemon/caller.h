@@ -36,9 +36,3 @@ void caller_gone(Manager *manager, const char *name);
 
 /* Forgets all callers, as when the bus was left: unique names begin anew there. */
 void caller_forget_all(Manager *manager);
-
-/*
- * Whether a uid may have licenses: not nobody, not the invalid one, and none of those that systemd
- * gives to whoever comes next.
- */
-bool caller_uid_may_own(uid_t uid);

@@ -131,6 +131,19 @@ int license_limit_counter(License *license, const char *right, uint64_t remainin
         return 0;
 }
 
+bool license_counters_equal(const License *a, const License *b) {
+        if (a->counters->len != b->counters->len)
+                return false;
+        for (unsigned i = 0; i < a->counters->len; i++) {
+                const Counter *left = &g_array_index(a->counters, Counter, i);
+                const Counter *right = &g_array_index(b->counters, Counter, i);
+
+                if (strcmp(left->right, right->right) != 0 || left->remaining != right->remaining)
+                        return false;
+        }
+        return true;
+}
+
 static int narrow_string(char **field, const char *claimed, const char *name, Error *error) {
         if (!claimed)
                 return 0;

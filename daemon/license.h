@@ -74,6 +74,7 @@ int license_set_string(char **field, const char *value);
  */
 enum { LICENSE_COUNTERS_FULL = 1 };
 int license_limit_counter(License *license, const char *right, uint64_t remaining);
+bool license_counters_equal(const License *a, const License *b);
 const Counter *license_find_counter(const License *license, const char *right);
 
 /*

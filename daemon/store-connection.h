@@ -46,6 +46,8 @@ int store_connection_integer(StoreConnection *connection, const char *sql, int64
 /* store-schema.c: makes a store's tables; checks that an open database is a store of a version that we know. */
 int store_schema_create(StoreConnection *connection, Error *error);
 int store_schema_check(StoreConnection *connection, Error *error);
+/* Brings an older store to the present version, keeping all that is in it. */
+int store_schema_upgrade(StoreConnection *connection, Error *error);
 
 /* store-license.c */
 /* The number of an owner, 0 where the store does not know it. */
@@ -67,9 +69,46 @@ typedef struct StoreRow {
 int store_row_find(StoreConnection *connection, int64_t owner, const char *id, StoreRow *ret, Error *error);
 int store_row_load_counters(StoreConnection *connection, int64_t key, License *license, Error *error);
 
-/* Bytes that are charged: for a text (NULL: none), and for what is left of a license that was deleted. */
+/* Bytes that are charged: for a text (NULL: none), for what is left of a license that was deleted, for a license. */
 uint64_t store_charge_string(const char *string);
 uint64_t store_charge_remembered(const char *id, const GArray *counters);
+uint64_t store_charge_license(const License *license);
+
+/* Takes the document and the properties of a row that has them, and leaves what must be remembered. */
+int store_row_forget(StoreConnection *connection, int64_t owner, const StoreRow *row, const char *id, Error *error);
+
+/* store-put.c */
+/* What an owner has, or would have more. */
+typedef struct StoreUse {
+        uint64_t licenses;
+        uint64_t remembered;
+        uint64_t bytes;
+} StoreUse;
+
+int store_owner_use(StoreConnection *connection, int64_t owner, StoreUse *ret, Error *error);
+/* Whether an owner may have more of something; each limit is named with its setting. ERROR_LIMIT_EXCEEDED. */
+int store_check_use(StoreConnection *connection, const StoreUse *use, const StoreUse *more, Error *error);
+/* Whether anything may be written, as far as the disk and the store as a whole go. ERROR_LIMIT_EXCEEDED. */
+int store_check_space(StoreConnection *connection, Error *error);
+int store_check_document(StoreConnection *connection, const License *license, Error *error);
+
+/* The key of an owner's next row: after all that it has and all that is staged for it. */
+int store_next_key(StoreConnection *connection, int64_t owner, int64_t *ret, Error *error);
+int store_key_check(int64_t owner, int64_t key, Error *error);
+
+/* Writes the row of a license that is there, its document, and its counters, which only ever fall. */
+int store_row_write(StoreConnection *connection, int64_t key, int64_t owner, const License *license,
+        uint64_t charge, Error *error);
+int store_row_write_document(StoreConnection *connection, int64_t key, const void *document, uint64_t size,
+        Error *error);
+int store_row_write_counters(StoreConnection *connection, int64_t key, const License *license, Error *error);
+
+/* store-sweep.c */
+/* The largest number that a staged row has, and the smallest above one; 0 where there is none. */
+int store_staged_last(StoreConnection *connection, int64_t *ret, Error *error);
+int store_staged_after(StoreConnection *connection, int64_t restore, int64_t *ret, Error *error);
+/* Removes some of what was staged for a restore, in a transaction of its own. *ret_more: there is more. */
+int store_sweep(StoreConnection *connection, int64_t restore, bool *ret_more, Error *error);
 
 /* Reads columns as LICENSE_COLUMNS lists them, from column first on. */
 int license_from_row(sqlite3_stmt *statement, int first, License *ret, Error *error);

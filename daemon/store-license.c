@@ -121,6 +121,12 @@ uint64_t store_charge_remembered(const char *id, const GArray *counters) {
         return charge;
 }
 
+uint64_t store_charge_license(const License *license) {
+        return store_charge_remembered(license->id, license->counters) + license->size +
+               store_charge_string(license->key_id) + store_charge_string(license->title) +
+               store_charge_string(license->issuer) + store_charge_string(license->media_type);
+}
+
 int store_owner_add(StoreConnection *connection, int64_t owner, int licenses, int remembered, int64_t bytes,
                 Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
@@ -431,9 +437,7 @@ int store_license_consume(StoreConnection *connection, const StoreOwner *owner, 
         return r;
 }
 
-/* Takes the document and the properties of a row, and leaves what must be remembered. */
-static int forget_document(StoreConnection *connection, int64_t owner, const StoreRow *row, const char *id,
-                Error *error) {
+int store_row_forget(StoreConnection *connection, int64_t owner, const StoreRow *row, const char *id, Error *error) {
         _cleanup_statement_ sqlite3_stmt *update = NULL;
         _cleanup_statement_ sqlite3_stmt *document = NULL;
         g_auto(License) known = {};
@@ -474,7 +478,7 @@ int store_license_delete(StoreConnection *connection, const StoreOwner *owner, c
                 return r;
         if (!row.present)
                 return unavailable(id, error);
-        return forget_document(connection, number, &row, id, error);
+        return store_row_forget(connection, number, &row, id, error);
 }
 
 int store_license_revoke(StoreConnection *connection, const StoreOwner *owner, const char *id, int64_t now,
@@ -489,7 +493,7 @@ int store_license_revoke(StoreConnection *connection, const StoreOwner *owner, c
                 return r;
         if (row.key == 0)
                 return unavailable(id, error);
-        if (row.present && (r = forget_document(connection, number, &row, id, error)) != 0)
+        if (row.present && (r = store_row_forget(connection, number, &row, id, error)) != 0)
                 return r;
 
         statement = store_statement(connection,

@@ -4,28 +4,9 @@
 #include <inttypes.h>
 #include <string.h>
 
-static uint64_t charge_license(const License *license) {
-        return store_charge_remembered(license->id, license->counters) + license->size +
-               store_charge_string(license->key_id) + store_charge_string(license->title) +
-               store_charge_string(license->issuer) + store_charge_string(license->media_type);
-}
-
-/* Whether one more license (or one in place of another) stays within the limits; each is named with its setting. */
-static int check_limits(StoreConnection *connection, int64_t owner, const StoreRow *row, uint64_t charge,
-                Error *error) {
+int store_owner_use(StoreConnection *connection, int64_t owner, StoreUse *ret, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        const StoreLimits *limits = &connection->limits;
         int r;
-
-        if (connection->no_space)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "Less than %u %% of the store's disk is free (MinimumFreePercent=). Make room, then try "
-                        "again.",
-                        limits->minimum_free_percent);
-        if (connection->store_full)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "The license store has reached its %" PRIu64 " bytes (StoreBytes=). Ask the administrator.",
-                        limits->store_bytes);
 
         statement = store_statement(connection,
                 "SELECT licenses, remembered, bytes FROM owners WHERE owner = ?", error);
@@ -36,44 +17,103 @@ static int check_limits(StoreConnection *connection, int64_t owner, const StoreR
         if (r < 0)
                 return (int)error->code;
 
-        if (!row->present && (uint64_t)sqlite3_column_int64(statement, 0) >= limits->licenses_per_user)
+        *ret = (StoreUse) {
+                .licenses = (uint64_t)sqlite3_column_int64(statement, 0),
+                .remembered = (uint64_t)sqlite3_column_int64(statement, 1),
+                .bytes = (uint64_t)sqlite3_column_int64(statement, 2),
+        };
+        return 0;
+}
+
+int store_check_use(StoreConnection *connection, const StoreUse *use, const StoreUse *more, Error *error) {
+        const StoreLimits *limits = &connection->limits;
+
+        if (more->licenses > 0 && use->licenses + more->licenses > limits->licenses_per_user)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "You have %" PRIu64 " licenses, as many as are allowed (LicensesPerUser=). Remove some first.",
+                        "A user can have %" PRIu64 " licenses, and these would be more (LicensesPerUser=). Remove some "
+                        "first.",
                         limits->licenses_per_user);
-        if (row->key == 0 && (uint64_t)sqlite3_column_int64(statement, 1) >= limits->remembered_per_user)
+        if (more->remembered > 0 && use->remembered + more->remembered > limits->remembered_per_user)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "You have stored %" PRIu64 " different ids, as many as are remembered (RememberedPerUser=). "
-                        "Ask the administrator.", limits->remembered_per_user);
-        if (charge > row->charge &&
-            (uint64_t)sqlite3_column_int64(statement, 2) + charge - row->charge > limits->bytes_per_user)
+                        "Of a user %" PRIu64 " different ids are remembered, and these would be more "
+                        "(RememberedPerUser=). Ask the administrator.",
+                        limits->remembered_per_user);
+        if (more->bytes > 0 && use->bytes + more->bytes > limits->bytes_per_user)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "Your licenses would take more than %" PRIu64 " bytes (BytesPerUser=). Remove some first.",
                         limits->bytes_per_user);
         return 0;
 }
 
-/* A new owner's first key, or the one after the last. */
-static int next_key(StoreConnection *connection, int64_t owner, int64_t *ret, Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        int64_t first = owner << STORE_KEY_BITS, last = first + (INT64_C(1) << STORE_KEY_BITS) - 1;
+int store_check_space(StoreConnection *connection, Error *error) {
+        const StoreLimits *limits = &connection->limits;
 
-        statement = store_statement(connection, "SELECT max(key) FROM licenses WHERE key BETWEEN ? AND ?", error);
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, first);
-        sqlite3_bind_int64(statement, 2, last);
-        if (statement_row(connection, statement, error) < 0)
-                return (int)error->code;
-
-        *ret = sqlite3_column_type(statement, 0) == SQLITE_NULL ? first : sqlite3_column_int64(statement, 0) + 1;
-        if (*ret > last)
+        if (connection->no_space)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "You have stored as many ids as can be counted. Ask the administrator.");
+                        "Less than %u %% of the store's disk is free (MinimumFreePercent=). Make room, then try "
+                        "again.",
+                        limits->minimum_free_percent);
+        if (connection->store_full)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "The license store has reached its %" PRIu64 " bytes (StoreBytes=). Ask the administrator.",
+                        limits->store_bytes);
         return 0;
 }
 
-static int write_row(StoreConnection *connection, int64_t key, int64_t owner, const License *license,
-                uint64_t charge, Error *error) {
+int store_check_document(StoreConnection *connection, const License *license, Error *error) {
+        if (license->size <= connection->limits.document_bytes)
+                return 0;
+        return error_set(error, ERROR_LIMIT_EXCEEDED, "The document is larger than %" PRIu64 " bytes (DocumentBytes=).",
+                connection->limits.document_bytes);
+}
+
+/* Whether one more license, or one in place of another, stays within the limits. */
+static int check_limits(StoreConnection *connection, int64_t owner, const StoreRow *row, uint64_t charge,
+                Error *error) {
+        const StoreUse more = {
+                .licenses = !row->present,
+                .remembered = row->key == 0,
+                .bytes = charge > row->charge ? charge - row->charge : 0,
+        };
+        StoreUse use;
+        int r;
+
+        if ((r = store_check_space(connection, error)) != 0 ||
+            (r = store_owner_use(connection, owner, &use, error)) != 0)
+                return r;
+        return store_check_use(connection, &use, &more, error);
+}
+
+static int64_t first_key(int64_t owner) {
+        return owner << STORE_KEY_BITS;
+}
+
+int store_key_check(int64_t owner, int64_t key, Error *error) {
+        if (key < first_key(owner + 1))
+                return 0;
+        return error_set(error, ERROR_LIMIT_EXCEEDED,
+                "You have stored as many ids as can be counted. Ask the administrator.");
+}
+
+int store_next_key(StoreConnection *connection, int64_t owner, int64_t *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(connection,
+                "SELECT max(coalesce((SELECT max(key) FROM licenses WHERE key BETWEEN ?1 AND ?2), ?1 - 1), "
+                "coalesce((SELECT max(key) FROM staged_ids WHERE key BETWEEN ?1 AND ?2), ?1 - 1))", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, first_key(owner));
+        sqlite3_bind_int64(statement, 2, first_key(owner + 1) - 1);
+        if (statement_row(connection, statement, error) < 0)
+                return (int)error->code;
+
+        *ret = sqlite3_column_int64(statement, 0) + 1;
+        return store_key_check(owner, *ret, error);
+}
+
+int store_row_write(StoreConnection *connection, int64_t key, int64_t owner, const License *license,
+        uint64_t charge, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
 
         statement = store_statement(connection,
@@ -103,8 +143,8 @@ static int write_row(StoreConnection *connection, int64_t key, int64_t owner, co
         return statement_write(connection, statement, error);
 }
 
-static int write_document(StoreConnection *connection, int64_t key, const void *document, uint64_t size,
-                Error *error) {
+int store_row_write_document(StoreConnection *connection, int64_t key, const void *document, uint64_t size,
+        Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
 
         statement = store_statement(connection,
@@ -117,7 +157,7 @@ static int write_document(StoreConnection *connection, int64_t key, const void *
         return statement_write(connection, statement, error);
 }
 
-static int write_counters(StoreConnection *connection, int64_t key, const License *license, Error *error) {
+int store_row_write_counters(StoreConnection *connection, int64_t key, const License *license, Error *error) {
         int r = 0;
 
         for (unsigned i = 0; r == 0 && i < license->counters->len; i++) {
@@ -165,12 +205,8 @@ int store_license_put(StoreConnection *connection, const StoreOwner *owner, Lice
         StoreRow row = {};
         int r;
 
-        if (license->size > connection->limits.document_bytes)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "The document is larger than %" PRIu64 " bytes (DocumentBytes=).",
-                        connection->limits.document_bytes);
-
-        if ((r = store_owner_ensure(connection, owner, &number, error)) != 0 ||
+        if ((r = store_check_document(connection, license, error)) != 0 ||
+            (r = store_owner_ensure(connection, owner, &number, error)) != 0 ||
             (r = store_row_find(connection, number, license->id, &row, error)) != 0)
                 return r;
         if (row.revoked)
@@ -180,15 +216,15 @@ int store_license_put(StoreConnection *connection, const StoreOwner *owner, Lice
                 return r;
 
         license->generation = row.generation + 1;
-        charge = charge_license(license);
+        charge = store_charge_license(license);
         key = row.key;
         if ((r = check_limits(connection, number, &row, charge, error)) != 0 ||
-            (key == 0 && (r = next_key(connection, number, &key, error)) != 0))
+            (key == 0 && (r = store_next_key(connection, number, &key, error)) != 0))
                 return r;
 
-        if ((r = write_row(connection, key, number, license, charge, error)) != 0 ||
-            (r = write_document(connection, key, document, license->size, error)) != 0 ||
-            (r = write_counters(connection, key, license, error)) != 0)
+        if ((r = store_row_write(connection, key, number, license, charge, error)) != 0 ||
+            (r = store_row_write_document(connection, key, document, license->size, error)) != 0 ||
+            (r = store_row_write_counters(connection, key, license, error)) != 0)
                 return r;
         return store_owner_add(connection, number, !row.present, row.key == 0,
                 (int64_t)charge - (int64_t)row.charge, error);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #define APPLICATION_ID 0x4C564C54 /* "LVLT" */
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 
 /*
  * Owners are (uid, name), so that a number that goes to another person does not take the licenses with
@@ -16,7 +16,7 @@
  * leaves id, generation, counters and tombstone; present tells the two apart. Documents are rows of
  * their own, so that merging and listing do not move them. A counter only ever falls.
  */
-static const char schema[] =
+static const char tables[] =
         "CREATE TABLE owners ("
         "  owner INTEGER PRIMARY KEY,"
         "  uid INTEGER NOT NULL,"
@@ -64,18 +64,56 @@ static const char schema[] =
         "  PRIMARY KEY (owner, name)"
         ") STRICT, WITHOUT ROWID;";
 
-int store_schema_create(StoreConnection *connection, Error *error) {
+/*
+ * Since version 2: what restores have read and not merged yet. Nothing here is a license. Keys are of the
+ * owner's own range, and documents and counters lie in their tables already under them, so that the merge only
+ * has to name them in licenses: whoever hands out a key looks into both tables. The writer removes what
+ * belongs to no restore any more.
+ */
+static const char staged_tables[] =
+        "CREATE TABLE staged_ids ("
+        "  key INTEGER PRIMARY KEY,"
+        "  restore INTEGER NOT NULL,"
+        "  owner INTEGER NOT NULL REFERENCES owners,"
+        "  id TEXT NOT NULL,"
+        "  generation INTEGER NOT NULL,"
+        "  revoked INTEGER,"
+        "  allow_backup INTEGER NOT NULL,"
+        "  charge INTEGER NOT NULL,"
+        "  UNIQUE (restore, owner, id)"
+        ") STRICT;"
+        "CREATE TABLE staged_licenses ("
+        "  key INTEGER PRIMARY KEY REFERENCES staged_ids,"
+        "  key_id TEXT,"
+        "  title TEXT,"
+        "  issuer TEXT,"
+        "  media_type TEXT,"
+        "  not_before INTEGER,"
+        "  not_after INTEGER,"
+        "  extension TEXT,"
+        "  document_date INTEGER,"
+        "  digest BLOB NOT NULL,"
+        "  size INTEGER NOT NULL,"
+        "  charge INTEGER NOT NULL"
+        ") STRICT;";
+
+static int set_identity(StoreConnection *connection) {
         char identity[128];
-        int rc;
 
         snprintf(identity, sizeof identity, "PRAGMA application_id = %d; PRAGMA user_version = %d",
                 APPLICATION_ID, SCHEMA_VERSION);
+        return store_connection_exec(connection, identity);
+}
+
+int store_schema_create(StoreConnection *connection, Error *error) {
+        int rc;
 
         /* One transaction, and the file gets its name only afterwards: a store has all tables or none. */
         if ((rc = store_connection_exec(connection, "PRAGMA page_size = 8192")) != SQLITE_OK ||
             (rc = store_connection_exec(connection, "BEGIN IMMEDIATE")) != SQLITE_OK ||
-            (rc = store_connection_exec(connection, schema)) != SQLITE_OK ||
-            (rc = store_connection_exec(connection, identity)) != SQLITE_OK ||
+            (rc = store_connection_exec(connection, tables)) != SQLITE_OK ||
+            (rc = store_connection_exec(connection, staged_tables)) != SQLITE_OK ||
+            (rc = set_identity(connection)) != SQLITE_OK ||
             (rc = store_connection_exec(connection, "COMMIT")) != SQLITE_OK)
                 return store_connection_failed(connection, rc, true, error);
         return 0;
@@ -102,5 +140,25 @@ int store_schema_check(StoreConnection *connection, Error *error) {
                 return error_set(error, ERROR_STORE_CORRUPT,
                         "licenses.db has format %" PRIi64 ", which there never was. The file was left as it is; "
                         "move it away, restart licensevaultd, and put the licenses back from a backup.", version);
+        return 0;
+}
+
+int store_schema_upgrade(StoreConnection *connection, Error *error) {
+        int64_t version;
+        int r, rc;
+
+        r = store_connection_integer(connection, "PRAGMA user_version", &version, error);
+        if (r != 0 || version == SCHEMA_VERSION)
+                return r;
+
+        /* Version 1 lacked the staged tables. All or nothing: a store is of one version or of the other. */
+        if ((rc = store_connection_exec(connection, "BEGIN IMMEDIATE")) != SQLITE_OK ||
+            (rc = store_connection_exec(connection, staged_tables)) != SQLITE_OK ||
+            (rc = set_identity(connection)) != SQLITE_OK ||
+            (rc = store_connection_exec(connection, "COMMIT")) != SQLITE_OK) {
+                r = store_connection_failed(connection, rc, true, error);
+                (void)store_connection_exec(connection, "ROLLBACK");
+                return r;
+        }
         return 0;
 }

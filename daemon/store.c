@@ -16,6 +16,8 @@
 #define N_READERS 2
 /* A transaction takes no more tasks after this long, so that nobody's reply waits for a crowd. */
 #define TRANSACTION_USEC (50 * 1000)
+/* After a sweep that failed, as on a full disk. */
+#define SWEEP_PAUSE_SECONDS 5
 
 /*
  * GLib's mutexes and queues of messages would do; those of pthread are seen by the thread sanitizer,
@@ -30,6 +32,8 @@ struct Store {
         GQueue writes, reads;
         StoreLimits limits;
         bool stop;
+        int64_t last_restore;
+        GArray *ended_restores; /* of int64_t: what they staged is to be removed */
 
         StoreConnection *write_connection; /* the writer thread's */
         StoreConnection *read_connections[N_READERS];
@@ -132,6 +136,9 @@ static int open_existing(const char *folder, bool write, StoreConnection **ret, 
                 rc = store_connection_exec(connection, "PRAGMA journal_mode = WAL");
                 if (rc != SQLITE_OK)
                         return store_connection_failed(connection, rc, true, error);
+                r = store_schema_upgrade(connection, error);
+                if (r != 0)
+                        return r;
         }
 
         *ret = g_steal_pointer(&connection);
@@ -172,6 +179,35 @@ static int prepare_limits(Store *store, StoreConnection *connection, Error *erro
         return 0;
 }
 
+/* Whether the transaction goes on with the next task. */
+static bool takes_more(const GQueue *tasks, const GQueue *done, int64_t start) {
+        const StoreTask *next = tasks->head ? tasks->head->data : NULL, *last = done->tail ? done->tail->data : NULL;
+
+        if (!next || !last)
+                return next != NULL;
+        return !next->alone && !last->alone && g_get_monotonic_time() - start < TRANSACTION_USEC;
+}
+
+/* A task as a part of a transaction. What is returned is an error of all of that; the task's own is in it. */
+static int run_task(StoreConnection *connection, StoreTask *task, bool *ret_good, Error *error) {
+        int r;
+
+        /* A savepoint keeps in memory what it may have to put back. */
+        if (!task->alone && (r = run_sql(connection, "SAVEPOINT task", error)) != 0)
+                return r;
+
+        *ret_good = task->run(task, connection, &task->error) == 0;
+        if (!*ret_good) {
+                /* A full disk or a failing malloc makes SQLite roll everything back. */
+                if (task->alone || sqlite3_get_autocommit(connection->db))
+                        return error_set(error, task->error.code, "%s", error_message(&task->error));
+                r = run_sql(connection, "ROLLBACK TO task", error);
+                if (r != 0)
+                        return r;
+        }
+        return task->alone ? 0 : run_sql(connection, "RELEASE task", error);
+}
+
 /*
  * Runs tasks as one transaction. Each task's error is its own; what is returned is an error of the
  * transaction, and nothing of it is in the store then. Tasks that were not reached before the time was
@@ -187,26 +223,14 @@ static int transact(Store *store, GQueue *tasks, GQueue *ret_done, Error *error)
                 return r;
         r = prepare_limits(store, connection, error);
 
-        while (r == 0 && !g_queue_is_empty(tasks) &&
-               (g_queue_is_empty(ret_done) || g_get_monotonic_time() - start < TRANSACTION_USEC)) {
+        while (r == 0 && takes_more(tasks, ret_done, start)) {
                 StoreTask *task = g_queue_pop_head(tasks);
+                bool good = false;
 
                 g_queue_push_tail(ret_done, task);
                 error_clear(&task->error);
-                r = run_sql(connection, "SAVEPOINT task", error);
-                if (r != 0)
-                        break;
-
-                if (task->run(task, connection, &task->error) == 0)
-                        any = true;
-                else if (sqlite3_get_autocommit(connection->db)) {
-                        /* A full disk or a failing malloc makes SQLite roll everything back. */
-                        r = error_set(error, task->error.code, "%s", error_message(&task->error));
-                        break;
-                } else
-                        r = run_sql(connection, "ROLLBACK TO task", error);
-                if (r == 0)
-                        r = run_sql(connection, "RELEASE task", error);
+                r = run_task(connection, task, &good, error);
+                any = any || good;
         }
 
         if (r == 0 && any)
@@ -223,6 +247,24 @@ static void give_back(GQueue *tasks) {
                 task->done(task);
 }
 
+/* Runs each task in a transaction of its own. */
+static void run_one_by_one(Store *store, GQueue *tasks, GQueue *ret_done) {
+        StoreTask *task;
+
+        while ((task = g_queue_pop_head(tasks))) {
+                /* A transaction always takes its first task, however late it got the lock. */
+                GQueue one = G_QUEUE_INIT, ran = G_QUEUE_INIT;
+                g_auto(Error) error = {};
+
+                g_queue_push_tail(&one, task);
+                if (transact(store, &one, &ran, &error) != 0)
+                        error_move(&task->error, &error);
+                g_queue_clear(&one);
+                g_queue_clear(&ran);
+                g_queue_push_tail(ret_done, task);
+        }
+}
+
 /*
  * Runs what was taken from the queue. A transaction that fails is taken again task by task, so that
  * the one that does not fit on the disk does not take the others along.
@@ -230,24 +272,18 @@ static void give_back(GQueue *tasks) {
 static void run_writes(Store *store, GQueue *tasks) {
         GQueue done = G_QUEUE_INIT, again = G_QUEUE_INIT;
         g_auto(Error) error = {}, ignored = {};
-        StoreTask *task;
 
         if (transact(store, tasks, &done, &error) != 0) {
                 if (g_queue_is_empty(&done))
                         g_queue_push_tail(&done, g_queue_pop_head(tasks));
 
-                again = done;
-                done = (GQueue)G_QUEUE_INIT;
-                while ((task = g_queue_pop_head(&again))) {
-                        /* A transaction always takes its first task, however late it got the lock. */
-                        GQueue alone = G_QUEUE_INIT, ran = G_QUEUE_INIT;
-
-                        g_queue_push_tail(&alone, task);
-                        if (transact(store, &alone, &ran, &error) != 0)
-                                error_move(&task->error, &error);
-                        g_queue_clear(&alone);
-                        g_queue_clear(&ran);
-                        g_queue_push_tail(&done, task);
+                StoreTask *first = g_queue_peek_head(&done);
+                if (first->alone)
+                        error_move(&first->error, &error);
+                else {
+                        again = done;
+                        done = (GQueue)G_QUEUE_INIT;
+                        run_one_by_one(store, &again, &done);
                 }
         }
 
@@ -255,23 +291,64 @@ static void run_writes(Store *store, GQueue *tasks) {
         give_back(&done);
 }
 
+/* Removes a slice of what ended restores have staged. Returns whether that went well. */
+static bool sweep(Store *store, int64_t restore) {
+        g_auto(Error) ignored = {};
+        bool more = false;
+
+        if (store_sweep(store->write_connection, restore, &more, &ignored) != 0)
+                return false;
+
+        if (!more) {
+                pthread_mutex_lock(&store->mutex);
+                for (unsigned i = store->ended_restores->len; i > 0; i--)
+                        if (g_array_index(store->ended_restores, int64_t, i - 1) == restore)
+                                g_array_remove_index(store->ended_restores, i - 1);
+                pthread_mutex_unlock(&store->mutex);
+        }
+        return true;
+}
+
+/* Waits for something to write, or to sweep; with the mutex held. paused: not for the latter, and not for long. */
+static void wait_for_writes(Store *store, bool paused) {
+        struct timespec until;
+
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += SWEEP_PAUSE_SECONDS;
+        while (g_queue_is_empty(&store->writes) && !store->stop) {
+                if (store->ended_restores->len == 0)
+                        pthread_cond_wait(&store->write_queued, &store->mutex);
+                else if (!paused || pthread_cond_timedwait(&store->write_queued, &store->mutex, &until) == ETIMEDOUT)
+                        break;
+        }
+}
+
 static void *writer_thread(void *userdata) {
         Store *store = userdata;
         GQueue tasks = G_QUEUE_INIT;
+        bool sweep_failed = false;
 
         pthread_mutex_lock(&store->mutex);
         for (;;) {
-                while (g_queue_is_empty(&store->writes) && g_queue_is_empty(&tasks) && !store->stop)
-                        pthread_cond_wait(&store->write_queued, &store->mutex);
+                int64_t ended;
+
+                if (g_queue_is_empty(&tasks))
+                        wait_for_writes(store, sweep_failed);
 
                 /* What the time did not suffice for comes first; then what has come since. */
                 for (StoreTask *task; (task = g_queue_pop_head(&store->writes));)
                         g_queue_push_tail(&tasks, task);
-                if (g_queue_is_empty(&tasks))
-                        break; /* stopped, and nothing left */
+                if (g_queue_is_empty(&tasks) && store->stop)
+                        break;
+                ended = store->ended_restores->len > 0 && !store->stop ?
+                        g_array_index(store->ended_restores, int64_t, 0) : 0;
                 pthread_mutex_unlock(&store->mutex);
 
-                run_writes(store, &tasks);
+                /* In turn, so that neither writing nor sweeping keeps the other waiting for long. */
+                if (!g_queue_is_empty(&tasks))
+                        run_writes(store, &tasks);
+                if (ended != 0)
+                        sweep_failed = !sweep(store, ended);
 
                 pthread_mutex_lock(&store->mutex);
         }
@@ -335,6 +412,29 @@ static int start_threads(Store *store, Error *error) {
         return 0;
 }
 
+/* What a daemon before us staged and did not come to merge or to remove belongs to nobody. */
+static int find_ended_restores(Store *store, Error *error) {
+        int64_t restore = 0;
+        int r;
+
+        r = store_staged_last(store->write_connection, &store->last_restore, error);
+        while (r == 0 && restore < store->last_restore) {
+                r = store_staged_after(store->write_connection, restore, &restore, error);
+                if (r == 0)
+                        g_array_append_val(store->ended_restores, restore);
+        }
+        return r;
+}
+
+static void condition_init(pthread_cond_t *condition) {
+        pthread_condattr_t attributes;
+
+        pthread_condattr_init(&attributes);
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        pthread_cond_init(condition, &attributes);
+        pthread_condattr_destroy(&attributes);
+}
+
 int store_open(const char *folder, const StoreLimits *limits, Store **ret, Error *error) {
         g_autoptr(Store) store = NULL;
         g_autofree char *path = path_of(folder, "");
@@ -351,10 +451,12 @@ int store_open(const char *folder, const StoreLimits *limits, Store **ret, Error
         store->folder = g_strdup(folder);
         store->limits = *limits;
         pthread_mutex_init(&store->mutex, NULL);
-        pthread_cond_init(&store->write_queued, NULL);
-        pthread_cond_init(&store->read_queued, NULL);
+        condition_init(&store->write_queued);
+        condition_init(&store->read_queued);
+        store->ended_restores = g_array_new(false, false, sizeof(int64_t));
 
         if ((r = open_existing(folder, true, &store->write_connection, error)) != 0 ||
+            (r = find_ended_restores(store, error)) != 0 ||
             (r = update_count(store, store->write_connection, error)) != 0 ||
             (r = start_threads(store, error)) != 0)
                 return r;
@@ -391,6 +493,7 @@ Store *store_free(Store *store) {
         pthread_cond_destroy(&store->write_queued);
         pthread_cond_destroy(&store->read_queued);
         pthread_mutex_destroy(&store->mutex);
+        g_array_unref(store->ended_restores);
         g_free(store->folder);
         g_free(store);
         return NULL;
@@ -430,6 +533,59 @@ void store_submit_read(Store *store, StoreTask *task) {
         pthread_mutex_lock(&store->mutex);
         g_queue_push_tail(&store->reads, task);
         pthread_cond_signal(&store->read_queued);
+        pthread_mutex_unlock(&store->mutex);
+}
+
+static void call_done(StoreTask *task) {
+        StoreCall *call = (StoreCall *)task;
+
+        pthread_mutex_lock(&call->mutex);
+        call->finished = true;
+        pthread_cond_signal(&call->changed);
+        pthread_mutex_unlock(&call->mutex);
+}
+
+static void call_init(StoreCall *call) {
+        call->task.done = call_done;
+        call->finished = false;
+        pthread_mutex_init(&call->mutex, NULL);
+        pthread_cond_init(&call->changed, NULL);
+}
+
+void store_call_write(Store *store, StoreCall *call) {
+        call_init(call);
+        store_submit_write(store, &call->task);
+}
+
+void store_call_read(Store *store, StoreCall *call) {
+        call_init(call);
+        store_submit_read(store, &call->task);
+}
+
+int store_call_wait(StoreCall *call, Error *error) {
+        pthread_mutex_lock(&call->mutex);
+        while (!call->finished)
+                pthread_cond_wait(&call->changed, &call->mutex);
+        pthread_mutex_unlock(&call->mutex);
+
+        pthread_cond_destroy(&call->changed);
+        pthread_mutex_destroy(&call->mutex);
+        return error_move(error, &call->task.error);
+}
+
+int64_t store_restore_begin(Store *store) {
+        int64_t restore;
+
+        pthread_mutex_lock(&store->mutex);
+        restore = ++store->last_restore;
+        pthread_mutex_unlock(&store->mutex);
+        return restore;
+}
+
+void store_restore_end(Store *store, int64_t restore) {
+        pthread_mutex_lock(&store->mutex);
+        g_array_append_val(store->ended_restores, restore);
+        pthread_cond_signal(&store->write_queued);
         pthread_mutex_unlock(&store->mutex);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <pthread.h>
 #include <sys/types.h>
 
 #include "license.h"
@@ -51,6 +52,7 @@ struct StoreTask {
         /* Takes the task back, on the same thread. For a write: it is on disk, or error says why not. */
         void (*done)(StoreTask *task);
         Error error;
+        bool alone; /* a transaction of its own: for what is large. A write that fails takes nobody along. */
 };
 
 /*
@@ -88,6 +90,21 @@ const char *store_folder(const Store *store);
 /* Hands over a task. Any thread, never waits. Who submits bounds how many there are. */
 void store_submit_write(Store *store, StoreTask *task);
 void store_submit_read(Store *store, StoreTask *task);
+
+/*
+ * A task of a thread that may wait, which is not the bus thread: submitted, then waited for.
+ * store_call_wait() returns what run() left in the task's error, and moves it.
+ */
+typedef struct StoreCall {
+        StoreTask task; /* run, and alone, are set by who submits */
+        pthread_mutex_t mutex;
+        pthread_cond_t changed;
+        bool finished;
+} StoreCall;
+
+void store_call_write(Store *store, StoreCall *call);
+void store_call_read(Store *store, StoreCall *call);
+int store_call_wait(StoreCall *call, Error *error);
 
 /* A connection of one's own that reads. */
 int store_connect(Store *store, StoreConnection **ret, Error *error);
@@ -205,3 +222,82 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreCursor, store_cursor_free)
 
 /* The next row, NULL at the end; it is the cursor's. Documents are checked: ERROR_STORE_CORRUPT names the license. */
 int store_cursor_next(StoreCursor *cursor, const StoreCursorRow **ret, Error *error);
+
+/*
+ * Restores. What a backup says is staged: written beside the licenses, where nobody sees it, in as many
+ * transactions as it takes. One more merges it, moving no document; or it is dropped, and the licenses never
+ * knew. What is staged and belongs to no restore any more is removed by the writer, a slice at a time between
+ * other writes; so is what a killed daemon left.
+ */
+
+/* A number for a restore that begins; store_restore_end() when it has ended, merged or not. Any thread. */
+int64_t store_restore_begin(Store *store);
+void store_restore_end(Store *store, int64_t restore);
+
+/* One owner's part of a restore. */
+typedef struct StoreStage {
+        int64_t restore;
+
+        /* Set by store_stage_owner(), once in each transaction: the owner's number, what it has, a free key. */
+        int64_t owner;
+        uint64_t has_licenses, has_remembered, has_bytes;
+        int64_t next_key;
+        int64_t last_document; /* the key of the last one that was staged */
+
+        /* What the merge would add, at most; it counts against the owner's limits while it is staged. */
+        uint64_t licenses;
+        uint64_t remembered;
+        uint64_t bytes;
+} StoreStage;
+
+typedef enum StageResult {
+        STAGE_GOOD,
+        STAGE_TWICE,       /* that id was staged already */
+        STAGE_UNKNOWN,     /* a document of an id that no state was staged for */
+        STAGE_CONTRADICTS, /* a document of an id that is revoked, restricted, or of another generation or other
+                            * counters by its state */
+} StageResult;
+
+/* Finds the owner that stage is for, or makes it. */
+int store_stage_owner(StoreConnection *connection, const StoreOwner *owner, StoreStage *stage, Error *error);
+
+/*
+ * Stages what a backup says of an id: license has id, generation, counters and allow_backup; revoked is
+ * LICENSE_NO_TIME for one that is not. Comes before the document of that id. ERROR_LIMIT_EXCEEDED.
+ */
+int store_stage_state(StoreConnection *connection, StoreStage *stage, const License *license, int64_t revoked,
+        StageResult *ret, Error *error);
+
+/* Stages a document with its license, which has all fields. ERROR_LIMIT_EXCEEDED. */
+int store_stage_license(StoreConnection *connection, StoreStage *stage, const License *license,
+        const void *document, StageResult *ret, Error *error);
+
+/* By license id, what became of the documents and tombstones of the backup. */
+typedef struct StoreMerge {
+        uint64_t restored;
+        uint64_t unchanged;
+        uint64_t newer_kept;
+        uint64_t conflicts;
+        uint64_t revoked;
+} StoreMerge;
+
+/* Told each conflict, during the merge; texts may be NULL but for id. Returns 0 or a code, which ends the merge. */
+typedef int (*StoreConflict)(const char *id, const char *key_id, const char *title, void *userdata, Error *error);
+
+/*
+ * Merges what was staged for a restore, for all its owners, after the rules of section 4 of the design:
+ *
+ *  - a tombstone here or there stays, the earlier one of two: the license is gone, and counts as revoked;
+ *  - the generation becomes the larger of the two, each counter the smaller (absent is unlimited); a
+ *    restriction (allow_backup) stays;
+ *  - an id without a document here gets that of the backup, restored;
+ *  - of the same document, unchanged, the narrower times stay, and a text that is missing here is taken; one
+ *    that differs is a conflict, and stays as it is here;
+ *  - of two documents, the one with the later date of its own stays, with its texts and times: restored, or
+ *    newer_kept; where a date is missing or both are equal, the store's stays, a conflict.
+ *
+ * For a task of its own (alone): anything but 0 leaves the transaction to be rolled back.
+ * ERROR_LIMIT_EXCEEDED where an owner would have more than is allowed.
+ */
+int store_merge(StoreConnection *connection, int64_t restore, StoreConflict conflict, void *userdata,
+        StoreMerge *ret, Error *error);

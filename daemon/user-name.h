@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /*
@@ -8,3 +9,12 @@
  * be on a network and make one wait: not for the bus thread. Returns 0 or a negative errno.
  */
 int user_name_of(uid_t uid, char **ret);
+
+/* The reverse: the number of a user by name, -1 where there is none. Makes one wait, too. */
+int user_uid_of(const char *name, uid_t *ret);
+
+/*
+ * Whether a uid may have licenses: not nobody, not the invalid one, and none of those that systemd
+ * gives to whoever comes next.
+ */
+bool user_may_own(uid_t uid);

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "store-connection.h"
+
+#include <string.h>
+
+/*
+ * The merge: one transaction, in which licenses of a restore become the store's (rules: store.h). Ids that the
+ * store does not know are many, on a new machine all, and take one statement; those that it knows are
+ * looked at one by one. No document moves: a row of licenses gets the key that its document has already.
+ */
+
+typedef struct Merge {
+        StoreConnection *connection;
+        int64_t restore;
+        StoreConflict conflict;
+        void *userdata;
+        StoreMerge result;
+
+        /* Of the owner whose turn it is: what was staged, less what is known here; and what the known come to. */
+        int64_t owner;
+        int64_t first_key, last_key;
+        int64_t n_new, new_documents, new_revoked, new_charge;
+        int64_t licenses, bytes;
+} Merge;
+
+/* One id, as the backup has it and as the store has it. */
+typedef struct Pair {
+        int64_t their_key;
+        License theirs;
+        int64_t their_revocation;
+        bool their_document;
+
+        StoreRow row;
+        License ours;
+        int64_t our_revocation;
+} Pair;
+
+static void pair_clear(Pair *pair) {
+        license_clear(&pair->theirs);
+        license_clear(&pair->ours);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Pair, pair_clear)
+
+typedef enum Outcome {
+        OUTCOME_NOTHING, /* the backup has no document, and the id is not revoked */
+        OUTCOME_RESTORED,
+        OUTCOME_UNCHANGED,
+        OUTCOME_NEWER_KEPT,
+        OUTCOME_CONFLICT,
+        OUTCOME_REVOKED,
+} Outcome;
+
+/*
+ * An id that is staged and known: their columns as LICENSE_COLUMNS lists them, and those below. In the last one is
+ * whether nothing at all is to be done, which is how it is with most when one's own backup comes back.
+ */
+static const char known_ids[] =
+        "SELECT s.id, d.key_id, d.title, d.issuer, d.media_type, d.not_before, d.not_after, s.allow_backup, "
+        "d.extension, d.document_date, d.digest, d.size, s.generation, "
+        "s.key, s.revoked, d.key IS NOT NULL, coalesce(d.charge, s.charge), "
+        "l.present AND d.digest IS l.digest AND d.size IS l.size AND s.revoked IS NULL "
+        "AND s.generation <= l.generation AND s.allow_backup >= l.allow_backup "
+        "AND d.key_id IS l.key_id AND d.title IS l.title AND d.issuer IS l.issuer AND d.media_type IS l.media_type "
+        "AND d.not_before IS l.not_before AND d.not_after IS l.not_after AND NOT EXISTS ("
+        "SELECT 1 FROM counters AS c LEFT JOIN counters AS k ON k.key = l.key AND k.name = c.name "
+        "WHERE c.key = s.key AND (k.key IS NULL OR k.remaining > c.remaining)) "
+        "FROM staged_ids AS s CROSS JOIN licenses AS l ON l.owner = s.owner AND l.id = s.id "
+        "LEFT JOIN staged_licenses AS d ON d.key = s.key "
+        "WHERE s.key BETWEEN ? AND ? AND +s.restore = ? ORDER BY s.key";
+
+enum {
+        COLUMN_KEY = N_LICENSE_COLUMNS,
+        COLUMN_REVOKED,
+        COLUMN_DOCUMENT,
+        COLUMN_CHARGE,
+        COLUMN_SAME,
+};
+
+static int64_t revocation_of(sqlite3_stmt *statement, int column) {
+        return sqlite3_column_type(statement, column) == SQLITE_NULL ? LICENSE_NO_TIME :
+                                                                       sqlite3_column_int64(statement, column);
+}
+
+/* The store's side of a pair whose other side is read. */
+static int read_ours(StoreConnection *connection, int64_t owner, Pair *pair, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(connection,
+                "SELECT " LICENSE_COLUMNS ", l.key, l.revoked, l.present, l.charge FROM licenses AS l "
+                "WHERE l.owner = ? AND l.id = ?", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, owner);
+        statement_bind_text(statement, 2, pair->theirs.id);
+        if (statement_row(connection, statement, error) < 0 ||
+            license_from_row(statement, 0, &pair->ours, error) != 0)
+                return (int)error->code;
+
+        pair->our_revocation = revocation_of(statement, N_LICENSE_COLUMNS + 1);
+        pair->row = (StoreRow) {
+                .key = sqlite3_column_int64(statement, N_LICENSE_COLUMNS),
+                .generation = pair->ours.generation,
+                .present = sqlite3_column_int(statement, N_LICENSE_COLUMNS + 2),
+                .revoked = pair->our_revocation != LICENSE_NO_TIME,
+                .charge = (uint64_t)sqlite3_column_int64(statement, N_LICENSE_COLUMNS + 3),
+        };
+        return store_row_load_counters(connection, pair->row.key, &pair->ours, error);
+}
+
+/* Both sides of the id that the statement stands on. */
+static int read_pair(StoreConnection *connection, int64_t owner, sqlite3_stmt *statement, Pair *pair,
+                Error *error) {
+        int r;
+
+        pair->their_key = sqlite3_column_int64(statement, COLUMN_KEY);
+        pair->their_revocation = revocation_of(statement, COLUMN_REVOKED);
+        pair->their_document = sqlite3_column_int(statement, COLUMN_DOCUMENT);
+        if ((r = license_from_row(statement, 0, &pair->theirs, error)) != 0 ||
+            (r = store_row_load_counters(connection, pair->their_key, &pair->theirs, error)) != 0)
+                return r;
+        return read_ours(connection, owner, pair, error);
+}
+
+static bool later_than(int64_t a, int64_t b) {
+        return a != LICENSE_NO_DATE && b != LICENSE_NO_DATE && a > b;
+}
+
+static Outcome decide(const Pair *pair) {
+        const License *ours = &pair->ours, *theirs = &pair->theirs;
+
+        if (pair->row.revoked || pair->their_revocation != LICENSE_NO_TIME)
+                return OUTCOME_REVOKED;
+        if (!pair->their_document)
+                return OUTCOME_NOTHING;
+        if (!pair->row.present)
+                return OUTCOME_RESTORED;
+        if (ours->size == theirs->size && memcmp(ours->digest, theirs->digest, sizeof ours->digest) == 0)
+                return OUTCOME_UNCHANGED;
+        if (later_than(theirs->document_date, ours->document_date))
+                return OUTCOME_RESTORED;
+        if (later_than(ours->document_date, theirs->document_date))
+                return OUTCOME_NEWER_KEPT;
+        return OUTCOME_CONFLICT;
+}
+
+/* Lays the low marks of one side over the license that stays. *ret_changed is set where that changed it. */
+static int keep_low_marks(License *license, const License *other, bool *ret_changed, Error *error) {
+        for (unsigned i = 0; i < other->counters->len; i++) {
+                const Counter *counter = &g_array_index(other->counters, Counter, i);
+                const Counter *known = license_find_counter(license, counter->right);
+
+                if (known && known->remaining <= counter->remaining)
+                        continue;
+                *ret_changed = true;
+                if (license_limit_counter(license, counter->right, counter->remaining) == LICENSE_COUNTERS_FULL)
+                        return error_set(error, ERROR_LIMIT_EXCEEDED,
+                                "License '%s' would have more than %u counters, those of the backup and those that "
+                                "are here together. Nothing was restored.",
+                                license->id, LICENSE_COUNTERS_MAX);
+        }
+        if (other->generation > license->generation) {
+                license->generation = other->generation;
+                *ret_changed = true;
+        }
+        if (license->allow_backup && !other->allow_backup) {
+                license->allow_backup = false;
+                *ret_changed = true;
+        }
+        return 0;
+}
+
+/* Takes a text that is missing. *ret_conflict is set where both have one and they differ. */
+static void take_text(char **ours, char **theirs, bool *ret_changed, bool *ret_conflict) {
+        if (*ours && *theirs)
+                *ret_conflict = *ret_conflict || strcmp(*ours, *theirs) != 0;
+        else if (*theirs) {
+                *ours = g_steal_pointer(theirs);
+                *ret_changed = true;
+        }
+}
+
+/* Of the same document, what was said of it here and there: the narrower stays. */
+static Outcome combine(License *ours, License *theirs, bool *ret_changed) {
+        bool conflict = false;
+
+        take_text(&ours->key_id, &theirs->key_id, ret_changed, &conflict);
+        take_text(&ours->title, &theirs->title, ret_changed, &conflict);
+        take_text(&ours->issuer, &theirs->issuer, ret_changed, &conflict);
+        take_text(&ours->media_type, &theirs->media_type, ret_changed, &conflict);
+        if (theirs->not_before != LICENSE_NO_TIME && theirs->not_before > ours->not_before) {
+                ours->not_before = theirs->not_before;
+                *ret_changed = true;
+        }
+        if (theirs->not_after != LICENSE_NO_TIME &&
+            (ours->not_after == LICENSE_NO_TIME || theirs->not_after < ours->not_after)) {
+                ours->not_after = theirs->not_after;
+                *ret_changed = true;
+        }
+        return conflict ? OUTCOME_CONFLICT : OUTCOME_UNCHANGED;
+}
+
+static int run_for_key(StoreConnection *connection, const char *sql, int64_t key, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = store_statement(connection, sql, error);
+
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, key);
+        return statement_write(connection, statement, error);
+}
+
+/* Puts the document of the backup in the place of ours, whose row takes over the key of that document. */
+static int replace(StoreConnection *connection, int64_t owner, Pair *pair, uint64_t charge, Error *error) {
+        int r;
+
+        /* Their license has the low marks of both by now. */
+        if ((r = run_for_key(connection, "DELETE FROM counters WHERE key = ?", pair->row.key, error)) != 0 ||
+            (r = run_for_key(connection, "DELETE FROM documents WHERE key = ?", pair->row.key, error)) != 0 ||
+            (r = run_for_key(connection, "DELETE FROM licenses WHERE key = ?", pair->row.key, error)) != 0 ||
+            (r = store_row_write(connection, pair->their_key, owner, &pair->theirs, charge, error)) != 0)
+                return r;
+        return store_row_write_counters(connection, pair->their_key, &pair->theirs, error);
+}
+
+/* Writes what stays of a row without a document: its low marks. */
+static int write_marks(StoreConnection *connection, int64_t key, const License *license, int64_t revoked,
+                uint64_t charge, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int r;
+
+        statement = store_statement(connection,
+                "UPDATE licenses SET generation = ?, allow_backup = ?, revoked = ?, charge = ? WHERE key = ?", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, (int64_t)license->generation);
+        sqlite3_bind_int(statement, 2, license->allow_backup);
+        statement_bind_time(statement, 3, revoked);
+        sqlite3_bind_int64(statement, 4, (int64_t)charge);
+        sqlite3_bind_int64(statement, 5, key);
+        r = statement_write(connection, statement, error);
+        return r != 0 ? r : store_row_write_counters(connection, key, license, error);
+}
+
+/* What became of the id, and how the owner's use changes. */
+static int settle(Merge *merge, Pair *pair, Outcome *outcome, Error *error) {
+        StoreConnection *connection = merge->connection;
+        int64_t revoked = pair->our_revocation;
+        bool changed = false;
+        uint64_t charge;
+        int r;
+
+        if (*outcome == OUTCOME_RESTORED) {
+                r = keep_low_marks(&pair->theirs, &pair->ours, &changed, error);
+                if (r != 0)
+                        return r;
+                charge = store_charge_license(&pair->theirs);
+                merge->licenses += !pair->row.present;
+                merge->bytes += (int64_t)charge - (int64_t)pair->row.charge;
+                return replace(connection, merge->owner, pair, charge, error);
+        }
+
+        if (*outcome == OUTCOME_REVOKED) {
+                if (revoked == LICENSE_NO_TIME ||
+                    (pair->their_revocation != LICENSE_NO_TIME && pair->their_revocation < revoked)) {
+                        revoked = pair->their_revocation;
+                        changed = true;
+                }
+                if (pair->row.present) {
+                        r = store_row_forget(connection, merge->owner, &pair->row, pair->theirs.id, error);
+                        if (r != 0)
+                                return r;
+                        pair->row.present = false;
+                        pair->row.charge = store_charge_remembered(pair->theirs.id, pair->ours.counters);
+                }
+        }
+
+        r = keep_low_marks(&pair->ours, &pair->theirs, &changed, error);
+        if (r != 0)
+                return r;
+        if (*outcome == OUTCOME_UNCHANGED)
+                *outcome = combine(&pair->ours, &pair->theirs, &changed);
+        if (!changed)
+                return 0;
+
+        charge = pair->row.present ? store_charge_license(&pair->ours) :
+                                     store_charge_remembered(pair->ours.id, pair->ours.counters);
+        merge->bytes += (int64_t)charge - (int64_t)pair->row.charge;
+        if (!pair->row.present)
+                return write_marks(connection, pair->row.key, &pair->ours, revoked, charge, error);
+        r = store_row_write(connection, pair->row.key, merge->owner, &pair->ours, charge, error);
+        return r != 0 ? r : store_row_write_counters(connection, pair->row.key, &pair->ours, error);
+}
+
+static int merge_known(Merge *merge, sqlite3_stmt *statement, Error *error) {
+        g_auto(Pair) pair = {};
+        Outcome outcome;
+        int r;
+
+        merge->n_new--;
+        merge->new_documents -= sqlite3_column_int64(statement, COLUMN_DOCUMENT);
+        merge->new_revoked -= revocation_of(statement, COLUMN_REVOKED) != LICENSE_NO_TIME;
+        merge->new_charge -= sqlite3_column_int64(statement, COLUMN_CHARGE);
+        if (sqlite3_column_int(statement, COLUMN_SAME)) {
+                merge->result.unchanged++;
+                return 0;
+        }
+
+        license_init(&pair.theirs);
+        license_init(&pair.ours);
+        r = read_pair(merge->connection, merge->owner, statement, &pair, error);
+        if (r != 0)
+                return r;
+        outcome = decide(&pair);
+        r = settle(merge, &pair, &outcome, error);
+        if (r != 0)
+                return r;
+
+        switch (outcome) {
+        case OUTCOME_NOTHING:
+                break;
+        case OUTCOME_RESTORED:
+                merge->result.restored++;
+                break;
+        case OUTCOME_UNCHANGED:
+                merge->result.unchanged++;
+                break;
+        case OUTCOME_NEWER_KEPT:
+                merge->result.newer_kept++;
+                break;
+        case OUTCOME_CONFLICT:
+                merge->result.conflicts++;
+                return merge->conflict(pair.ours.id, pair.ours.key_id, pair.ours.title, merge->userdata, error);
+        case OUTCOME_REVOKED:
+                /* Of what the backup has a document or a tombstone of; a low mark alone is nothing to bring back. */
+                merge->result.revoked += pair.their_document || pair.their_revocation != LICENSE_NO_TIME;
+                break;
+        }
+        return 0;
+}
+
+/* A statement over what was staged for the owner, in the order of its keys. */
+static sqlite3_stmt *staged_statement(const Merge *merge, const char *sql, Error *error) {
+        sqlite3_stmt *statement = store_statement(merge->connection, sql, error);
+
+        if (statement) {
+                sqlite3_bind_int64(statement, 1, merge->first_key);
+                sqlite3_bind_int64(statement, 2, merge->last_key);
+                sqlite3_bind_int64(statement, 3, merge->restore);
+        }
+        return statement;
+}
+
+/* All that was staged counts as new, until it is found to be known. */
+static int sum_up(Merge *merge, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = staged_statement(merge,
+                "SELECT count(*), count(d.key), count(s.revoked), sum(coalesce(d.charge, s.charge)) "
+                "FROM staged_ids AS s LEFT JOIN staged_licenses AS d ON d.key = s.key "
+                "WHERE s.key BETWEEN ? AND ? AND +s.restore = ?", error);
+        if (!statement || statement_row(merge->connection, statement, error) < 0)
+                return (int)error->code;
+        merge->n_new = sqlite3_column_int64(statement, 0);
+        merge->new_documents = sqlite3_column_int64(statement, 1);
+        merge->new_revoked = sqlite3_column_int64(statement, 2);
+        merge->new_charge = sqlite3_column_int64(statement, 3);
+        merge->licenses = merge->bytes = 0;
+        return 0;
+}
+
+static int merge_all_known(Merge *merge, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int r;
+
+        /* What the loop changes in licenses is the row that the statement stands on, and rows that it is past. */
+        statement = staged_statement(merge, known_ids, error);
+        if (!statement)
+                return (int)error->code;
+        while ((r = statement_row(merge->connection, statement, error)) > 0) {
+                r = merge_known(merge, statement, error);
+                if (r != 0)
+                        return r;
+        }
+        return r < 0 ? (int)error->code : 0;
+}
+
+/*
+ * Adds all ids that are not known: what is known is ignored. (A statement that could fail in the middle would make
+ * SQLite keep in memory what it may have to put back, and one that asks for what is known would keep all its rows.)
+ */
+static int add_new(Merge *merge, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = staged_statement(merge,
+                "INSERT OR IGNORE INTO licenses (key, owner, id, generation, present, revoked, allow_backup, key_id, "
+                "title, issuer, media_type, not_before, not_after, extension, document_date, digest, size, charge) "
+                "SELECT s.key, s.owner, s.id, s.generation, d.key IS NOT NULL, s.revoked, s.allow_backup, d.key_id, "
+                "d.title, d.issuer, d.media_type, d.not_before, d.not_after, d.extension, d.document_date, d.digest, "
+                "d.size, coalesce(d.charge, s.charge) "
+                "FROM staged_ids AS s LEFT JOIN staged_licenses AS d ON d.key = s.key "
+                "WHERE s.key BETWEEN ? AND ? AND +s.restore = ? ORDER BY s.key", error);
+        return statement ? statement_write(merge->connection, statement, error) : (int)error->code;
+}
+
+/* Charges the owner with what the merge gave it, and sees to the limits once more: the store went on meanwhile. */
+static int charge_owner(Merge *merge, const StoreUse *use, Error *error) {
+        int64_t licenses = merge->new_documents + merge->licenses, bytes = merge->new_charge + merge->bytes;
+        const StoreUse more = {
+                .licenses = (uint64_t)MAX(licenses, 0),
+                .remembered = (uint64_t)merge->n_new,
+                .bytes = (uint64_t)MAX(bytes, 0),
+        };
+        int r;
+
+        merge->result.restored += (uint64_t)merge->new_documents;
+        merge->result.revoked += (uint64_t)merge->new_revoked;
+        r = store_check_use(merge->connection, use, &more, error);
+        return r != 0 ? r : store_owner_add(merge->connection, merge->owner, (int)licenses, (int)merge->n_new, bytes,
+                                    error);
+}
+
+static int merge_owner(Merge *merge, int64_t owner, Error *error) {
+        StoreUse use;
+        int r;
+
+        merge->owner = owner;
+        merge->first_key = owner << STORE_KEY_BITS;
+        merge->last_key = ((owner + 1) << STORE_KEY_BITS) - 1;
+
+        if ((r = sum_up(merge, error)) != 0 ||
+            (r = store_owner_use(merge->connection, owner, &use, error)) != 0 ||
+            (use.remembered > 0 && (r = merge_all_known(merge, error)) != 0) ||
+            (merge->n_new > 0 && (r = add_new(merge, error)) != 0) ||
+            /* Tombstones have changed it. */
+            (r = store_owner_use(merge->connection, owner, &use, error)) != 0)
+                return r;
+        return charge_owner(merge, &use, error);
+}
+
+static int next_owner(Merge *merge, int64_t after, int64_t *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(merge->connection,
+                "SELECT min(owner) FROM staged_ids WHERE restore = ? AND owner > ?", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, merge->restore);
+        sqlite3_bind_int64(statement, 2, after);
+        if (statement_row(merge->connection, statement, error) < 0)
+                return (int)error->code;
+        *ret = sqlite3_column_int64(statement, 0);
+        return 0;
+}
+
+int store_merge(StoreConnection *connection, int64_t restore, StoreConflict conflict, void *userdata,
+        StoreMerge *ret, Error *error) {
+        Merge merge = {
+                .connection = connection,
+                .restore = restore,
+                .conflict = conflict,
+                .userdata = userdata,
+        };
+        int64_t owner = 0;
+        int r;
+
+        r = store_check_space(connection, error);
+        if (r == 0)
+                r = next_owner(&merge, 0, &owner, error);
+        while (r == 0 && owner != 0) {
+                r = merge_owner(&merge, owner, error);
+                if (r == 0)
+                        r = next_owner(&merge, owner, &owner, error);
+        }
+
+        if (r == 0)
+                *ret = merge.result;
+        return r;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "store-connection.h"
+
+/* Rows that are looked at between two looks at the clock, and how long a slice may take: others want to write. */
+#define SWEEP_ROWS 64U
+#define SWEEP_USEC (20 * 1000)
+
+int store_staged_last(StoreConnection *connection, int64_t *ret, Error *error) {
+        return store_connection_integer(connection, "SELECT max(restore) FROM staged_ids", ret, error);
+}
+
+int store_staged_after(StoreConnection *connection, int64_t restore, int64_t *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(connection, "SELECT min(restore) FROM staged_ids WHERE restore > ?", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, restore);
+        if (statement_row(connection, statement, error) < 0)
+                return (int)error->code;
+        *ret = sqlite3_column_int64(statement, 0);
+        return 0;
+}
+
+/* Some keys of what is left, in keys; *ret_n of them. */
+static int find_some(StoreConnection *connection, int64_t restore, int64_t keys[SWEEP_ROWS], unsigned *ret_n,
+                Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int r;
+
+        *ret_n = 0;
+        statement = store_statement(connection, "SELECT key FROM staged_ids WHERE restore = ? LIMIT ?", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, restore);
+        sqlite3_bind_int64(statement, 2, SWEEP_ROWS);
+        while ((r = statement_row(connection, statement, error)) > 0)
+                keys[(*ret_n)++] = sqlite3_column_int64(statement, 0);
+        return r < 0 ? (int)error->code : 0;
+}
+
+static int sweep_key(StoreConnection *connection, int64_t key, Error *error) {
+        static const char *const deletes[] = {
+                /* What was merged is a license's now. */
+                "DELETE FROM documents WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM licenses WHERE key = ?1)",
+                "DELETE FROM counters WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM licenses WHERE key = ?1)",
+                "DELETE FROM staged_licenses WHERE key = ?",
+                "DELETE FROM staged_ids WHERE key = ?",
+        };
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < G_N_ELEMENTS(deletes); i++) {
+                _cleanup_statement_ sqlite3_stmt *statement = store_statement(connection, deletes[i], error);
+
+                if (!statement)
+                        return (int)error->code;
+                sqlite3_bind_int64(statement, 1, key);
+                r = statement_write(connection, statement, error);
+        }
+        return r;
+}
+
+static int sweep_slice(StoreConnection *connection, int64_t restore, bool *ret_more, Error *error) {
+        int64_t keys[SWEEP_ROWS], start = g_get_monotonic_time();
+        unsigned n;
+        int r;
+
+        do {
+                r = find_some(connection, restore, keys, &n, error);
+                for (unsigned i = 0; r == 0 && i < n; i++)
+                        r = sweep_key(connection, keys[i], error);
+        } while (r == 0 && n == SWEEP_ROWS && g_get_monotonic_time() - start < SWEEP_USEC);
+
+        *ret_more = n == SWEEP_ROWS;
+        return r;
+}
+
+int store_sweep(StoreConnection *connection, int64_t restore, bool *ret_more, Error *error) {
+        int r, rc;
+
+        rc = store_connection_exec(connection, "BEGIN IMMEDIATE");
+        if (rc != SQLITE_OK)
+                return store_connection_failed(connection, rc, true, error);
+
+        r = sweep_slice(connection, restore, ret_more, error);
+        if (r == 0) {
+                rc = store_connection_exec(connection, "COMMIT");
+                if (rc != SQLITE_OK)
+                        r = store_connection_failed(connection, rc, true, error);
+        }
+        if (!sqlite3_get_autocommit(connection->db))
+                (void)store_connection_exec(connection, "ROLLBACK");
+        return r;
+}
