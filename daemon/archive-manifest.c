@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "archive-frame.h"
+#include "backup-read.h"
 
 static int load(const char *path, const void *content, size_t size, json_t **ret, Error *error) {
         json_error_t json_error;
@@ -64,6 +65,91 @@ int archive_manifest_owner(const void *content, size_t size, char **ret, Error *
         name = json_string_value(json_object_get(json_object_get(root, "owner"), "name"));
         if (name && license_set_string(ret, name) < 0)
                 r = error_set_no_memory(error);
+        json_decref(root);
+        return r;
+}
+
+void archive_text_clean(char *text) {
+        char *to = text;
+
+        for (const char *from = text; *from;) {
+                size_t size = (size_t)(g_utf8_next_char(from) - from);
+
+                if (g_unichar_iscntrl(g_utf8_get_char(from)))
+                        *to++ = '?';
+                else
+                        for (size_t i = 0; i < size; i++)
+                                *to++ = from[i];
+                from += size;
+        }
+        *to = '\0';
+}
+
+/* Text that the bus takes, "" included. */
+static int read_text(const json_t *object, const char *key, char **ret, Error *error) {
+        const char *text = json_string_value(json_object_get(object, key));
+
+        if (!text || (*text && !license_string_is_valid(text)))
+                return archive_damaged(error, "at", ARCHIVE_MANIFEST, "its '%s' is missing, or not a text", key);
+        return license_set_string(ret, text) < 0 ? error_set_no_memory(error) : 0;
+}
+
+/* Of one user, or of all: it must say which, and never both. */
+static int read_owner(const json_t *root, BackupOrigin *ret, Error *error) {
+        const json_t *all_users = json_object_get(root, "all_users"), *owner = json_object_get(root, "owner");
+        const json_t *uid = json_object_get(owner, "uid");
+
+        if (!json_is_boolean(all_users) || json_is_true(all_users) == json_is_object(owner) ||
+            (owner && !json_is_object(owner)))
+                return archive_damaged(error, "at", ARCHIVE_MANIFEST, "it does not say whose licenses these are");
+
+        ret->all_users = json_is_true(all_users);
+        if (ret->all_users)
+                return 0;
+        /* The largest number stands for no user. */
+        if (!json_is_integer(uid) || json_integer_value(uid) < 0 || json_integer_value(uid) >= UINT32_MAX)
+                return archive_damaged(error, "at", ARCHIVE_MANIFEST, "its 'uid' is missing, or not one");
+        ret->uid = (uid_t)json_integer_value(uid);
+        return read_text(owner, "name", &ret->name, error);
+}
+
+static int read_origin(const json_t *root, BackupOrigin *ret, Error *error) {
+        const struct {
+                const char *key;
+                char **text;
+        } texts[] = {
+                { "software", &ret->software },
+                { "created", &ret->created },
+                { "host", &ret->host },
+                { "machine", &ret->machine },
+        };
+        ArchiveClaim claim;
+        int r;
+
+        r = read_manifest(root, &claim, error);
+        if (r != 0)
+                return r;
+        ret->licenses = claim.licenses;
+        ret->restricted = claim.restricted;
+
+        for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+                r = read_text(root, texts[i].key, texts[i].text, error);
+                if (r != 0)
+                        return r;
+                archive_text_clean(*texts[i].text);
+        }
+        return read_owner(root, ret, error);
+}
+
+int archive_manifest_origin(const void *content, size_t size, BackupOrigin *ret, Error *error) {
+        json_t *root;
+        int r;
+
+        r = load(ARCHIVE_MANIFEST, content, size, &root, error);
+        if (r != 0)
+                return r;
+
+        r = read_origin(root, ret, error);
         json_decref(root);
         return r;
 }

@@ -25,5 +25,17 @@ int archive_manifest_parse(const void *content, size_t size, ArchiveClaim *ret, 
  */
 int archive_manifest_owner(const void *content, size_t size, char **ret, Error *error);
 
+typedef struct BackupOrigin BackupOrigin;
+
+/*
+ * Reads all of manifest.json into *ret, which was empty; keys that we do not know are left to those who do.
+ * Texts are clean (archive_text_clean()) but for the user's name, which may have to be compared. Returns 0 or a
+ * code; *ret is to be cleared in both cases.
+ */
+int archive_manifest_origin(const void *content, size_t size, BackupOrigin *ret, Error *error);
+
+/* Turns control characters into '?', in place: the text is valid, and may be shown in a terminal. */
+void archive_text_clean(char *text);
+
 /* Reads END.json. Returns 0 or a code. */
 int archive_end_parse(const void *content, size_t size, ArchiveClaim *ret, Error *error);

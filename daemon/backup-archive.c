@@ -28,8 +28,8 @@ static const char readme[] =
         "manifest.json       when, where and for whom the backup was made, and how many\n"
         "                    licenses it holds\n"
         "state.jsonl         one line for each license that was ever stored: its generation,\n"
-        "                    the uses that remain by right, and, where it was revoked, when\n"
-        "                    (Unix seconds)\n"
+        "                    the uses that remain by right, whether it is restricted (may not be\n"
+        "                    backed up), and, where it was revoked, when (Unix seconds)\n"
         "NOT-BACKED-UP.txt   if there are such: licenses that may not be backed up\n"
         "END.json            the last entry. A backup without it is not complete.\n"
         "\n"
@@ -47,7 +47,7 @@ typedef struct Writing {
         const BackupArchive *archive;
         PaxWriter *pax;
         int fd;
-        BackupResult *result;
+        WorkResult *result;
         GPtrArray *signal; /* restricted licenses not yet told: id, key id, title, id … */
         size_t signal_bytes;
         unsigned n_signals;
@@ -139,14 +139,16 @@ static json_t *counters_to_json(const GArray *counters) {
 static int append_state(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error) {
         const char *name = writing->archive->plan->all_users ? owner->name : NULL;
         json_t *revoked = row->revoked == LICENSE_NO_TIME ? NULL : json_integer(row->revoked);
+        json_t *restricted = row->license.allow_backup ? NULL : json_true();
         json_t *counters = counters_to_json(row->license.counters);
         json_t *line = NULL;
         char *text = NULL;
         int r;
 
         if (counters)
-                line = json_pack("{s:s*, s:s, s:I, s:o, s:o*}", "owner", name, "id", row->license.id,
-                        "generation", (json_int_t)row->license.generation, "counters", counters, "revoked", revoked);
+                line = json_pack("{s:s*, s:s, s:I, s:o, s:o*, s:o*}", "owner", name, "id", row->license.id,
+                        "generation", (json_int_t)row->license.generation, "counters", counters,
+                        "restricted", restricted, "revoked", revoked);
         if (line)
                 text = json_dumps(line, JSON_COMPACT);
         json_decref(line);
@@ -259,7 +261,7 @@ static void describe(const License *license, const char *owner, Attributes *attr
 }
 
 static void flush_signal(Writing *writing) {
-        const BackupEvents *events = writing->archive->events;
+        const WorkEvents *events = writing->archive->events;
 
         if (writing->signal->len > 0 && writing->n_signals++ < SIGNALS_MAX)
                 events->restricted(g_steal_pointer(&writing->signal), events->userdata);
@@ -302,7 +304,7 @@ static int add_document(Writing *writing, const char *owner, const License *lice
 
         make_safe(license->id, id, sizeof id);
         if (owner) {
-                make_safe(owner[0] ? owner : "unnamed", folder, sizeof folder - 1);
+                make_safe(owner, folder, sizeof folder - 1);
                 strcat(folder, "/");
         }
         snprintf(path, sizeof path, ARCHIVE_LICENSES "%s%07" PRIu64 "-%s.%s", folder, ++writing->number, id,
@@ -403,10 +405,10 @@ static int write_end(Writing *writing, Error *error) {
         return 0;
 }
 
-int backup_archive_write(const BackupArchive *archive, int fd, BackupResult *ret, Error *error) {
+int backup_archive_write(const BackupArchive *archive, int fd, WorkResult *ret, Error *error) {
         g_autoptr(PaxWriter) pax = NULL;
         uint64_t licenses = 0, restricted = 0;
-        BackupResult result = {};
+        WorkResult result = {};
         Writing writing = { .archive = archive, .fd = fd, .result = &result };
         int r;
 

@@ -2,7 +2,6 @@
 #include "backup.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -23,8 +22,9 @@ int backup_place(const char *state_folder, char *const *roots, uid_t uid, const 
         }
         if (!below || (path && !folder_path_is_plain(path)))
                 return error_set(error, ERROR_ACCESS_DENIED,
-                        "The service may not use the folder '%s'. Use BackupLicensesToFile with a file that you open "
-                        "there yourself, or ask the administrator to add it to Roots=.", full);
+                        "The service may not use the folder '%s'. Use BackupLicensesToFile (to restore: "
+                        "RestoreLicensesFromFile) with a file that you open there yourself, or ask the administrator "
+                        "to add it to Roots=.", full);
 
         *ret_root = g_strdup(root);
         *ret_path = g_steal_pointer(&full);
@@ -32,60 +32,42 @@ int backup_place(const char *state_folder, char *const *roots, uid_t uid, const 
         return 0;
 }
 
-int backup_folder_failed(const char *path, int r, Error *error) {
+int backup_folder_failed(const char *path, int r, const char *property, Error *error) {
         if (r == -ELOOP || r == -ENOTDIR)
                 return error_set(error, ERROR_ACCESS_DENIED,
                         "The folder '%s' is a link, or behind one, or no folder. Name the folder itself.", path);
         return error_set(error, ERROR_MEDIUM,
-                "The folder '%s' cannot be opened: %s. See that it is there and its medium mounted, or set another "
-                "BackupPath.", path, g_strerror(-r));
+                "The folder '%s' cannot be opened: %s. See that it is there and its medium mounted, or set another %s.",
+                path, g_strerror(-r), property);
 }
 
 /* Reads one property from a thread that has no connection, through one that has. */
-typedef struct PropertyTask {
-        StoreTask task;
+typedef struct PropertyCall {
+        StoreCall call;
         const StoreOwner *owner;
         const char *name;
         char *value;
-        pthread_mutex_t mutex;
-        pthread_cond_t finished;
-        bool done;
-} PropertyTask;
+} PropertyCall;
 
 static int property_run(StoreTask *task, StoreConnection *connection, Error *error) {
-        PropertyTask *property = (PropertyTask *)task;
+        PropertyCall *property = (PropertyCall *)task;
 
         return store_property_get(connection, property->owner, property->name, &property->value, error);
 }
 
-static void property_done(StoreTask *task) {
-        PropertyTask *property = (PropertyTask *)task;
-
-        pthread_mutex_lock(&property->mutex);
-        property->done = true;
-        pthread_cond_signal(&property->finished);
-        pthread_mutex_unlock(&property->mutex);
-}
-
-int backup_read_path(Store *store, const StoreOwner *owner, char **ret, Error *error) {
-        PropertyTask property = {
-                .task = { .run = property_run, .done = property_done },
+int backup_read_path(Store *store, const StoreOwner *owner, const char *name, char **ret, Error *error) {
+        PropertyCall property = {
+                .call.task.run = property_run,
                 .owner = owner,
-                .name = "BackupPath",
-                .mutex = PTHREAD_MUTEX_INITIALIZER,
-                .finished = PTHREAD_COND_INITIALIZER,
+                .name = name,
         };
+        int r;
 
-        store_submit_read(store, &property.task);
-        pthread_mutex_lock(&property.mutex);
-        while (!property.done)
-                pthread_cond_wait(&property.finished, &property.mutex);
-        pthread_mutex_unlock(&property.mutex);
-        pthread_cond_destroy(&property.finished);
-        pthread_mutex_destroy(&property.mutex);
-
-        *ret = property.value;
-        return error_move(error, &property.task.error);
+        store_call_read(store, &property.call);
+        r = store_call_wait(&property.call, error);
+        if (r == 0)
+                *ret = property.value;
+        return r;
 }
 
 /* Reads as far as the manifest, which names the owner. */
@@ -128,19 +110,20 @@ BackupFile backup_find(int folder, const char *name, int *ret_fd) {
         return found;
 }
 
-int backup_open(Store *store, char *const *roots, const StoreOwner *owner, int *ret_fd, Error *error) {
+int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const char *property, int *ret_fd,
+        char **ret_path, Error *error) {
         g_autofree char *value = NULL, *root = NULL, *path = NULL;
         _cleanup_fd_ int folder = -1, fd = -1;
         const char *below = NULL;
         int r;
 
-        if ((r = backup_read_path(store, owner, &value, error)) != 0 ||
+        if ((r = backup_read_path(store, owner, property, &value, error)) != 0 ||
             (r = backup_place(store_folder(store), roots, owner->uid, value, &root, &path, &below, error)) != 0)
                 return r;
 
         folder = folder_open(root, owner->uid, below, false);
         if (folder < 0 && folder != -ENOENT)
-                return backup_folder_failed(path, folder, error);
+                return backup_folder_failed(path, folder, property, error);
         switch (folder < 0 ? BACKUP_FILE_NONE : backup_find(folder, owner->name, &fd)) {
         case BACKUP_FILE_OWN:
                 break;
@@ -157,5 +140,7 @@ int backup_open(Store *store, char *const *roots, const StoreOwner *owner, int *
         }
 
         *ret_fd = fd_steal(&fd);
+        if (ret_path)
+                *ret_path = g_steal_pointer(&path);
         return 0;
 }

@@ -14,7 +14,7 @@
 
 struct Backup {
         BackupPlan plan;
-        BackupEvents events;
+        WorkEvents events;
         Cancel *cancel;
         RestrictedList *restricted;
 
@@ -53,10 +53,6 @@ int backup_new(BackupPlan *plan, Cancel *cancel, Backup **ret) {
                 return r;
         *ret = g_steal_pointer(&backup);
         return 0;
-}
-
-void backup_set_events(Backup *backup, const BackupEvents *events) {
-        backup->events = *events;
 }
 
 Backup *backup_free(Backup *backup) {
@@ -100,7 +96,7 @@ static int check_folder(Backup *backup, Error *error) {
         if (folder == -ENOENT && may_make_folder(backup))
                 return 0;
         if (folder < 0)
-                return backup_folder_failed(backup->path, folder, error);
+                return backup_folder_failed(backup->path, folder, BACKUP_PATH, error);
         if (!backup->plan.overwrite) {
                 BackupFile found = backup_find(folder, backup->plan.name, NULL);
 
@@ -122,7 +118,7 @@ int backup_check(Backup *backup, Error *error) {
         /* A second look, after the first took long, starts afresh. */
         g_clear_pointer(&backup->root, g_free);
         g_clear_pointer(&backup->path, g_free);
-        r = backup_read_path(plan->store, &owner, &path, error);
+        r = backup_read_path(plan->store, &owner, BACKUP_PATH, &path, error);
         if (r == 0)
                 r = backup_place(store_folder(plan->store), plan->roots, plan->uid, path, &backup->root, &backup->path,
                         &backup->below, error);
@@ -147,7 +143,7 @@ static void copy_progress(uint64_t done, uint64_t size, void *userdata) {
 }
 
 /* Sends what was written to the disk and drops it from the cache, so that reading it back means something. */
-static int verify(Backup *backup, int fd, BackupResult *result, Error *error) {
+static int verify(Backup *backup, int fd, WorkResult *result, Error *error) {
         ArchiveCounts counts;
         int r;
 
@@ -169,8 +165,46 @@ static int verify(Backup *backup, int fd, BackupResult *result, Error *error) {
         return 0;
 }
 
+static bool same_name(const GPtrArray *owners, unsigned i, unsigned j) {
+        return j < owners->len &&
+                g_str_equal(((StoreOwnerRow *)owners->pdata[i])->name, ((StoreOwnerRow *)owners->pdata[j])->name);
+}
+
+/*
+ * A backup of all users knows them by name. Who has none, and who had a name that is another user's now, gets one
+ * that no account has: a restore skips and names him, and his licenses lie in a folder of their own.
+ */
+static int tell_namesakes_apart(GPtrArray *owners, Error *error) {
+        g_autofree bool *ambiguous = g_new0(bool, owners->len + 1);
+        int r;
+
+        /* They are sorted by name. */
+        for (unsigned i = 0; i < owners->len; i++)
+                ambiguous[i] = same_name(owners, i, i + 1) || (i > 0 && same_name(owners, i, i - 1));
+
+        for (unsigned i = 0; i < owners->len; i++) {
+                StoreOwnerRow *owner = owners->pdata[i];
+                g_autofree char *name = NULL;
+                uid_t uid = (uid_t)-1;
+
+                if (*owner->name && !ambiguous[i])
+                        continue;
+                r = *owner->name ? user_uid_of(owner->name, &uid) : 0;
+                if (r < 0)
+                        return error_set_errno(error, ERROR_STORE_READ, r, "The users cannot be looked up");
+                if (uid == owner->uid)
+                        continue;
+
+                name = *owner->name ? g_strdup_printf("%s (%" PRIu32 ")", owner->name, (uint32_t)owner->uid) :
+                                      g_strdup_printf("(%" PRIu32 ")", (uint32_t)owner->uid);
+                g_free(owner->name);
+                owner->name = g_steal_pointer(&name);
+        }
+        return 0;
+}
+
 /* reserve: what must stay free where fd is, in percent; the service's own disk must never fill up. */
-static int build(Backup *backup, int fd, unsigned reserve, unsigned percent_end, BackupResult *ret, Error *error) {
+static int build(Backup *backup, int fd, unsigned reserve, unsigned percent_end, WorkResult *ret, Error *error) {
         g_autoptr(StoreConnection) connection = NULL;
         g_autoptr(GPtrArray) owners = g_ptr_array_new();
         const BackupPlan *plan = &backup->plan;
@@ -201,6 +235,8 @@ static int build(Backup *backup, int fd, unsigned reserve, unsigned percent_end,
         archive.owner_name = name;
 
         r = store_snapshot_owners(connection, plan->all_users ? (uid_t)-1 : plan->owner, name, owners, error);
+        if (r == 0 && plan->all_users)
+                r = tell_namesakes_apart(owners, error);
         if (r == 0) {
                 for (unsigned i = 0; i < owners->len; i++)
                         archive.total += ((StoreOwnerRow *)owners->pdata[i])->licenses;
@@ -227,14 +263,14 @@ static int set_foreign_aside(int folder, const char *name) {
 }
 
 /* A backup into the user's folder: the draft that is verified is the file that gets the name. */
-static int run_to_folder(Backup *backup, BackupResult *result, Error *error) {
+static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         _cleanup_fd_ int folder = -1;
         g_auto(Draft) draft = DRAFT_NONE;
         int r;
 
         folder = folder_open(backup->root, backup->plan.uid, backup->below, may_make_folder(backup));
         if (folder < 0)
-                return backup_folder_failed(backup->path, folder, error);
+                return backup_folder_failed(backup->path, folder, BACKUP_PATH, error);
         (void)draft_tidy(folder, FOLDER_BACKUP_NAME);
 
         r = draft_open(folder, FOLDER_BACKUP_NAME, &draft);
@@ -270,7 +306,7 @@ static int run_to_folder(Backup *backup, BackupResult *result, Error *error) {
 }
 
 /* A backup to a stranger's descriptor: whole and verified here, before a byte goes there. */
-static int run_to_descriptor(Backup *backup, BackupResult *result, Error *error) {
+static int run_to_descriptor(Backup *backup, WorkResult *result, Error *error) {
         const BackupPlan *plan = &backup->plan;
         _cleanup_fd_ int folder = -1;
         g_auto(Draft) draft = DRAFT_NONE;
@@ -293,15 +329,16 @@ static int run_to_descriptor(Backup *backup, BackupResult *result, Error *error)
         backup->percent_from = 60;
         backup->percent_to = 99;
         backup->step_total = result->bytes;
-        backup->events.delivering(backup->events.userdata);
+        backup->events.outside(true, backup->events.userdata);
         return descriptor_copy(draft.fd, result->bytes, plan->fd, backup->kind, plan->stall_msec, backup->cancel,
                 copy_progress, backup, error);
 }
 
-int backup_run(Backup *backup, BackupResult *ret, Error *error) {
-        BackupResult result = {};
+int backup_run(Backup *backup, const WorkEvents *events, WorkResult *ret, Error *error) {
+        WorkResult result = {};
         int r;
 
+        backup->events = *events;
         if (backup->plan.fd >= 0)
                 r = run_to_descriptor(backup, &result, error);
         else {
@@ -318,3 +355,16 @@ int backup_run(Backup *backup, BackupResult *ret, Error *error) {
         return r;
 }
 
+static int class_check(void *work, Error *error) {
+        return backup_check(work, error);
+}
+
+static int class_run(void *work, const WorkEvents *events, WorkResult *ret, Error *error) {
+        return backup_run(work, events, ret, error);
+}
+
+static void class_free(void *work) {
+        backup_free(work);
+}
+
+const WorkClass backup_class = { class_check, class_run, class_free };

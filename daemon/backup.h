@@ -4,24 +4,13 @@
 #include "io.h"
 #include "restricted.h"
 #include "store.h"
+#include "work.h"
 
 /*
  * A backup: built from one snapshot of the store, read back and verified, delivered (design, section
  * 4). It runs on a worker thread of its own, in two steps: backup_check() before the client is
  * answered, backup_run() after.
  */
-
-typedef struct BackupEvents {
-        /* On the worker's thread, all of them. Licenses to do; before any other. */
-        void (*begin)(uint64_t total, void *userdata);
-        /* At most 100 skipped licenses: id, key id, title, id …; the callee's. At most ten times. */
-        void (*restricted)(GPtrArray *licenses, void *userdata);
-        /* The backup is whole; what follows goes at the pace of the descriptor. */
-        void (*delivering)(void *userdata);
-        /* Something moved: licenses done, and percent of the whole work; both never fall. */
-        void (*progress)(uint64_t completed, unsigned percent, void *userdata);
-        void *userdata;
-} BackupEvents;
 
 /* Where backups come from and may go. */
 typedef struct BackupPlan {
@@ -41,22 +30,12 @@ typedef struct BackupPlan {
 /* Frees what a plan holds, and closes its descriptor. */
 void backup_plan_clear(BackupPlan *plan);
 
-typedef struct BackupResult {
-        uint64_t licenses;
-        uint64_t restricted;
-        uint64_t bytes;
-        bool verified;
-} BackupResult;
-
 typedef struct Backup Backup;
 
 /* Takes over the plan with its strings and its descriptor, also when it fails. Returns 0 or a negative errno. */
 int backup_new(BackupPlan *plan, Cancel *cancel, Backup **ret);
 Backup *backup_free(Backup *backup);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Backup, backup_free)
-
-/* Who is told how it goes; before backup_run(). */
-void backup_set_events(Backup *backup, const BackupEvents *events);
 
 /*
  * Whether the backup may be made: ERROR_BACKUP_EXISTS, ERROR_ACCESS_DENIED, ERROR_INVALID_ARGUMENTS,
@@ -65,10 +44,13 @@ void backup_set_events(Backup *backup, const BackupEvents *events);
 int backup_check(Backup *backup, Error *error);
 
 /* Makes it. Besides the codes of backup_check(): ERROR_CANCELED, ERROR_LIMIT_EXCEEDED, those of the store. */
-int backup_run(Backup *backup, BackupResult *ret, Error *error);
+int backup_run(Backup *backup, const WorkEvents *events, WorkResult *ret, Error *error);
 
 /* What was skipped, complete once backup_run() has ended. The caller refs what it keeps. */
 RestrictedList *backup_restricted(Backup *backup);
+
+/* The same as the body of a job; work is a Backup. */
+extern const WorkClass backup_class;
 
 /*
  * Where the backup of a user goes, or comes from: the folder path (NULL: the default one), as *ret_root and
@@ -78,11 +60,14 @@ RestrictedList *backup_restricted(Backup *backup);
 int backup_place(const char *state_folder, char *const *roots, uid_t uid, const char *path, char **ret_root,
         char **ret_path, const char **ret_below, Error *error);
 
-/* Puts into words why a folder of backup_place() could not be opened: folder_open()'s r. */
-int backup_folder_failed(const char *path, int r, Error *error);
+#define BACKUP_PATH "BackupPath"
+#define RESTORE_PATH "RestorePath"
 
-/* Reads a user's BackupPath, NULL where it is not set (g_free), through one of the store's threads. */
-int backup_read_path(Store *store, const StoreOwner *owner, char **ret, Error *error);
+/* Puts into words why a folder of backup_place() could not be opened: folder_open()'s r. */
+int backup_folder_failed(const char *path, int r, const char *property, Error *error);
+
+/* Reads a user's BackupPath or RestorePath, NULL where it is not set (g_free), through one of the store's threads. */
+int backup_read_path(Store *store, const StoreOwner *owner, const char *property, char **ret, Error *error);
 
 typedef enum BackupFile {
         BACKUP_FILE_NONE,
@@ -95,8 +80,12 @@ typedef enum BackupFile {
 /* What is called licenses.tar in a folder, seen by the user of that name; opened for reading if it is that user's. */
 BackupFile backup_find(int folder, const char *name, int *ret_fd);
 
-/* Opens the backup in a user's BackupPath for reading. ERROR_BACKUP_CORRUPT: there is none. May wait for a disk. */
-int backup_open(Store *store, char *const *roots, const StoreOwner *owner, int *ret_fd, Error *error);
+/*
+ * Opens the backup in a user's BackupPath, or RestorePath, for reading. *ret_path is the folder (g_free); may be
+ * NULL. ERROR_BACKUP_CORRUPT: there is none. May wait for a disk.
+ */
+int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const char *property, int *ret_fd,
+        char **ret_path, Error *error);
 
 /* backup-archive.c: what stands in a backup. */
 
@@ -106,7 +95,7 @@ typedef struct BackupArchive {
         GPtrArray *owners;           /* of StoreOwnerRow * */
         const char *owner_name;      /* of the one owner; NULL for all users */
         RestrictedList *restricted;
-        const BackupEvents *events;
+        const WorkEvents *events;
         const Cancel *cancel;
         unsigned reserve_percent;    /* that must stay free where the archive is written; 0: no care */
         unsigned percent_end;        /* of the whole work, when the archive is written */
@@ -114,4 +103,4 @@ typedef struct BackupArchive {
 } BackupArchive;
 
 /* Writes the whole archive to fd, a file of ours. *ret gets all but verified. */
-int backup_archive_write(const BackupArchive *archive, int fd, BackupResult *ret, Error *error);
+int backup_archive_write(const BackupArchive *archive, int fd, WorkResult *ret, Error *error);

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <fcntl.h>
 #include <limits.h>
 #include <unistd.h>
 
 #include "backup.h"
-#include "bus-license.h"
+#include "bus-file.h"
 #include "job.h"
 #include "method.h"
 #include "request.h"
@@ -66,48 +65,33 @@ int method_backup_licenses(Manager *manager, Caller *caller, sd_bus_message *mes
 }
 
 int method_backup_licenses_to_file(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
-        uint32_t owner = caller->user->uid, flags;
-        int all_users = false, fd;
-        const BusOption options[] = {
-                { "Owner", 'u', &owner },
-                { "AllUsers", 'b', &all_users },
-        };
         BackupPlan plan;
-        int r;
+        BusWhose whose;
+        uint32_t flags;
+        int fd, r;
 
         r = sd_bus_message_read(message, "hu", &fd, &flags);
         if (r < 0)
                 return r;
         if ((r = check_flags(flags, 0, error)) != 0 ||
-            (r = bus_read_options(message, options, G_N_ELEMENTS(options), error)) != 0)
+            (r = bus_read_whose(message, caller, &whose, error)) != 0 ||
+            (r = plan_for(manager, caller, &plan, error)) != 0)
                 return r;
 
-        if (owner == UINT32_MAX)
-                return error_set(error, ERROR_INVALID_ARGUMENTS, "Owner is no user's number.");
-        if (owner != caller->user->uid && all_users)
-                return error_set(error, ERROR_INVALID_ARGUMENTS, "Owner and AllUsers exclude each other.");
-        if (caller->user->uid != 0 && (all_users || owner != caller->user->uid))
-                return error_set(error, ERROR_ACCESS_DENIED,
-                        "The licenses of other users are for root to back up. Leave out Owner and AllUsers.");
-
-        r = plan_for(manager, caller, &plan, error);
-        if (r != 0)
-                return r;
-        plan.all_users = all_users;
-        plan.owner = owner;
-        plan.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-        if (plan.fd < 0) {
-                r = -errno;
+        plan.all_users = whose.all_users;
+        plan.owner = whose.owner;
+        r = bus_keep_descriptor(fd, &plan.fd, error);
+        if (r != 0) {
                 backup_plan_clear(&plan);
-                return error_set_errno(error, ERROR_LIMIT_EXCEEDED, r, "The descriptor cannot be kept");
+                return r;
         }
         return job_new_backup(manager, caller, message, &plan, error);
 }
 
 int method_cancel_license_backup(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
         manager_send_empty(manager, message);
-        if (caller->user->job)
-                job_cancel(caller->user->job, "The backup was canceled. What was backed up before is unchanged.");
+        if (caller->user->job && caller->user->job->kind == JOB_BACKUP)
+                job_cancel(caller->user->job, NULL);
         return 0;
 }
 
@@ -122,7 +106,8 @@ typedef struct OpenRequest {
 static int open_run(Request *request, StoreConnection *connection, Error *error) {
         OpenRequest *open = (OpenRequest *)request;
 
-        return backup_open(request->manager->store, open->roots, &request->owner, &open->fd, error);
+        return backup_open(request->manager->store, open->roots, &request->owner, BACKUP_PATH, &open->fd,
+                NULL, error);
 }
 
 static int open_reply(Request *request, sd_bus_message *reply) {

@@ -15,7 +15,7 @@
 
 static int get_kind(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *reply, void *userdata, sd_bus_error *error) {
-        return sd_bus_message_append(reply, "s", ((Job *)userdata)->kind);
+        return sd_bus_message_append(reply, "s", job_kind_name(userdata));
 }
 
 static int get_owner(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -102,7 +102,7 @@ int method_job_cancel(Manager *manager, Caller *caller, sd_bus_message *message,
                 return r;
 
         manager_send_empty(manager, message);
-        job_cancel(job, "The backup was canceled. What was backed up before is unchanged.");
+        job_cancel(job, NULL);
         return 0;
 }
 

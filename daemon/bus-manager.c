@@ -73,7 +73,7 @@ int method_list_jobs(Manager *manager, Caller *caller, sd_bus_message *message, 
         /* The newest, where root asks and more were kept than a reply may hold. */
         for (unsigned i = jobs->len > REPLY_JOBS_MAX ? jobs->len - REPLY_JOBS_MAX : 0; r >= 0 && i < jobs->len; i++) {
                 job = jobs->pdata[i];
-                r = sd_bus_message_append(reply, "(osus)", job->path, job->kind, (uint32_t)job->user->uid,
+                r = sd_bus_message_append(reply, "(osus)", job->path, job_kind_name(job), (uint32_t)job->user->uid,
                         job_state_name(job));
         }
         if (r >= 0)

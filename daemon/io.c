@@ -172,49 +172,71 @@ static int refuse_kind(Error *error) {
                 "The descriptor is not a regular file, a pipe or a stream socket.");
 }
 
-int descriptor_check_target(int fd, DescriptorKind *ret_kind, Error *error) {
+/* What a descriptor is, how it is open (O_ACCMODE), and, of a file, its size. */
+static int examine(int fd, DescriptorKind *ret_kind, int *ret_mode, int64_t *ret_size, Error *error) {
         struct stat st;
-        int64_t size;
-        int flags, mode;
+        int flags;
 
         flags = fcntl(fd, F_GETFL);
         if (flags < 0)
                 return error_set_errno(error, ERROR_INVALID_ARGUMENTS, -errno, "The descriptor is not usable");
         if (flags & O_PATH)
                 return refuse_kind(error);
-        mode = flags & O_ACCMODE;
+        *ret_mode = flags & O_ACCMODE;
+        *ret_kind = DESCRIPTOR_FILE;
 
         if (fstat(fd, &st) < 0) {
-                size = size_by_seeking(fd);
-                if (size < 0)
-                        return error_set_errno(error, ERROR_MEDIUM, (int)size,
+                *ret_size = size_by_seeking(fd);
+                if (*ret_size < 0)
+                        return error_set_errno(error, ERROR_MEDIUM, (int)*ret_size,
                                 "The file cannot be examined. Choose another place");
         } else if (S_ISREG(st.st_mode))
-                size = st.st_size;
-        else if (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) {
+                *ret_size = st.st_size;
+        else if (S_ISFIFO(st.st_mode))
+                *ret_kind = DESCRIPTOR_PIPE;
+        else if (S_ISSOCK(st.st_mode)) {
+                socklen_t length = sizeof(int);
                 int type;
-                socklen_t length = sizeof type;
 
-                if (mode == O_RDONLY)
-                        return error_set(error, ERROR_INVALID_ARGUMENTS,
-                                "The descriptor is not open for writing. Pass the other end.");
-                if (S_ISSOCK(st.st_mode) &&
-                    (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_STREAM))
+                if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_STREAM)
                         return refuse_kind(error);
-
-                *ret_kind = S_ISSOCK(st.st_mode) ? DESCRIPTOR_SOCKET : DESCRIPTOR_PIPE;
-                return 0;
+                *ret_kind = DESCRIPTOR_SOCKET;
         } else
                 return refuse_kind(error);
+        return 0;
+}
 
-        if (mode != O_RDWR)
+int descriptor_check_source(int fd, Error *error) {
+        DescriptorKind kind;
+        int64_t size = 0;
+        int mode = 0, r;
+
+        r = examine(fd, &kind, &mode, &size, error);
+        if (r == 0 && mode == O_WRONLY)
+                return error_set(error, ERROR_INVALID_ARGUMENTS,
+                        "The descriptor is not open for reading. Open the backup for reading, or pass the other end.");
+        return r;
+}
+
+int descriptor_check_target(int fd, DescriptorKind *ret_kind, Error *error) {
+        DescriptorKind kind;
+        int64_t size = 0;
+        int mode = 0, r;
+
+        r = examine(fd, &kind, &mode, &size, error);
+        if (r != 0)
+                return r;
+        if (kind != DESCRIPTOR_FILE && mode == O_RDONLY)
+                return error_set(error, ERROR_INVALID_ARGUMENTS,
+                        "The descriptor is not open for writing. Pass the other end.");
+        if (kind == DESCRIPTOR_FILE && mode != O_RDWR)
                 return error_set(error, ERROR_INVALID_ARGUMENTS,
                         "The file must be open for reading and writing, so that the backup can be read back.");
         if (size > 0)
                 return error_set(error, ERROR_BACKUP_EXISTS,
                         "The file is not empty. Pass a new one, and rename it over the old one after Done.");
 
-        *ret_kind = DESCRIPTOR_FILE;
+        *ret_kind = kind;
         return 0;
 }
 

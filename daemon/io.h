@@ -87,6 +87,12 @@ typedef enum DescriptorKind {
  */
 int descriptor_check_target(int fd, DescriptorKind *ret_kind, Error *error);
 
+/*
+ * Whether a backup can be read from fd: a regular file, a pipe or a stream socket, open for reading. May wait for
+ * a file system. Returns 0 or a code: ERROR_INVALID_ARGUMENTS, ERROR_MEDIUM.
+ */
+int descriptor_check_source(int fd, Error *error);
+
 typedef void (*DescriptorProgress)(uint64_t done, uint64_t size, void *userdata);
 
 /*

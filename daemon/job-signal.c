@@ -6,9 +6,31 @@
 #define PROGRESS_WINDOW_USEC G_USEC_PER_SEC /* in which there are at most as many signals as told[] has places */
 #define PROGRESS_MAX 128U
 
+static int append_restored(const WorkResult *result, sd_bus_message *message) {
+        int r;
+
+        if ((r = sd_bus_message_open_container(message, 'a', "{sv}")) < 0 ||
+            (r = sd_bus_message_append(message, "{sv}{sv}{sv}{sv}{sv}",
+                 "restored", "t", result->restored,
+                 "unchanged", "t", result->unchanged,
+                 "newer_kept", "t", result->newer_kept,
+                 "conflicts", "t", result->conflicts,
+                 "revoked", "t", result->revoked)) < 0 ||
+            (r = sd_bus_message_open_container(message, 'e', "sv")) < 0 ||
+            (r = sd_bus_message_append(message, "s", "skipped_users")) < 0 ||
+            (r = sd_bus_message_open_container(message, 'v', "as")) < 0 ||
+            (r = sd_bus_message_append_strv(message, result->skipped_users)) < 0 ||
+            (r = sd_bus_message_close_container(message)) < 0 ||
+            (r = sd_bus_message_close_container(message)) < 0)
+                return r;
+        return sd_bus_message_close_container(message);
+}
+
 int job_append_result_details(const Job *job, sd_bus_message *message) {
         if (job->state != JOB_DONE)
                 return sd_bus_message_append(message, "a{sv}", 0);
+        if (job->kind == JOB_RESTORE)
+                return append_restored(&job->result, message);
         return sd_bus_message_append(message, "a{sv}", 4,
                 "licenses", "t", job->result.licenses,
                 "restricted", "t", job->result.restricted,
@@ -24,7 +46,8 @@ int job_append_result(const Job *job, sd_bus_message *message) {
         return r < 0 ? r : job_append_result_details(job, message);
 }
 
-static int append_progress_value(const Job *job, WmtStatus status, GPtrArray *restricted, sd_bus_message *message) {
+static int append_progress_value(const Job *job, WmtStatus status, const ProgressValue *value,
+                sd_bus_message *message) {
         int r;
 
         switch (status) {
@@ -32,21 +55,25 @@ static int append_progress_value(const Job *job, WmtStatus status, GPtrArray *re
                 return sd_bus_message_append(message, "v", "t", job->total);
         case WMT_INDEX_PROGRESS:
                 return sd_bus_message_append(message, "v", "u", (uint32_t)job->percent);
+        case WMT_BACKUPRESTORE_CONNECTING:
+        case WMT_BACKUPRESTORE_DISCONNECTING:
+        case WMT_NEEDS_INDIVIDUALIZATION:
+                return sd_bus_message_append(message, "v", "s", value->text);
         default:
                 if ((r = sd_bus_message_open_container(message, 'v', "a(sss)")) < 0 ||
                     (r = sd_bus_message_open_container(message, 'a', "(sss)")) < 0)
                         return r;
-                for (unsigned i = 0; r >= 0 && i < restricted->len; i += 3)
-                        r = sd_bus_message_append(message, "(sss)", restricted->pdata[i], restricted->pdata[i + 1],
-                                restricted->pdata[i + 2]);
+                for (unsigned i = 0; r >= 0 && i < value->restricted->len; i += 3)
+                        r = sd_bus_message_append(message, "(sss)", value->restricted->pdata[i],
+                                value->restricted->pdata[i + 1], value->restricted->pdata[i + 2]);
                 if (r < 0 || (r = sd_bus_message_close_container(message)) < 0)
                         return r;
                 return sd_bus_message_close_container(message);
         }
 }
 
-/* Sends one signal to one connection. restricted is for WMT_RESTRICTED_LICENSE. */
-static void send_signal(Job *job, const char *name, WmtStatus status, GPtrArray *restricted) {
+/* Sends one signal to one connection. */
+static void send_signal(Job *job, const char *name, WmtStatus status, const ProgressValue *value) {
         Manager *manager = job->manager;
         sd_bus_message *message = NULL;
         int r;
@@ -62,7 +89,7 @@ static void send_signal(Job *job, const char *name, WmtStatus status, GPtrArray 
         else if (r >= 0) {
                 r = sd_bus_message_append(message, "itt", 0, job->completed, job->total);
                 if (r >= 0)
-                        r = append_progress_value(job, status, restricted, message);
+                        r = append_progress_value(job, status, value, message);
         }
         if (r < 0) {
                 log_warning("A signal of a job cannot be made: %s", g_strerror(-r));
@@ -73,17 +100,17 @@ static void send_signal(Job *job, const char *name, WmtStatus status, GPtrArray 
 }
 
 /* Tells those who may know: the connection that asked, and those of its user, or of root, that subscribed. */
-void job_tell(Job *job, WmtStatus status, GPtrArray *restricted) {
+void job_tell(Job *job, WmtStatus status, const ProgressValue *value) {
         Manager *manager = job->manager;
 
         if (job->requester)
-                send_signal(job, job->requester, status, restricted);
+                send_signal(job, job->requester, status, value);
         for (GList *link = manager->callers_by_use.head; link; link = link->next) {
                 const Caller *caller = link->data;
 
                 if (caller->subscribed && job_is_visible(job, caller) &&
                     g_strcmp0(caller->name, job->requester) != 0)
-                        send_signal(job, caller->name, status, restricted);
+                        send_signal(job, caller->name, status, value);
         }
 }
 
@@ -97,9 +124,9 @@ static bool may_tell(const Job *job, unsigned spare) {
         return job->n_told + spare < n || now - job->told[(job->n_told + spare) % n] >= PROGRESS_WINDOW_USEC;
 }
 
-void job_tell_progress(Job *job, WmtStatus status, GPtrArray *restricted) {
+void job_tell_progress(Job *job, WmtStatus status, const ProgressValue *value) {
         job->told[job->n_told++ % G_N_ELEMENTS(job->told)] = g_get_monotonic_time();
-        job_tell(job, status, restricted);
+        job_tell(job, status, value);
 }
 
 /* Tells what can be told now. The last place in the window is for the last percentage. */
@@ -107,7 +134,7 @@ void job_tell_what_is_new(Job *job, bool last) {
         GPtrArray *restricted;
 
         while (may_tell(job, 1) && (restricted = g_queue_pop_head(&job->restricted_signals))) {
-                job_tell_progress(job, WMT_RESTRICTED_LICENSE, restricted);
+                job_tell_progress(job, WMT_RESTRICTED_LICENSE, &(ProgressValue){ .restricted = restricted });
                 g_ptr_array_unref(restricted);
         }
 

@@ -8,6 +8,7 @@
 #include <sodium.h>
 
 #include "log.h"
+#include "verify.h"
 
 #define ANSWER_USEC (1 * G_USEC_PER_SEC)     /* a check that takes longer is told by Done */
 #define TICK_USEC (100 * 1000)
@@ -29,6 +30,32 @@ static const char *const state_names[] = {
         [JOB_CANCELED] = "canceled",
 };
 
+static const struct {
+        const char *name;
+        const char *canceled; /* what its user is told who wanted it so */
+        const char *stalled;  /* the end of "The file … nothing for 60 s." */
+} kinds[] = {
+        [JOB_BACKUP] = {
+                "backup",
+                "The backup was canceled. What was backed up before is unchanged.",
+                "What was written is not a backup; remove it, and try another place.",
+        },
+        [JOB_RESTORE] = {
+                "restore",
+                "The restore was canceled. No license was changed.",
+                "No license was changed. Copy the backup to another place, and try again.",
+        },
+        [JOB_VERIFY] = {
+                "verify",
+                "The check was canceled.",
+                "Copy the backup to another place, and try again.",
+        },
+};
+
+const char *job_kind_name(const Job *job) {
+        return kinds[job->kind].name;
+}
+
 const char *job_state_name(const Job *job) {
         return state_names[job->state];
 }
@@ -38,7 +65,7 @@ bool job_has_ended(const Job *job) {
 }
 
 bool job_is_cancelable(const Job *job) {
-        return !job_has_ended(job) && !cancel_requested(job->cancel);
+        return !job_has_ended(job) && !cancel_requested(job->cancel) && !(job->worker && worker_settles(job->worker));
 }
 
 bool job_is_visible(const Job *job, const Caller *caller) {
@@ -75,11 +102,11 @@ static void begin(Job *job, uint64_t total) {
         job_tell_progress(job, WMT_BACKUPRESTORE_BEGIN, NULL);
 }
 
-/* Whether the client's descriptor has taken nothing for too long, and the worker hangs in it. */
+/* Whether the client's descriptor has taken, or given, nothing for too long, and the worker hangs in it. */
 static bool stalls(Job *job) {
         int64_t now = g_get_monotonic_time();
 
-        if (!job->delivering || worker_moves(job->worker) != job->moves) {
+        if (!job->outside || worker_settles(job->worker) || worker_moves(job->worker) != job->moves) {
                 job->moves = worker_moves(job->worker);
                 job->moved_at = now;
         }
@@ -170,6 +197,7 @@ Job *job_free(Job *job) {
         restricted_unref(job->restricted);
         g_ptr_array_unref(job->waiters);
         error_clear(&job->error);
+        work_result_clear(&job->result);
         user_unref(job->user);
         g_free(job->requester);
         g_free(job);
@@ -203,7 +231,7 @@ static void finish(Job *job, Error *error) {
 
         if (job->state == JOB_RUNNING) {
                 manager->n_running--;
-                manager->n_delivering -= job->delivering;
+                manager->n_outside -= job->outside;
         }
         manager->n_unfinished--;
         g_queue_remove(&manager->queued, job);
@@ -229,7 +257,7 @@ static void finish(Job *job, Error *error) {
         g_ptr_array_set_size(job->waiters, 0);
 
         if (job->state == JOB_FAILED)
-                log_warning("A %s of user %" PRIu32 " failed: %s", job->kind, (uint32_t)job->user->uid,
+                log_warning("A %s of user %" PRIu32 " failed: %s", job_kind_name(job), (uint32_t)job->user->uid,
                         error_hresult_name(job->error.code));
 
         if (job->release)
@@ -241,13 +269,12 @@ static void finish(Job *job, Error *error) {
         manager_maybe_exit(manager);
 }
 
-/* A file that blocks whoever writes to it, such as one on FUSE: the job ends, and the thread is left to itself. */
+/* A file that blocks whoever works on it, such as one on FUSE: the job ends, and the thread is left to itself. */
 static void give_up(Job *job) {
         g_auto(Error) error = {};
 
-        error_set(&error, ERROR_MEDIUM,
-                "The file took nothing for %u s. What was written is not a backup; remove it, and try another place.",
-                job->manager->config.stall_seconds);
+        error_set(&error, ERROR_MEDIUM, "The file %s nothing for %u s. %s", job->kind == JOB_BACKUP ? "took" : "gave",
+                job->manager->config.stall_seconds, kinds[job->kind].stalled);
         leave_worker(job, true);
         finish(job, &error);
 }
@@ -257,7 +284,13 @@ static int on_patience_over(sd_event_source *source, uint64_t usec, void *userda
         Job *job = userdata;
         g_auto(Error) error = {};
 
-        log_warning("A %s of user %" PRIu32 " hangs in the system and was abandoned.", job->kind,
+        /* What it does now will be, canceled or not, and who asks has to hear which. */
+        if (worker_settles(job->worker)) {
+                (void)sd_event_source_set_time_relative(source, PATIENCE_USEC);
+                return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        }
+
+        log_warning("A %s of user %" PRIu32 " hangs in the system and was abandoned.", job_kind_name(job),
                 (uint32_t)job->user->uid);
         leave_worker(job, true);
         error_set(&error, ERROR_CANCELED, "%s", cancel_reason(job->cancel));
@@ -270,6 +303,7 @@ void job_cancel(Job *job, const char *reason) {
 
         if (!job_is_cancelable(job))
                 return;
+        reason = reason ?: kinds[job->kind].canceled;
         cancel_trigger(job->cancel, reason);
         if (job->state == JOB_CHECKING)
                 return; /* it is answered first, and ends then */
@@ -358,7 +392,7 @@ static void schedule_soon(Manager *manager) {
 
 static void schedule(Manager *manager) {
         /* Who only waits for a client's descriptor holds up nobody. */
-        while (manager->n_running - manager->n_delivering < manager->config.running_jobs &&
+        while (manager->n_running - manager->n_outside < manager->config.running_jobs &&
                manager->n_abandoned < ABANDONED_MAX && !g_queue_is_empty(&manager->queued)) {
                 Job *job = g_queue_pop_head(&manager->queued);
 
@@ -432,18 +466,31 @@ static void on_restricted(GPtrArray *licenses, void *userdata) {
         job_tell_what_is_new(job, false);
 }
 
-static void on_delivering(void *userdata) {
+static void on_origin(WorkOrigin origin, const char *from, void *userdata) {
+        static const WmtStatus statuses[] = {
+                [WORK_ORIGIN_CHECKING] = WMT_BACKUPRESTORE_CONNECTING,
+                [WORK_ORIGIN_ACCEPTED] = WMT_BACKUPRESTORE_DISCONNECTING,
+                [WORK_ORIGIN_REFUSED] = WMT_NEEDS_INDIVIDUALIZATION,
+        };
+
+        job_tell_progress(userdata, statuses[origin], &(ProgressValue){ .text = from });
+}
+
+static void on_outside(bool outside, void *userdata) {
         Job *job = userdata;
 
-        job->delivering = true;
-        job->manager->n_delivering++;
+        if (outside == job->outside)
+                return;
+        job->outside = outside;
+        job->manager->n_outside += outside ? 1U : -1U;
         schedule(job->manager);
 }
 
-static void on_finished(Error *error, const BackupResult *result, void *userdata) {
+static void on_finished(Error *error, WorkResult *result, void *userdata) {
         Job *job = userdata;
 
         job->result = *result;
+        *result = (WorkResult) {};
         job->worker = worker_unref(job->worker);
         finish(job, error);
 }
@@ -451,17 +498,17 @@ static void on_finished(Error *error, const BackupResult *result, void *userdata
 static int check_slot(Manager *manager, const User *user, Error *error) {
         if (user->job)
                 return error_set(error, ERROR_BACKUP_BUSY,
-                        "A %s of yours is running. Wait for its end, or cancel it.", user->job->kind);
+                        "A %s of yours is running. Wait for its end, or cancel it.", job_kind_name(user->job));
         if (user->n_stuck > 0)
                 return error_set(error, ERROR_BACKUP_BUSY,
-                        "A canceled backup of yours still hangs in the system. Try again when its medium answers.");
+                        "A canceled job of yours still hangs in the system. Try again when its medium answers.");
         if (manager->n_unfinished >= manager->config.jobs_on_machine)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "%u backups and restores are under way on this machine (JobsOnMachine=). Try again later.",
                         manager->n_unfinished);
         if (manager->n_abandoned >= ABANDONED_MAX)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "%u canceled backups hang in the system. Try again when their media answer.",
+                        "%u canceled jobs hang in the system. Try again when their media answer.",
                         manager->n_abandoned);
         return 0;
 }
@@ -470,7 +517,7 @@ static void unref_message(void *message) {
         sd_bus_message_unref(message);
 }
 
-static Job *job_new(Manager *manager, Caller *caller, sd_bus_message *message, const char *kind, Cancel *cancel,
+static Job *job_new(Manager *manager, Caller *caller, sd_bus_message *message, JobKind kind, Cancel *cancel,
                 RestrictedList *restricted) {
         static uint64_t n_jobs;
         Job *job;
@@ -498,51 +545,102 @@ static Job *job_new(Manager *manager, Caller *caller, sd_bus_message *message, c
         return job;
 }
 
-int job_new_backup(Manager *manager, Caller *caller, sd_bus_message *message, BackupPlan *plan, Error *error) {
+static int not_started(JobKind kind, int r, Error *error) {
+        return error_set_errno(error, ERROR_LIMIT_EXCEEDED, r, "The %s cannot be started", kinds[kind].name);
+}
+
+/* Makes the job of some work, which is taken over with its place among the user's jobs checked, and starts it. */
+static int job_start(Manager *manager, Caller *caller, sd_bus_message *message, JobKind kind, Cancel *cancel,
+                RestrictedList *restricted, const WorkClass *class, void *work, Error *error) {
         static const WorkerEvents events = {
                 .checked = on_checked,
                 .began = on_began,
+                .origin = on_origin,
                 .restricted = on_restricted,
-                .delivering = on_delivering,
+                .outside = on_outside,
                 .finished = on_finished,
                 .ended = on_worker_ended,
         };
-        g_autoptr(Cancel) cancel = NULL;
-        g_autoptr(Backup) backup = NULL;
         Job *job;
         int r;
 
-        r = check_slot(manager, caller->user, error);
-        if (r != 0) {
-                backup_plan_clear(plan);
-                return r;
-        }
-
-        r = cancel_new(&cancel);
-        if (r < 0)
-                backup_plan_clear(plan);
-        else
-                r = backup_new(plan, cancel, &backup);
-        if (r < 0)
-                return error_set_errno(error, ERROR_LIMIT_EXCEEDED, r, "The backup cannot be started");
-
-        job = job_new(manager, caller, message, "backup", cancel, backup_restricted(backup));
+        job = job_new(manager, caller, message, kind, cancel, restricted);
         job->slot = g_new0(Slot, 1);
         job->slot->manager = manager;
         job->slot->user = user_get(manager, caller->user->uid);
 
         r = sd_event_add_time_relative(manager->event, &job->patience, CLOCK_MONOTONIC, ANSWER_USEC, 0, on_answer_due,
                 job);
-        if (r >= 0)
-                r = worker_start(manager->mailbox, g_steal_pointer(&backup), cancel, &events, job, job->slot,
-                        &job->worker);
+        if (r < 0)
+                class->free(work);
+        else
+                r = worker_start(manager->mailbox, class, work, cancel, &events, job, job->slot, &job->worker);
         if (r < 0) {
                 user_unref(job->slot->user);
                 g_free(job->slot);
                 manager->n_unfinished--;
                 job_free(job);
-                return error_set_errno(error, ERROR_LIMIT_EXCEEDED, r, "The backup cannot be started");
+                return not_started(kind, r, error);
         }
         manager->n_workers++;
         return 0;
+}
+
+int job_new_backup(Manager *manager, Caller *caller, sd_bus_message *message, BackupPlan *plan, Error *error) {
+        g_autoptr(Cancel) cancel = NULL;
+        Backup *backup;
+        int r;
+
+        r = check_slot(manager, caller->user, error);
+        if (r == 0 && (r = cancel_new(&cancel)) < 0)
+                not_started(JOB_BACKUP, r, error);
+        if (r != 0) {
+                backup_plan_clear(plan);
+                return (int)error->code;
+        }
+
+        r = backup_new(plan, cancel, &backup);
+        if (r < 0)
+                return not_started(JOB_BACKUP, r, error);
+        return job_start(manager, caller, message, JOB_BACKUP, cancel, backup_restricted(backup), &backup_class,
+                backup, error);
+}
+
+int job_new_restore(Manager *manager, Caller *caller, sd_bus_message *message, RestorePlan *plan, Error *error) {
+        g_autoptr(Cancel) cancel = NULL;
+        Restore *restore;
+        int r;
+
+        r = check_slot(manager, caller->user, error);
+        if (r == 0 && (r = cancel_new(&cancel)) < 0)
+                not_started(JOB_RESTORE, r, error);
+        if (r != 0) {
+                restore_plan_clear(plan);
+                return (int)error->code;
+        }
+
+        r = restore_new(plan, cancel, &restore);
+        if (r < 0)
+                return not_started(JOB_RESTORE, r, error);
+        return job_start(manager, caller, message, JOB_RESTORE, cancel, restore_conflicts(restore), &restore_class,
+                restore, error);
+}
+
+int job_new_verify(Manager *manager, Caller *caller, sd_bus_message *message, int fd, Error *error) {
+        g_autoptr(RestrictedList) none = NULL;
+        g_autoptr(Cancel) cancel = NULL;
+        _cleanup_fd_ int owned = fd;
+        Verify *verify;
+        int r;
+
+        r = check_slot(manager, caller->user, error);
+        if (r != 0)
+                return r;
+
+        if ((r = cancel_new(&cancel)) < 0 ||
+            (r = restricted_new(manager->state_folder, &none)) < 0 ||
+            (r = verify_new(fd_steal(&owned), manager->config.limits.document_bytes,
+                 (int)manager->config.stall_seconds * 1000, cancel, &verify)) < 0)
+                return not_started(JOB_VERIFY, r, error);
+        return job_start(manager, caller, message, JOB_VERIFY, cancel, none, &verify_class, verify, error);
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include "backup.h"
 #include "caller.h"
+#include "restore.h"
 #include "worker.h"
 
 /*
@@ -19,12 +21,18 @@ typedef enum JobState {
         JOB_CANCELED,
 } JobState;
 
+typedef enum JobKind {
+        JOB_BACKUP,
+        JOB_RESTORE,
+        JOB_VERIFY,
+} JobKind;
+
 struct Job {
         Manager *manager;
         uint64_t id;          /* random */
         uint64_t number;      /* counts the jobs of this daemon */
         char path[sizeof(JOB_PATH) + 1 + 16];
-        const char *kind;
+        JobKind kind;
         User *user;           /* who asked */
         JobState state;
         sd_bus_message *call; /* while JOB_CHECKING: not answered yet */
@@ -34,17 +42,17 @@ struct Job {
         struct Slot *slot;    /* the worker's; only valid as long as worker is there */
         bool checked;         /* the worker has looked whether the job may be, and waits to go on */
         Cancel *cancel;
-        RestrictedList *restricted;
+        RestrictedList *restricted; /* what ListRestricted() gives */
         GPtrArray *waiters;   /* of sd_bus_message *: answers to Wait(), still empty */
         bool release;         /* goes when it ends */
 
         uint64_t completed, total;
         unsigned percent, percent_told;
-        bool delivering;      /* to a client's descriptor, which may take its time */
+        bool outside;         /* it works on a client's descriptor, which may take its time */
         unsigned moves;       /* the worker's, when last looked at */
         int64_t moved_at;     /* monotonic */
         Error error;
-        BackupResult result;
+        WorkResult result;
 
         /* Progress that is still to be told, and when the last ones were. */
         bool begun;
@@ -60,6 +68,9 @@ struct Job {
  * ERROR_BACKUP_BUSY, ERROR_LIMIT_EXCEEDED and others that need no look at a disk.
  */
 int job_new_backup(Manager *manager, Caller *caller, sd_bus_message *message, BackupPlan *plan, Error *error);
+int job_new_restore(Manager *manager, Caller *caller, sd_bus_message *message, RestorePlan *plan, Error *error);
+/* The same for a check of what fd, which is taken over, gives. */
+int job_new_verify(Manager *manager, Caller *caller, sd_bus_message *message, int fd, Error *error);
 
 /* Frees a job and all that refers to it. */
 Job *job_free(Job *job);
@@ -71,11 +82,12 @@ bool job_is_visible(const Job *job, const Caller *caller);
 /* Whether path is that of a job, whether there is one or not. */
 bool job_path_is_valid(const char *path);
 
-/* Cancels a job that has not ended. reason is for the client, static. */
+/* Cancels a job that has not ended. reason is for the client, static; NULL: its user wanted it. */
 void job_cancel(Job *job, const char *reason);
 bool job_is_cancelable(const Job *job);
 bool job_has_ended(const Job *job);
 const char *job_state_name(const Job *job);
+const char *job_kind_name(const Job *job);
 
 /* Forgets the result: now, or when the job ends. */
 void job_release(Job *job);

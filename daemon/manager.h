@@ -66,7 +66,7 @@ typedef struct Manager {
         GHashTable *jobs;     /* id -> Job * */
         GQueue queued;        /* jobs that wait to run */
         unsigned n_running;   /* jobs whose worker works */
-        unsigned n_delivering; /* of them, those that write to a client's descriptor */
+        unsigned n_outside;   /* of them, those that wait for a client's descriptor */
         unsigned n_unfinished; /* jobs that wait or run */
         unsigned n_workers;   /* threads of jobs, abandoned ones included */
         unsigned n_abandoned;

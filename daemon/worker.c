@@ -12,7 +12,8 @@ struct Worker {
         bool abandoned; /* bus thread only */
 
         Cancel *cancel;
-        Backup *backup; /* the thread's */
+        const WorkClass *class;
+        void *work; /* the thread's */
 
         pthread_mutex_t mutex;
         pthread_cond_t told;
@@ -20,13 +21,15 @@ struct Worker {
 
         _Atomic uint64_t completed;
         atomic_uint percent, moves;
+        atomic_bool settles;
 };
 
 typedef enum LetterKind {
         LETTER_CHECKED,
         LETTER_BEGAN,
+        LETTER_ORIGIN,
         LETTER_RESTRICTED,
-        LETTER_DELIVERING,
+        LETTER_OUTSIDE,
         LETTER_FINISHED,
         LETTER_ENDED,
 } LetterKind;
@@ -37,14 +40,18 @@ typedef struct Letter {
         LetterKind kind;
         Worker *worker;
         Error error;
-        BackupResult result;
+        WorkResult result;
         uint64_t total;
+        WorkOrigin origin;
+        char *from;
         GPtrArray *licenses;
+        bool outside;
 } Letter;
 
 Worker *worker_unref(Worker *worker) {
         if (worker && atomic_fetch_sub(&worker->n_ref, 1U) == 1U) {
-                backup_free(worker->backup);
+                if (worker->work)
+                        worker->class->free(worker->work);
                 cancel_unref(worker->cancel);
                 pthread_cond_destroy(&worker->told);
                 pthread_mutex_destroy(&worker->mutex);
@@ -67,13 +74,17 @@ static void on_letter(Mail *mail) {
                 if (!worker->abandoned)
                         events->began(letter->total, worker->userdata);
                 break;
+        case LETTER_ORIGIN:
+                if (!worker->abandoned)
+                        events->origin(letter->origin, letter->from, worker->userdata);
+                break;
         case LETTER_RESTRICTED:
                 if (!worker->abandoned)
                         events->restricted(g_steal_pointer(&letter->licenses), worker->userdata);
                 break;
-        case LETTER_DELIVERING:
+        case LETTER_OUTSIDE:
                 if (!worker->abandoned)
-                        events->delivering(worker->userdata);
+                        events->outside(letter->outside, worker->userdata);
                 break;
         case LETTER_FINISHED:
                 if (!worker->abandoned)
@@ -86,6 +97,8 @@ static void on_letter(Mail *mail) {
 
         if (letter->licenses)
                 g_ptr_array_unref(letter->licenses);
+        g_free(letter->from);
+        work_result_clear(&letter->result);
         error_clear(&letter->error);
         g_free(letter);
         worker_unref(worker);
@@ -109,6 +122,15 @@ static void on_begin(uint64_t total, void *userdata) {
         mailbox_post(worker->mailbox, &letter->mail);
 }
 
+static void on_origin(WorkOrigin origin, char *from, void *userdata) {
+        Worker *worker = userdata;
+        Letter *letter = letter_new(worker, LETTER_ORIGIN);
+
+        letter->origin = origin;
+        letter->from = from;
+        mailbox_post(worker->mailbox, &letter->mail);
+}
+
 static void on_restricted(GPtrArray *licenses, void *userdata) {
         Worker *worker = userdata;
         Letter *letter = letter_new(worker, LETTER_RESTRICTED);
@@ -117,10 +139,16 @@ static void on_restricted(GPtrArray *licenses, void *userdata) {
         mailbox_post(worker->mailbox, &letter->mail);
 }
 
-static void on_delivering(void *userdata) {
+static void on_outside(bool outside, void *userdata) {
         Worker *worker = userdata;
+        Letter *letter = letter_new(worker, LETTER_OUTSIDE);
 
-        mailbox_post(worker->mailbox, &letter_new(worker, LETTER_DELIVERING)->mail);
+        letter->outside = outside;
+        mailbox_post(worker->mailbox, &letter->mail);
+}
+
+static void on_settling(void *userdata) {
+        atomic_store(&((Worker *)userdata)->settles, true);
 }
 
 static void on_progress(uint64_t completed, unsigned percent, void *userdata) {
@@ -133,11 +161,21 @@ static void on_progress(uint64_t completed, unsigned percent, void *userdata) {
 
 static void *worker_thread(void *userdata) {
         Worker *worker = userdata;
+        const WorkEvents events = {
+                .begin = on_begin,
+                .origin = on_origin,
+                .restricted = on_restricted,
+                .outside = on_outside,
+                .progress = on_progress,
+                .settling = on_settling,
+                .userdata = worker,
+        };
+        const WorkClass *class = worker->class;
         Letter *letter;
         int r;
 
         letter = letter_new(worker, LETTER_CHECKED);
-        r = backup_check(worker->backup, &letter->error);
+        r = class->check(worker->work, &letter->error);
         mailbox_post(worker->mailbox, &letter->mail);
 
         pthread_mutex_lock(&worker->mutex);
@@ -150,10 +188,11 @@ static void *worker_thread(void *userdata) {
                 error_set(&letter->error, ERROR_CANCELED, "%s", cancel_reason(worker->cancel));
         else if (r != 0)
                 /* It took so long to check that the client had its answer: look again, for the job's end. */
-                (void)backup_check(worker->backup, &letter->error);
+                (void)class->check(worker->work, &letter->error);
         if (letter->error.code == ERROR_NONE)
-                (void)backup_run(worker->backup, &letter->result, &letter->error);
-        worker->backup = backup_free(worker->backup);
+                (void)class->run(worker->work, &events, &letter->result, &letter->error);
+        class->free(worker->work);
+        worker->work = NULL;
         mailbox_post(worker->mailbox, &letter->mail);
 
         letter = letter_new(worker, LETTER_ENDED);
@@ -162,8 +201,8 @@ static void *worker_thread(void *userdata) {
         return NULL;
 }
 
-int worker_start(Mailbox *mailbox, Backup *backup, Cancel *cancel, const WorkerEvents *events, void *userdata,
-        void *slot, Worker **ret) {
+int worker_start(Mailbox *mailbox, const WorkClass *class, void *work, Cancel *cancel, const WorkerEvents *events,
+        void *userdata, void *slot, Worker **ret) {
         Worker *worker;
         pthread_t thread;
         int r;
@@ -175,17 +214,10 @@ int worker_start(Mailbox *mailbox, Backup *backup, Cancel *cancel, const WorkerE
         worker->userdata = userdata;
         worker->slot = slot;
         worker->cancel = cancel_ref(cancel);
-        worker->backup = backup;
+        worker->class = class;
+        worker->work = work;
         pthread_mutex_init(&worker->mutex, NULL);
         pthread_cond_init(&worker->told, NULL);
-
-        backup_set_events(backup, &(BackupEvents){
-                .begin = on_begin,
-                .restricted = on_restricted,
-                .delivering = on_delivering,
-                .progress = on_progress,
-                .userdata = worker,
-        });
 
         r = pthread_create(&thread, NULL, worker_thread, worker);
         if (r != 0) {
@@ -220,4 +252,8 @@ unsigned worker_moves(const Worker *worker) {
 
 unsigned worker_percent(const Worker *worker) {
         return atomic_load_explicit(&worker->percent, memory_order_relaxed);
+}
+
+bool worker_settles(const Worker *worker) {
+        return atomic_load(&worker->settles);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "backup.h"
+#include "io.h"
 #include "mailbox.h"
+#include "work.h"
 
 /*
  * The thread of a job: it checks whether the job may be, waits until it is told to go on, and does the
@@ -16,20 +17,21 @@ typedef struct WorkerEvents {
         /* On the bus thread, all of them, and not after worker_abandon(). */
         void (*checked)(Error *error, void *userdata); /* error is the callee's to move; empty: it may be */
         void (*began)(uint64_t total, void *userdata);
+        void (*origin)(WorkOrigin origin, const char *from, void *userdata);
         void (*restricted)(GPtrArray *licenses, void *userdata); /* the callee's */
-        void (*delivering)(void *userdata); /* what follows goes at the pace of a client's descriptor */
-        void (*finished)(Error *error, const BackupResult *result, void *userdata);
+        void (*outside)(bool outside, void *userdata); /* whether it goes at the pace of a client's descriptor */
+        void (*finished)(Error *error, WorkResult *result, void *userdata); /* both are the callee's to move */
         /* The thread has ended, whether abandoned or not; the last one. */
         void (*ended)(void *slot);
 } WorkerEvents;
 
 /*
- * Starts a thread for a backup, which is taken over, also on failure. userdata is for all events but
- * ended(), which gets slot and may come after the job is gone. events is static. Returns 0 or a
+ * Starts a thread for some work, which is taken over, also on failure. userdata is for all events but
+ * ended(), which gets slot and may come after the job is gone. class and events are static. Returns 0 or a
  * negative errno.
  */
-int worker_start(Mailbox *mailbox, Backup *backup, Cancel *cancel, const WorkerEvents *events, void *userdata,
-        void *slot, Worker **ret);
+int worker_start(Mailbox *mailbox, const WorkClass *class, void *work, Cancel *cancel, const WorkerEvents *events,
+        void *userdata, void *slot, Worker **ret);
 Worker *worker_unref(Worker *worker);
 
 /* Lets the work begin that was checked. */
@@ -43,3 +45,5 @@ uint64_t worker_completed(const Worker *worker);
 unsigned worker_percent(const Worker *worker);
 /* Another number than before, if anything moved since. */
 unsigned worker_moves(const Worker *worker);
+/* Whether it is in its last step, which cannot be canceled. */
+bool worker_settles(const Worker *worker);

@@ -73,7 +73,7 @@ static void on_restricted(GPtrArray *licenses, void *userdata) {
         g_ptr_array_unref(licenses);
 }
 
-static void on_delivering(void *userdata) {
+static void on_outside(bool outside, void *userdata) {
 }
 
 static void on_progress(uint64_t completed, unsigned percent, void *userdata) {
@@ -118,29 +118,39 @@ BackupPlan plan_to(World *world, int fd) {
 }
 
 Backup *new_backup(World *world, BackupPlan plan) {
-        const BackupEvents events = { on_begin, on_restricted, on_delivering, on_progress, world };
         Backup *backup;
 
         assert_int_equal(backup_new(&plan, world->cancel, &backup), 0);
         assert_int_equal(plan.fd, -1);
-        backup_set_events(backup, &events);
         return backup;
 }
 
-int run(World *world, BackupPlan plan, BackupResult *ret, Error *error) {
+int run_backup(World *world, Backup *backup, WorkResult *ret, Error *error) {
+        const WorkEvents events = {
+                .begin = on_begin,
+                .restricted = on_restricted,
+                .outside = on_outside,
+                .progress = on_progress,
+                .userdata = world,
+        };
+
+        return backup_run(backup, &events, ret, error);
+}
+
+int run(World *world, BackupPlan plan, WorkResult *ret, Error *error) {
         g_autoptr(Backup) backup = new_backup(world, plan);
-        BackupResult ignored;
+        WorkResult ignored;
         int r;
 
         r = backup_check(backup, error);
         if (r == 0)
-                r = backup_run(backup, ret ?: &ignored, error);
+                r = run_backup(world, backup, ret ?: &ignored, error);
         assert_int_equal(r, error->code);
         assert_false(world->wrong);
         return r;
 }
 
-void run_good(World *world, BackupPlan plan, BackupResult *ret) {
+void run_good(World *world, BackupPlan plan, WorkResult *ret) {
         g_auto(Error) error = {};
 
         assert_good(run(world, plan, ret, &error), &error);
@@ -196,7 +206,7 @@ void assert_nothing_left(World *world) {
         }
 }
 
-void assert_proved(int fd, const BackupResult *result) {
+void assert_proved(int fd, const WorkResult *result) {
         g_auto(Error) error = {};
         ArchiveCounts counts;
 
@@ -208,7 +218,7 @@ void assert_proved(int fd, const BackupResult *result) {
         assert_int_equal(lseek(fd, 0, SEEK_END), result->bytes);
 }
 
-void assert_path_proved(const char *path, const BackupResult *result) {
+void assert_path_proved(const char *path, const WorkResult *result) {
         _cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
         struct stat st;
 

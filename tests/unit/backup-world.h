@@ -39,9 +39,10 @@ int new_target(void);
 BackupPlan new_plan(World *world);
 BackupPlan plan_to(World *world, int fd);
 Backup *new_backup(World *world, BackupPlan plan);
+int run_backup(World *world, Backup *backup, WorkResult *ret, Error *error);
 /* Checks and runs a backup; ret may be NULL. */
-int run(World *world, BackupPlan plan, BackupResult *ret, Error *error);
-void run_good(World *world, BackupPlan plan, BackupResult *ret);
+int run(World *world, BackupPlan plan, WorkResult *ret, Error *error);
+void run_good(World *world, BackupPlan plan, WorkResult *ret);
 
 void put_restricted(World *world, const char *id);
 void put_some(World *world, unsigned n, size_t size);
@@ -52,5 +53,5 @@ unsigned count_entries(const char *path);
 /* There is no file but the backup in alice's folder, and nothing of a backup's in the state directory. */
 void assert_nothing_left(World *world);
 /* Is a whole backup, of what the result says; by name, it is alice's alone, too. */
-void assert_proved(int fd, const BackupResult *result);
-void assert_path_proved(const char *path, const BackupResult *result);
+void assert_proved(int fd, const WorkResult *result);
+void assert_path_proved(const char *path, const WorkResult *result);

@@ -29,7 +29,7 @@ static void test_cancel_while_delivering_ends_the_copy(void **state) {
 static void test_descriptor_of_a_file_gets_the_backup(void **state) {
         World *world = *state;
         _cleanup_fd_ int fd = new_target();
-        BackupResult result;
+        WorkResult result;
 
         put_some(world, 20, 50000);
         run_good(world, plan_to(world, fd), &result);
@@ -63,7 +63,7 @@ static void *drain(void *userdata) {
 static void test_pipe_gets_the_backup(void **state) {
         World *world = *state;
         _cleanup_fd_ int file = new_target();
-        BackupResult result;
+        WorkResult result;
         pthread_t thread;
         int fds[2];
 
@@ -90,7 +90,7 @@ static void test_backup_path_in_a_configured_root_is_used(void **state) {
         World *world = *state;
         g_autofree char *folder = make_folder(world->root, "1000/usb");
         g_autofree char *target = g_build_filename(folder, FOLDER_BACKUP_NAME, NULL);
-        BackupResult result;
+        WorkResult result;
 
         put_some(world, 3, 10);
         set_path(world, folder);
@@ -145,14 +145,14 @@ static void test_link_in_the_backup_path_is_denied(void **state) {
 static int open_backup(World *world, int *ret_fd, Error *error) {
         char *roots[] = { world->root, NULL };
 
-        return backup_open(world->store, roots, &alice, ret_fd, error);
+        return backup_open(world->store, roots, &alice, BACKUP_PATH, ret_fd, NULL, error);
 }
 
 static void test_backup_is_opened_for_reading(void **state) {
         World *world = *state;
         _cleanup_fd_ int fd = -1;
         g_auto(Error) error = {};
-        BackupResult result;
+        WorkResult result;
 
         assert_int_equal(open_backup(world, &fd, &error), ERROR_BACKUP_CORRUPT);
         assert_error(&error, ERROR_BACKUP_CORRUPT, "no backup");
@@ -199,12 +199,12 @@ static void test_backup_of_the_numbers_former_user_is_neither_shown_nor_replaced
         World *world = *state;
         _cleanup_fd_ int fd = -1;
         g_auto(Error) error = {};
-        BackupResult result;
+        WorkResult result;
         BackupPlan plan;
 
         put_some(world, 3, 10);
         run_good(world, new_plan(world), &result);
-        assert_int_equal(backup_open(world->store, no_roots, &newcomer, &fd, &error), ERROR_BACKUP_CORRUPT);
+        assert_int_equal(backup_open(world->store, no_roots, &newcomer, BACKUP_PATH, &fd, NULL, &error), ERROR_BACKUP_CORRUPT);
         assert_non_null(strstr(error.message, "There is no backup"));
 
         world->n_begins = world->n_progress = world->percent = 0;
@@ -216,7 +216,7 @@ static void test_backup_of_the_numbers_former_user_is_neither_shown_nor_replaced
         run_good(world, plan, &result);
         assert_int_equal(result.licenses, 0);
         assert_int_equal(count_entries(world->own), 2);
-        assert_int_equal(backup_open(world->store, no_roots, &newcomer, &fd, &error), 0);
+        assert_int_equal(backup_open(world->store, no_roots, &newcomer, BACKUP_PATH, &fd, NULL, &error), 0);
         assert_true(fd >= 0);
 }
 

@@ -77,7 +77,7 @@ static void assert_content(int fd, const char *path, const char *expected) {
 
 static void test_backup_to_the_own_folder_is_whole(void **state) {
         World *world = *state;
-        BackupResult result;
+        WorkResult result;
 
         put_some(world, 30, 5000);
         run_good(world, new_plan(world), &result);
@@ -92,7 +92,7 @@ static void test_backup_to_the_own_folder_is_whole(void **state) {
 
 static void test_backup_of_nothing_is_a_whole_backup(void **state) {
         World *world = *state;
-        BackupResult result;
+        WorkResult result;
 
         run_good(world, new_plan(world), &result);
         assert_int_equal(result.licenses, 0);
@@ -101,7 +101,7 @@ static void test_backup_of_nothing_is_a_whole_backup(void **state) {
 
 static void test_own_folder_is_made_where_it_is_missing(void **state) {
         World *world = *state;
-        BackupResult result;
+        WorkResult result;
 
         assert_int_equal(rmdir(world->own), 0);
         run_good(world, new_plan(world), &result);
@@ -113,7 +113,7 @@ static void test_backup_holds_what_it_should(void **state) {
         g_auto(Deed) gone = { .work = deed_delete, .owner = alice, .id = "gone" };
         g_auto(Deed) dead = { .work = deed_revoke, .owner = alice, .id = "dead" };
         _cleanup_fd_ int fd = -1;
-        BackupResult result;
+        WorkResult result;
 
         put(world->store, &alice, "a", "first");
         put(world->store, &alice, "a", "the document");
@@ -136,7 +136,7 @@ static void test_backup_holds_what_it_should(void **state) {
                 "{\"id\":\"gone\",\"generation\":1,\"counters\":{}}\n"
                 "{\"id\":\"dead\",\"generation\":1,\"counters\":{},\"revoked\":1700000000}\n"
                 "{\"id\":\"../e vil\\n\",\"generation\":1,\"counters\":{}}\n"
-                "{\"id\":\"secret-1\",\"generation\":1,\"counters\":{}}\n");
+                "{\"id\":\"secret-1\",\"generation\":1,\"counters\":{},\"restricted\":true}\n");
         /* printf 'the document' | b2sum -l 256 */
         assert_content(fd, "licenses/0000001-a.bin",
                 "the document"
@@ -152,7 +152,7 @@ static void test_restricted_licenses_are_left_out_and_told(void **state) {
         _cleanup_fd_ int fd = -1;
         g_autoptr(Backup) backup = NULL;
         g_auto(Error) error = {};
-        BackupResult result;
+        WorkResult result;
 
         for (unsigned i = 0; i < 1250; i++) {
                 g_autofree char *id = g_strdup_printf("secret-%u", i);
@@ -162,7 +162,7 @@ static void test_restricted_licenses_are_left_out_and_told(void **state) {
 
         backup = new_backup(world, new_plan(world));
         assert_good(backup_check(backup, &error), &error);
-        assert_good(backup_run(backup, &result, &error), &error);
+        assert_good(run_backup(world, backup, &result, &error), &error);
         assert_int_equal(result.licenses, 1);
         assert_int_equal(result.restricted, 1250);
         assert_path_proved(world->target, &result);
@@ -183,7 +183,7 @@ static void test_restricted_licenses_are_left_out_and_told(void **state) {
 
 static void test_few_restricted_licenses_are_told_in_one_signal(void **state) {
         World *world = *state;
-        BackupResult result;
+        WorkResult result;
 
         put_restricted(world, "secret-1");
         put_restricted(world, "secret-2");
@@ -197,7 +197,7 @@ static void test_backup_of_all_users_has_a_folder_for_each(void **state) {
         World *world = *state;
         _cleanup_fd_ int fd = new_target();
         BackupPlan plan = plan_to(world, fd);
-        BackupResult result;
+        WorkResult result;
 
         put(world->store, &bob, "b", "bob's");
         put(world->store, &alice, "a", "alice's");
@@ -208,15 +208,37 @@ static void test_backup_of_all_users_has_a_folder_for_each(void **state) {
         run_good(world, plan, &result);
         assert_int_equal(result.licenses, 5);
         assert_proved(fd, &result);
-        assert_paths(fd, "README.txt\nmanifest.json\nstate.jsonl\nlicenses/unnamed/0000001-n.bin\n"
+        assert_paths(fd, "README.txt\nmanifest.json\nstate.jsonl\nlicenses/_1002_/0000001-n.bin\n"
                          "licenses/a_.._b/0000002-o.bin\nlicenses/alice/0000003-a.bin\n"
                          "licenses/alice/0000004-a2.bin\nlicenses/bob/0000005-b.bin\nEND.json\n");
         assert_content(fd, "state.jsonl",
-                "{\"owner\":\"\",\"id\":\"n\",\"generation\":1,\"counters\":{}}\n"
+                "{\"owner\":\"(1002)\",\"id\":\"n\",\"generation\":1,\"counters\":{}}\n"
                 "{\"owner\":\"a/../b\",\"id\":\"o\",\"generation\":1,\"counters\":{}}\n"
                 "{\"owner\":\"alice\",\"id\":\"a\",\"generation\":1,\"counters\":{}}\n"
                 "{\"owner\":\"alice\",\"id\":\"a2\",\"generation\":1,\"counters\":{}}\n"
                 "{\"owner\":\"bob\",\"id\":\"b\",\"generation\":1,\"counters\":{}}\n");
+}
+
+/* A name that was given to another number, and two numbers of which neither has the name any more. */
+static void test_backup_of_all_users_tells_namesakes_apart(void **state) {
+        const StoreOwner root = { 0, "root" }, other_root = { 4000, "root" }, gone = { 4001, "no-such-user" },
+                         gone_too = { 4002, "no-such-user" };
+        World *world = *state;
+        _cleanup_fd_ int fd = new_target();
+        BackupPlan plan = plan_to(world, fd);
+        WorkResult result;
+
+        put(world->store, &other_root, "id", "the other's");
+        put(world->store, &root, "id", "root's");
+        put(world->store, &gone, "id", "g");
+        put(world->store, &gone_too, "id", "h");
+        plan.all_users = true;
+        run_good(world, plan, &result);
+        assert_content(fd, "state.jsonl",
+                "{\"owner\":\"no-such-user (4001)\",\"id\":\"id\",\"generation\":1,\"counters\":{}}\n"
+                "{\"owner\":\"no-such-user (4002)\",\"id\":\"id\",\"generation\":1,\"counters\":{}}\n"
+                "{\"owner\":\"root\",\"id\":\"id\",\"generation\":1,\"counters\":{}}\n"
+                "{\"owner\":\"root (4000)\",\"id\":\"id\",\"generation\":1,\"counters\":{}}\n");
 }
 
 static void test_backup_of_another_owner_holds_that_owners_only(void **state) {
@@ -225,7 +247,7 @@ static void test_backup_of_another_owner_holds_that_owners_only(void **state) {
         _cleanup_fd_ int fd = new_target();
         BackupPlan plan = plan_to(world, fd);
         g_autofree char *name = NULL;
-        BackupResult result;
+        WorkResult result;
 
         /* The number's present user, as this machine knows it, and not whoever had the number before. */
         assert_int_equal(user_name_of(bob.uid, &name), 0);
@@ -242,7 +264,7 @@ static void test_backup_of_another_owner_holds_that_owners_only(void **state) {
 static void test_own_backup_goes_by_number_and_name(void **state) {
         const StoreOwner former = { 1000, "former" };
         World *world = *state;
-        BackupResult result;
+        WorkResult result;
 
         put(world->store, &former, "theirs", "d");
         put(world->store, &alice, "mine", "d");
@@ -279,7 +301,7 @@ static void test_backup_that_appears_meanwhile_stays_without_overwrite(void **st
 static void test_overwrite_replaces_the_backup(void **state) {
         World *world = *state;
         BackupPlan plan = new_plan(world);
-        BackupResult result;
+        WorkResult result;
 
         make_old_backup(world);
         put_some(world, 3, 10);
@@ -293,7 +315,7 @@ static void test_overwrite_replaces_the_backup(void **state) {
 static void assert_fails(World *world, ErrorCode code, const char *words) {
         BackupPlan plan = new_plan(world);
         g_auto(Error) error = {};
-        BackupResult result = { .licenses = 77 };
+        WorkResult result = { .licenses = 77 };
 
         make_old_backup(world);
         plan.overwrite = true;
@@ -365,7 +387,7 @@ static void test_backup_is_of_one_moment(void **state) {
         World *world = *state;
         g_autofree char *state_lines = NULL, *paths = NULL;
         _cleanup_fd_ int fd = -1;
-        BackupResult result;
+        WorkResult result;
 
         put_some(world, 3, 10);
         world->at_begin = put_one_more;
@@ -429,6 +451,7 @@ int main(void) {
                 IN_WORLD(test_restricted_licenses_are_left_out_and_told),
                 IN_WORLD(test_few_restricted_licenses_are_told_in_one_signal),
                 IN_WORLD(test_backup_of_all_users_has_a_folder_for_each),
+                IN_WORLD(test_backup_of_all_users_tells_namesakes_apart),
                 IN_WORLD(test_backup_of_another_owner_holds_that_owners_only),
                 IN_WORLD(test_own_backup_goes_by_number_and_name),
                 IN_WORLD(test_backup_that_is_there_stays_without_overwrite),

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "bus-file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include "bus-license.h"
+
+int bus_read_whose(sd_bus_message *message, const Caller *caller, BusWhose *ret, Error *error) {
+        uint32_t owner = caller->user->uid;
+        int all_users = false, r;
+        const BusOption options[] = {
+                { "Owner", 'u', &owner },
+                { "AllUsers", 'b', &all_users },
+        };
+
+        r = bus_read_options(message, options, G_N_ELEMENTS(options), error);
+        if (r != 0)
+                return r;
+
+        if (owner == UINT32_MAX)
+                return error_set(error, ERROR_INVALID_ARGUMENTS, "Owner is no user's number.");
+        if (owner != caller->user->uid && all_users)
+                return error_set(error, ERROR_INVALID_ARGUMENTS, "Owner and AllUsers exclude each other.");
+        if (caller->user->uid != 0 && (all_users || owner != caller->user->uid))
+                return error_set(error, ERROR_ACCESS_DENIED,
+                        "The licenses of other users are for root to back up and restore. Leave out Owner and AllUsers.");
+
+        *ret = (BusWhose) { .all_users = all_users, .owner = owner };
+        return 0;
+}
+
+int bus_keep_descriptor(int fd, int *ret, Error *error) {
+        int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+        if (copy < 0)
+                return error_set_errno(error, ERROR_LIMIT_EXCEEDED, -errno, "The descriptor cannot be kept");
+        *ret = copy;
+        return 0;
+}

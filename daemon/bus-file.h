@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "caller.h"
+
+/* What the calls that take a descriptor of the client share. Returned are 0, a code, or a negative errno as usual. */
+
+/* Whose licenses a call is about. */
+typedef struct BusWhose {
+        bool all_users;
+        uint32_t owner; /* a uid; the caller's own unless it says another */
+} BusWhose;
+
+/* Reads the options Owner and AllUsers; others' licenses are for root. ERROR_ACCESS_DENIED. */
+int bus_read_whose(sd_bus_message *message, const Caller *caller, BusWhose *ret, Error *error);
+
+/* Duplicates a descriptor of the message, which outlives it then. ERROR_LIMIT_EXCEEDED. */
+int bus_keep_descriptor(int fd, int *ret, Error *error);

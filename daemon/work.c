@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "work.h"
+
+void work_result_clear(WorkResult *result) {
+        g_strfreev(result->skipped_users);
+        *result = (WorkResult) {};
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <glib.h>
+
+#include "error.h"
+
+/*
+ * What the body of a job (backup.c, restore.c, verify.c) and whoever runs it agree on. The body knows
+ * no bus: it checks whether it may begin, does its work on one thread, and tells how it goes.
+ */
+
+typedef enum WorkOrigin {
+        WORK_ORIGIN_CHECKING, /* where a backup is from is being looked at */
+        WORK_ORIGIN_ACCEPTED,
+        WORK_ORIGIN_REFUSED,  /* another machine's or owner's, without the user's consent */
+} WorkOrigin;
+
+typedef struct WorkEvents {
+        /* On the worker's thread, all of them. Licenses to do; before any other. */
+        void (*begin)(uint64_t total, void *userdata);
+        /* A restore: where the backup is from, such as "anna on laptop"; the callee's. */
+        void (*origin)(WorkOrigin origin, char *from, void *userdata);
+        /* At most 100 skipped licenses: id, key id, title, id …; the callee's. At most ten times. */
+        void (*restricted)(GPtrArray *licenses, void *userdata);
+        /* Whether what follows goes at the pace of a client's descriptor. */
+        void (*outside)(bool outside, void *userdata);
+        /* Something moved: licenses done, and percent of the whole work; both never fall. */
+        void (*progress)(uint64_t completed, unsigned percent, void *userdata);
+        /* The last step begins, which cannot be canceled and has to be waited for. */
+        void (*settling)(void *userdata);
+        void *userdata;
+} WorkEvents;
+
+/* What came out: of a backup, and of a check that one is whole, the first part; of a restore the second. */
+typedef struct WorkResult {
+        uint64_t licenses;
+        uint64_t restricted;
+        uint64_t bytes;
+        bool verified;
+
+        uint64_t restored;
+        uint64_t unchanged;
+        uint64_t newer_kept;  /* the store's document is the newer one */
+        uint64_t conflicts;   /* another document, and nothing says which is newer: the store's stayed */
+        uint64_t revoked;
+        char **skipped_users; /* who have no account here, NULL-terminated; NULL where it is no restore */
+} WorkResult;
+
+void work_result_clear(WorkResult *result);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(WorkResult, work_result_clear)
+
+typedef struct WorkClass {
+        /* Whether it may begin; touches nothing. May be called twice. Returns 0 or a code. */
+        int (*check)(void *work, Error *error);
+        /* Does it. Returns 0 or a code; ret is set on success alone. */
+        int (*run)(void *work, const WorkEvents *events, WorkResult *ret, Error *error);
+        void (*free)(void *work);
+} WorkClass;
