@@ -12,11 +12,15 @@
 #define JOB_INTERFACE "org.licensevault1.Job"
 
 #define WM_BACKUP_OVERWRITE 1U
+#define WM_RESTORE_INDIVIDUALIZE 2U
 
 /* What Progress and Done say: WMT_STATUS. */
 typedef enum WmtStatus {
         WMT_INDEX_PROGRESS = 16,
         WMT_BACKUPRESTORE_BEGIN = 21,
+        WMT_NEEDS_INDIVIDUALIZATION = 25,
         WMT_BACKUPRESTORE_END = 27,
+        WMT_BACKUPRESTORE_CONNECTING = 28,
+        WMT_BACKUPRESTORE_DISCONNECTING = 29,
         WMT_RESTRICTED_LICENSE = 31,
 } WmtStatus;

@@ -290,7 +290,7 @@ static int read_header(ArchiveReader *reader, Error *error) {
 
         if (reader->place == PLACE_LICENSES && entry->size > reader->document_max)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "'%.300s' is larger than a license may be here, %" PRIu64 " bytes. "
+                        "'%.300s' is larger than a license may be here, %" PRIu64 " bytes (DocumentBytes=). "
                         "Raise that limit in licensevaultd.conf first.", path, reader->document_max);
         if (reader->place != PLACE_LICENSES && !places[reader->place].streamed &&
             entry->size > ARCHIVE_CONTENT_MAX)

@@ -366,6 +366,7 @@ static int add_objects(Manager *manager) {
                 { "org.licensevault1.Manager", manager_vtable },
                 { "org.licensevault1.LicenseStore", store_vtable },
                 { "org.licensevault1.LicenseBackup", backup_vtable },
+                { "org.licensevault1.LicenseRestore", restore_vtable },
                 { "org.licensevault1.BackupRestoreProps", props_vtable },
         };
         sd_bus *bus = manager->bus;

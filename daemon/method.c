@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include "user-name.h"
+
 #define MANAGER "org.licensevault1.Manager"
 #define STORE "org.licensevault1.LicenseStore"
 #define BACKUP "org.licensevault1.LicenseBackup"
+#define RESTORE "org.licensevault1.LicenseRestore"
 #define PROPS "org.licensevault1.BackupRestoreProps"
 /* Only for jobs, whose properties are not everyone's to read; see manager.c. */
 #define PROPERTIES "org.freedesktop.DBus.Properties"
@@ -27,6 +30,10 @@ static const Method methods[] = {
         { BACKUP, "BackupLicensesToFile", ACCESS_OWN, method_backup_licenses_to_file },
         { BACKUP, "OpenBackup", ACCESS_OWN, method_open_backup },
         { BACKUP, "CancelLicenseBackup", ACCESS_OWN, method_cancel_license_backup },
+        { RESTORE, "RestoreLicenses", ACCESS_OWN, method_restore_licenses },
+        { RESTORE, "RestoreLicensesFromFile", ACCESS_OWN, method_restore_licenses_from_file },
+        { RESTORE, "CancelLicenseRestore", ACCESS_OWN, method_cancel_license_restore },
+        { RESTORE, "VerifyBackup", ACCESS_OWN, method_verify_backup },
         { PROPS, "GetPropCount", ACCESS_OWN, method_get_prop_count },
         { PROPS, "GetPropByIndex", ACCESS_OWN, method_get_prop_by_index },
         { PROPS, "GetPropByName", ACCESS_OWN, method_get_prop_by_name },
@@ -52,7 +59,7 @@ const Method *method_find(const char *interface, const char *member) {
 }
 
 static int authorise(const Method *method, const Caller *caller, Error *error) {
-        if (method->access == ACCESS_OWN && caller_uid_may_own(caller->user->uid))
+        if (method->access == ACCESS_OWN && user_may_own(caller->user->uid))
                 return 0;
         return error_set(error, ERROR_ACCESS_DENIED,
                 "User %" PRIu32 " cannot have licenses: the system gives that number to whoever comes next. "

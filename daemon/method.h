@@ -60,6 +60,13 @@ int method_backup_licenses_to_file(Manager *manager, Caller *caller, sd_bus_mess
 int method_open_backup(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
 int method_cancel_license_backup(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
 
+/* bus-restore.c */
+extern const sd_bus_vtable restore_vtable[];
+int method_restore_licenses(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_restore_licenses_from_file(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_cancel_license_restore(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_verify_backup(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+
 /* bus-props.c */
 extern const sd_bus_vtable props_vtable[];
 int method_get_prop_count(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);

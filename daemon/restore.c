@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "restore.h"
+
+#include <string.h>
+
+#include "backup-read.h"
+#include "backup.h"
+#include "restore-batch.h"
+#include "user-name.h"
+
+/* Staging is the work; what is left is proof and merge. */
+#define PERCENT_STAGED 90U
+/* Users of a backup of all users: none has more, and a hostile one must end. */
+#define USERS_MAX 10000U
+/* What of those who were skipped fits into an answer. */
+#define SKIPPED_MAX 100U
+#define SKIPPED_BYTES (32U * 1024U)
+
+struct Restore {
+        RestorePlan plan;
+        Cancel *cancel;
+        RestrictedList *conflicts;
+
+        /* From restore_check() on. */
+        char *path; /* the folder; NULL with a client's descriptor */
+        int source;
+
+        /* While it runs. */
+        const WorkEvents *events;
+        RestoreBatches *batches;
+        GHashTable *users;     /* of a backup of all users: name -> RestoreTarget * */
+        RestoreTarget *target; /* of a backup of one user: that one; else the last that was asked for */
+        GPtrArray *skipped;    /* of char * */
+        size_t skipped_bytes;
+        uint64_t total, done;
+};
+
+void restore_plan_clear(RestorePlan *plan) {
+        g_free(plan->name);
+        g_strfreev(plan->roots);
+        g_free(plan->machine);
+        fd_closep(&plan->fd);
+        *plan = (RestorePlan) { .fd = -1 };
+}
+
+int restore_new(RestorePlan *plan, Cancel *cancel, Restore **ret) {
+        g_autoptr(Restore) restore = NULL;
+        int r;
+
+        restore = g_new0(Restore, 1);
+        restore->plan = *plan;
+        *plan = (RestorePlan) { .fd = -1 };
+        restore->cancel = cancel_ref(cancel);
+        restore->source = -1;
+        restore->users = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, restore_target_free);
+        restore->skipped = g_ptr_array_new_with_free_func(g_free);
+
+        r = restricted_new(store_folder(restore->plan.store), &restore->conflicts);
+        if (r < 0)
+                return r;
+        *ret = g_steal_pointer(&restore);
+        return 0;
+}
+
+Restore *restore_free(Restore *restore) {
+        if (restore) {
+                restore_plan_clear(&restore->plan);
+                cancel_unref(restore->cancel);
+                restricted_unref(restore->conflicts);
+                g_free(restore->path);
+                fd_closep(&restore->source);
+                g_hash_table_unref(restore->users);
+                g_ptr_array_unref(restore->skipped);
+                g_free(restore);
+        }
+        return NULL;
+}
+
+RestrictedList *restore_conflicts(Restore *restore) {
+        return restore->conflicts;
+}
+
+int restore_check(Restore *restore, Error *error) {
+        const RestorePlan *plan = &restore->plan;
+        const StoreOwner owner = { plan->uid, plan->name };
+
+        if (plan->fd >= 0)
+                return descriptor_check_source(plan->fd, error);
+
+        /* A second look, after the first took long, starts afresh. */
+        g_clear_pointer(&restore->path, g_free);
+        fd_closep(&restore->source);
+        return backup_open(plan->store, plan->roots, &owner, RESTORE_PATH, &restore->source, &restore->path, error);
+}
+
+/* Whose licenses they become */
+
+static RestoreTarget *add_target(Restore *restore, const char *name, uid_t uid) {
+        RestoreTarget *target = restore_target_new(name, uid);
+
+        if (target)
+                g_hash_table_insert(restore->users, target->name, target);
+        return target;
+}
+
+/* The target of a user that the backup names; one who has no account here, or may have no licenses, is skipped. */
+static int find_user(Restore *restore, const char *name, RestoreTarget **ret, Error *error) {
+        RestoreTarget *target;
+        uid_t uid = (uid_t)-1;
+        int r;
+
+        /* Those of one user follow one another. */
+        if (restore->target && strcmp(restore->target->name, name) == 0) {
+                *ret = restore->target;
+                return 0;
+        }
+
+        target = g_hash_table_lookup(restore->users, name);
+        if (!target) {
+                if (g_hash_table_size(restore->users) >= USERS_MAX)
+                        return error_set(error, ERROR_LIMIT_EXCEEDED,
+                                "The backup is of more than %u users. Restore them one by one.", USERS_MAX);
+                r = user_uid_of(name, &uid);
+                if (r < 0)
+                        return error_set_errno(error, ERROR_STORE_READ, r, "The users cannot be looked up");
+
+                target = add_target(restore, name, user_may_own(uid) ? uid : (uid_t)-1);
+                if (!target)
+                        return error_set_no_memory(error);
+                if (target->uid == (uid_t)-1 && restore->skipped->len < SKIPPED_MAX &&
+                    restore->skipped_bytes + strlen(name) <= SKIPPED_BYTES) {
+                        restore->skipped_bytes += strlen(name);
+                        g_ptr_array_add(restore->skipped, g_strdup(name));
+                }
+        }
+
+        *ret = restore->target = target;
+        return 0;
+}
+
+/* *ret is NULL for a user who is skipped. */
+static int target_of(Restore *restore, const char *name, RestoreTarget **ret, Error *error) {
+        RestoreTarget *target = restore->target;
+        int r = 0;
+
+        if (restore->plan.all_users)
+                r = find_user(restore, name, &target, error);
+        if (r == 0)
+                *ret = target->uid == (uid_t)-1 ? NULL : target;
+        return r;
+}
+
+/* The user whom a backup of one user goes to. */
+static int set_owner(Restore *restore, Error *error) {
+        const RestorePlan *plan = &restore->plan;
+        g_autofree char *name = NULL;
+        int r;
+
+        r = plan->owner == plan->uid ? license_set_string(&name, plan->name) : user_name_of(plan->owner, &name);
+        if (r < 0)
+                return error_set_errno(error, ERROR_STORE_READ, r, "The user's name cannot be looked up");
+        restore->target = add_target(restore, name, plan->owner);
+        return restore->target ? 0 : error_set_no_memory(error);
+}
+
+/* What the backup says */
+
+/* Whether the user must agree: another machine, one that does not say which, or another owner. */
+static bool is_foreign(const Restore *restore, const BackupOrigin *origin) {
+        const RestorePlan *plan = &restore->plan;
+
+        if (!*plan->machine || strcmp(origin->machine, plan->machine) != 0)
+                return true;
+        return !plan->all_users &&
+                (origin->uid != restore->target->uid || strcmp(origin->name, restore->target->name) != 0);
+}
+
+static int on_origin(const BackupOrigin *origin, void *userdata, Error *error) {
+        Restore *restore = userdata;
+        const WorkEvents *events = restore->events;
+        const RestorePlan *plan = &restore->plan;
+        g_autofree char *from = backup_origin_describe(origin);
+        bool refused;
+
+        restore->total = origin->licenses;
+        events->begin(restore->total, events->userdata);
+        events->origin(WORK_ORIGIN_CHECKING, g_strdup(from), events->userdata);
+
+        if (origin->all_users && !plan->all_users)
+                return error_set(error, ERROR_ACCESS_DENIED,
+                        "This is a backup of all users. Only root can restore it, with the option AllUsers.");
+        if (!origin->all_users && plan->all_users)
+                return error_set(error, ERROR_INVALID_ARGUMENTS,
+                        "This is a backup of one user, '%s'. Leave out AllUsers, and say with Owner whose it becomes.",
+                        origin->name);
+        if (!plan->all_users && set_owner(restore, error) != 0)
+                return (int)error->code;
+
+        refused = !plan->individualize && is_foreign(restore, origin);
+        events->origin(refused ? WORK_ORIGIN_REFUSED : WORK_ORIGIN_ACCEPTED, g_strdup(from), events->userdata);
+        if (refused)
+                return error_set(error, ERROR_NEEDS_INDIVIDUALIZATION,
+                        "The backup is from another machine or another owner: %s. To bring its licenses over, agree "
+                        "with the flag WM_RESTORE_INDIVIDUALIZE (2).", from);
+        return 0;
+}
+
+static void tell(Restore *restore) {
+        uint64_t percent = MIN(restore->done, restore->total) * PERCENT_STAGED / MAX(restore->total, 1);
+
+        restore->events->progress(MIN(restore->done, restore->total), (unsigned)percent, restore->events->userdata);
+}
+
+static int on_state(BackupState *state, void *userdata, Error *error) {
+        Restore *restore = userdata;
+        RestoreTarget *target = NULL;
+        int r;
+
+        r = target_of(restore, state->owner, &target, error);
+        if (r == 0 && target)
+                r = restore_batches_add_state(restore->batches, target, state, error);
+        tell(restore);
+        return r;
+}
+
+static int on_license(BackupLicense *license, void *userdata, Error *error) {
+        Restore *restore = userdata;
+        RestoreTarget *target = NULL;
+        int r;
+
+        r = target_of(restore, license->owner, &target, error);
+        if (r == 0 && target)
+                r = restore_batches_add_license(restore->batches, target, license, error);
+        if (r == 0) {
+                restore->done++;
+                tell(restore);
+        }
+        return r;
+}
+
+/* The merge, as a task of the store's writer */
+
+typedef struct MergeCall {
+        StoreCall call;
+        Restore *restore;
+        int64_t number;
+        StoreMerge result;
+} MergeCall;
+
+static int on_conflict(const char *id, const char *key_id, const char *title, void *userdata, Error *error) {
+        Restore *restore = userdata;
+        int r;
+
+        r = restricted_append(restore->conflicts, id, key_id, title);
+        return r < 0 ? error_set_errno(error, ERROR_STORE_WRITE, r, "Noting the conflicts failed") : 0;
+}
+
+static int merge_run(StoreTask *task, StoreConnection *connection, Error *error) {
+        MergeCall *merge = (MergeCall *)task;
+
+        return store_merge(connection, merge->number, on_conflict, merge->restore, &merge->result, error);
+}
+
+static int merge(Restore *restore, int64_t number, StoreMerge *ret, Error *error) {
+        MergeCall call = {
+                .call.task = { .run = merge_run, .alone = true },
+                .restore = restore,
+                .number = number,
+        };
+        int r;
+
+        store_call_write(restore->plan.store, &call.call);
+        r = store_call_wait(&call.call, error);
+        if (r == 0)
+                *ret = call.result;
+        return r;
+}
+
+/* The whole */
+
+static int stage(Restore *restore, int64_t number, Error *error) {
+        const RestorePlan *plan = &restore->plan;
+        const BackupVisitor visitor = {
+                .origin = on_origin,
+                .state = on_state,
+                .license = on_license,
+                .userdata = restore,
+        };
+        ArchiveCounts counts;
+        int r;
+
+        r = restore_batches_new(plan->store, number, &restore->batches, error);
+        if (r != 0)
+                return r;
+        r = backup_read(plan->fd >= 0 ? plan->fd : restore->source, store_limits(plan->store).document_bytes,
+                plan->fd >= 0 ? plan->stall_msec : -1, restore->cancel, &visitor, &counts, error);
+        if (r == 0)
+                r = restore_batches_flush(restore->batches, error);
+        restore->batches = restore_batches_free(restore->batches);
+        return r;
+}
+
+static int run(Restore *restore, int64_t number, WorkResult *ret, Error *error) {
+        const WorkEvents *events = restore->events;
+        StoreMerge merged = {};
+        int r;
+
+        if (restore->plan.fd >= 0)
+                events->outside(true, events->userdata);
+        r = stage(restore, number, error);
+        if (restore->plan.fd >= 0)
+                events->outside(false, events->userdata);
+        if (r != 0)
+                return r;
+
+        events->progress(restore->done, PERCENT_STAGED, events->userdata);
+        events->settling(events->userdata);
+        if (cancel_requested(restore->cancel))
+                return error_set(error, ERROR_CANCELED, "%s", cancel_reason(restore->cancel));
+        r = merge(restore, number, &merged, error);
+        if (r != 0)
+                return r;
+
+        g_ptr_array_add(restore->skipped, NULL);
+        *ret = (WorkResult) {
+                .restored = merged.restored,
+                .unchanged = merged.unchanged,
+                .newer_kept = merged.newer_kept,
+                .conflicts = merged.conflicts,
+                .revoked = merged.revoked,
+                .skipped_users = (char **)g_ptr_array_free(restore->skipped, false),
+        };
+        restore->skipped = g_ptr_array_new_with_free_func(g_free);
+        return 0;
+}
+
+int restore_run(Restore *restore, const WorkEvents *events, WorkResult *ret, Error *error) {
+        int64_t number = store_restore_begin(restore->plan.store);
+        int r;
+
+        restore->events = events;
+        r = run(restore, number, ret, error);
+        store_restore_end(restore->plan.store, number);
+
+        if (r != 0 && r != ERROR_CANCELED && r != ERROR_NEEDS_INDIVIDUALIZATION)
+                error_set(error, error->code, "%s No license was changed.", error_message(error));
+        return r;
+}
+
+static int class_check(void *work, Error *error) {
+        return restore_check(work, error);
+}
+
+static int class_run(void *work, const WorkEvents *events, WorkResult *ret, Error *error) {
+        return restore_run(work, events, ret, error);
+}
+
+static void class_free(void *work) {
+        restore_free(work);
+}
+
+const WorkClass restore_class = { class_check, class_run, class_free };
