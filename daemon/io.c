@@ -207,7 +207,7 @@ static int examine(int fd, DescriptorKind *ret_kind, int *ret_mode, int64_t *ret
 }
 
 int descriptor_check_source(int fd, Error *error) {
-        DescriptorKind kind;
+        DescriptorKind kind = DESCRIPTOR_FILE;
         int64_t size = 0;
         int mode = 0, r;
 
@@ -219,7 +219,7 @@ int descriptor_check_source(int fd, Error *error) {
 }
 
 int descriptor_check_target(int fd, DescriptorKind *ret_kind, Error *error) {
-        DescriptorKind kind;
+        DescriptorKind kind = DESCRIPTOR_FILE;
         int64_t size = 0;
         int mode = 0, r;
 
