@@ -35,6 +35,8 @@ static const char *const messages[_ERROR_MAX] = {
         [ERROR_UNKNOWN_OBJECT] = "There is no such job. List them with: licensevaultctl jobs",
         [ERROR_BACKUP_EXISTS] =
                 "Licenses are already backed up. Use --overwrite to replace that backup, --output FILE for another.",
+        [ERROR_NEEDS_INDIVIDUALIZATION] =
+                "This backup is from another machine or user. To bring its licenses over, use --yes.",
         [ERROR_LICENSE_UNAVAILABLE] = "There is no such license. List them with: licensevaultctl list",
 };
 
@@ -51,7 +53,7 @@ static const Status statuses[_ERROR_MAX] = {
         [ERROR_BACKUP_BUSY] = STATUS_BUSY,
         [ERROR_MEDIUM] = STATUS_MEDIUM,
         [ERROR_CANCELED] = STATUS_CANCELED,
-        [ERROR_NEEDS_INDIVIDUALIZATION] = STATUS_FAILED,
+        [ERROR_NEEDS_INDIVIDUALIZATION] = STATUS_CONSENT,
         [ERROR_UNSUPPORTED_PROPERTY] = STATUS_USAGE,
         [ERROR_INVALID_LICENSE] = STATUS_INVALID_LICENSE,
         [ERROR_LICENSE_UNAVAILABLE] = STATUS_NOT_FOUND,

@@ -11,6 +11,7 @@
 #define BUS_MANAGER BUS_NAME ".Manager"
 #define BUS_STORE BUS_NAME ".LicenseStore"
 #define BUS_BACKUP BUS_NAME ".LicenseBackup"
+#define BUS_RESTORE BUS_NAME ".LicenseRestore"
 
 Status bus_connect(Ctl *ctl);
 

@@ -12,14 +12,12 @@
 #include "interrupt.h"
 #include "io.h"
 #include "json.h"
+#include "named.h"
 #include "output.h"
 #include "text.h"
 
 #define LABEL "Backing up"
 #define COPY_SIZE (256U * 1024)
-/* How many licenses that were left out are named: to people, and with --json. */
-#define RESTRICTED_SHOWN 10U
-#define RESTRICTED_JSON 1000U
 
 static char *backup_output;
 static gboolean backup_overwrite, export_overwrite;
@@ -61,40 +59,13 @@ static void note_unwritten(Ctl *ctl, const char *file, bool overwrite) {
 
 /* backup */
 
-/* The first page holds all that is wanted here. */
-static int list_restricted(Ctl *ctl, const JobEnd *end, json_t **ret) {
-        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *reply = NULL;
-        uint32_t max = ctl->json ? RESTRICTED_JSON : RESTRICTED_SHOWN;
-        int r;
-
-        r = sd_bus_call_method(ctl->bus, end->service, end->job, JOB_INTERFACE, "ListRestricted", NULL, &reply,
-                "uu", 0, max);
-        return r < 0 ? r : json_read_licenses(reply, ret);
-}
-
 static void note_restricted(Ctl *ctl, const JobEnd *end, uint64_t n) {
-        json_auto_t *licenses = NULL;
+        json_auto_t *licenses = named_list(ctl, end);
         g_autofree char *count = text_licenses(n);
-        json_t *license;
-        size_t i;
 
         ctl_note(ctl, "%s may not be backed up and %s skipped%s", count, n == 1 ? "was" : "were",
-                list_restricted(ctl, end, &licenses) < 0 ? "." : ":");
-
-        json_array_foreach(licenses, i, license) {
-                const char *title = json_get_string(license, "Title");
-                const char *id = json_get_string(license, "LicenseId");
-
-                if (i == RESTRICTED_SHOWN)
-                        break;
-                if (*title)
-                        ctl_note(ctl, "  %s (%s)", title, id);
-                else
-                        ctl_note(ctl, "  %s", id);
-        }
-
-        if (licenses && n > RESTRICTED_SHOWN)
-                ctl_note(ctl, "  and %" PRIu64 " more", n - RESTRICTED_SHOWN);
+                licenses ? ":" : ".");
+        named_note(ctl, licenses, n);
         ctl_note(ctl, "NOT-BACKED-UP.txt in the backup names %s.", n == 1 ? "it" : "them all");
 
         if (ctl->json && licenses)

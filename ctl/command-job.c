@@ -92,18 +92,26 @@ static Status cancel_job(Ctl *ctl, const char *job) {
         return bus_fail(ctl, &error, NULL);
 }
 
-Status command_cancel(Ctl *ctl, char **arguments) {
+static Status cancel_kind(Ctl *ctl, const char *interface, const char *member) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
+        Status status;
+
+        status = bus_call_new(ctl, interface, member, &call);
+        return status == STATUS_OK ? bus_call(ctl, call, NULL, &reply) : status;
+}
+
+Status command_cancel(Ctl *ctl, char **arguments) {
         Status status;
 
         ctl->result = json_object();
         if (arguments[0])
                 return cancel_job(ctl, arguments[0]);
 
-        status = bus_call_new(ctl, BUS_BACKUP, "CancelLicenseBackup", &call);
+        /* A user has one job at most, and it need not be told of which kind. */
+        status = cancel_kind(ctl, BUS_BACKUP, "CancelLicenseBackup");
         if (status == STATUS_OK)
-                status = bus_call(ctl, call, NULL, &reply);
+                status = cancel_kind(ctl, BUS_RESTORE, "CancelLicenseRestore");
         if (status == STATUS_OK)
-                ctl_note(ctl, "Asked your backup to end, if one is running.");
+                ctl_note(ctl, "Asked your job to end, if one is running.");
         return status;
 }

@@ -1,34 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "bus.h"
 #include "json.h"
-#include "table.h"
-#include "text.h"
+#include "row.h"
 
-static const Column columns[] = {
-        { "ID", 36, 10 }, /* a UUID, for people copy it */
-        { "TITLE", 8, 0 },
-        { "ISSUER", 8, 0 },
-        { "VALID UNTIL", 11, 0 },
-        { "COUNTERS", 8, 0 },
-};
-
-static void add_row(Table *table, const json_t *license) {
-        const json_t *not_after = json_object_get(license, "NotAfter");
-        json_t *counters = json_object_get(license, "Counters"), *remaining;
-        g_autofree char *date = not_after ? text_date(json_integer_value(not_after)) : g_strdup("-");
-        g_autoptr(GString) uses = g_string_new(NULL);
-        const char *right;
-
-        json_object_foreach(counters, right, remaining)
-                g_string_append_printf(uses, "%s%s %" JSON_INTEGER_FORMAT, uses->len > 0 ? ", " : "", right,
-                        json_integer_value(remaining));
-
-        table_add(table, json_get_string(license, "LicenseId"));
-        table_add(table, json_get_string(license, "Title"));
-        table_add(table, json_get_string(license, "Issuer"));
-        table_add(table, date);
-        table_add(table, uses->str);
-}
+static const Column columns[] = { ROW_COLUMNS };
 
 /* Reads one a(sa{sv}); a page at a time, so that memory does not grow with the store. */
 static int read_page(const Ctl *ctl, sd_bus_message *reply, Table *table, uint64_t *count) {
@@ -51,7 +26,7 @@ static int read_page(const Ctl *ctl, sd_bus_message *reply, Table *table, uint64
                 if (ctl->json)
                         ctl_print_json(license);
                 else
-                        add_row(table, license);
+                        row_add(table, license);
                 (*count)++;
         }
         return r < 0 ? r : sd_bus_message_exit_container(reply);

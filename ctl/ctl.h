@@ -34,7 +34,8 @@
         X(STATUS_INVALID_LICENSE, 11, "a license document is broken") \
         X(STATUS_REVOKED, 12, "the license was revoked") \
         X(STATUS_UNREACHABLE, 13, "the service is not running, or does not answer") \
-        X(STATUS_STORE, 14, "the service's license store cannot be read or written")
+        X(STATUS_STORE, 14, "the service's license store cannot be read or written") \
+        X(STATUS_CONSENT, 15, "the backup is another machine's or user's: restore needs --yes")
 
 typedef enum Status {
 #define STATUS_ENUM(name, number, sentence) name = number,
@@ -78,14 +79,17 @@ Status ctl_write(Ctl *ctl, const void *data, size_t size);
  */
 typedef Status (*CommandRun)(Ctl *ctl, char **arguments);
 
-extern const GOptionEntry add_options[], backup_options[], export_options[], get_options[];
+extern const GOptionEntry add_options[], backup_options[], export_options[], get_options[], restore_options[];
 
 Status command_add(Ctl *ctl, char **arguments);
 Status command_backup(Ctl *ctl, char **arguments);
 Status command_cancel(Ctl *ctl, char **arguments);
 Status command_export(Ctl *ctl, char **arguments);
 Status command_get(Ctl *ctl, char **arguments);
+Status command_inspect(Ctl *ctl, char **arguments);
 Status command_jobs(Ctl *ctl, char **arguments);
 Status command_list(Ctl *ctl, char **arguments);
 Status command_remove(Ctl *ctl, char **arguments);
+Status command_restore(Ctl *ctl, char **arguments);
 Status command_revoke(Ctl *ctl, char **arguments);
+Status command_verify(Ctl *ctl, char **arguments);

@@ -87,6 +87,15 @@ static int on_reply(sd_bus_message *reply, void *userdata, sd_bus_error *ret_err
         return 0;
 }
 
+static void note_origin(Follow *follow, sd_bus_message *signal) {
+        const char *origin;
+
+        if (sd_bus_message_read(signal, "v", "s", &origin) < 0)
+                return;
+        g_free(follow->end.origin);
+        follow->end.origin = g_strdup(origin);
+}
+
 static void on_progress(Follow *follow, sd_bus_message *signal) {
         uint32_t status, percent = 0;
         uint64_t completed, total;
@@ -95,11 +104,22 @@ static void on_progress(Follow *follow, sd_bus_message *signal) {
         /* What a later service may send besides is passed over. */
         if (sd_bus_message_read(signal, "uitt", &status, &hresult, &completed, &total) < 0)
                 return;
-        if (status == WMT_INDEX_PROGRESS) {
+
+        switch (status) {
+        case WMT_BACKUPRESTORE_BEGIN:
+                break;
+        case WMT_INDEX_PROGRESS:
                 if (sd_bus_message_read(signal, "v", "u", &percent) < 0)
                         return;
-        } else if (status != WMT_BACKUPRESTORE_BEGIN)
+                break;
+        case WMT_BACKUPRESTORE_CONNECTING:
+        case WMT_BACKUPRESTORE_DISCONNECTING:
+        case WMT_NEEDS_INDIVIDUALIZATION:
+                note_origin(follow, signal);
                 return;
+        default:
+                return;
+        }
 
         g_autofree char *detail =
                 total > 0 ? g_strdup_printf("%" PRIu64 " of %" PRIu64, completed, total) : NULL;
@@ -121,6 +141,8 @@ static void on_done(Follow *follow, sd_bus_message *signal) {
         if (follow->copy_status != STATUS_OK)
                 /* The job ended because we closed the pipe, and why has been said. */
                 leave(follow, follow->copy_status);
+        else if (hresult < 0 && follow->end.origin && error_from_name(error) == ERROR_NEEDS_INDIVIDUALIZATION)
+                leave(follow, STATUS_CONSENT);
         else if (hresult < 0)
                 leave(follow, bus_fail_named(follow->ctl, error, message, NULL));
         else {
@@ -263,7 +285,7 @@ Status follow_job(Ctl *ctl, sd_bus_message *call, const char *label, int copy_fr
         sd_event_unref(follow.event);
         interrupt_restore(&follow.interrupts);
 
-        if (follow.status == STATUS_OK)
+        if (follow.status == STATUS_OK || (follow.status == STATUS_CONSENT && follow.end.origin))
                 *ret = follow.end;
         else
                 job_end_clear(&follow.end);
@@ -273,6 +295,7 @@ Status follow_job(Ctl *ctl, sd_bus_message *call, const char *label, int copy_fr
 void job_end_clear(JobEnd *end) {
         g_free(end->job);
         g_free(end->service);
+        g_free(end->origin);
         json_decref(end->result);
         *end = (JobEnd) {};
 }

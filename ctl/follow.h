@@ -12,6 +12,7 @@ typedef struct JobEnd {
         char *service;   /* the unique name that started it */
         json_t *result;  /* Done's result, an object */
         uint64_t copied; /* bytes that went through copy_from */
+        char *origin;    /* of a restore: where the backup is from, such as "anna on laptop"; NULL if not said */
 } JobEnd;
 
 void job_end_clear(JobEnd *end);
@@ -22,6 +23,9 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(JobEnd, job_end_clear)
  * where it succeeded. A signal that would end the program cancels the job; a second one leaves at
  * once. What comes out of copy_from, the read end of a pipe (-1 for none), is copied to stdout
  * meanwhile. call is freed as soon as it is sent, and with it the descriptors in it, so that the pipe
- * can end. ret is set on success alone.
+ * can end.
+ *
+ * ret is set on success; and with STATUS_CONSENT where the job had said where the backup is from, which is not
+ * put into words: the user has to agree first, and is perhaps asked.
  */
 Status follow_job(Ctl *ctl, sd_bus_message *call, const char *label, int copy_from, JobEnd *ret);

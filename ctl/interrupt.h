@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <stdbool.h>
 
+#include "io.h"
+
 /*
  * Ctrl-C and its like, while there is something to tidy up first: they are blocked from then on, and
  * whoever works looks whether one has come.
@@ -25,3 +27,9 @@ bool interrupt_take(const Interrupts *interrupts);
 
 /* Back to what was before: there is nothing left to tidy up. */
 void interrupt_restore(const Interrupts *interrupts);
+
+/*
+ * The other way, for work that itself listens to a Cancel, also where it waits: the first of these signals
+ * triggers cancel, a second one ends the program. NULL ends that; until then cancel must be there.
+ */
+void interrupt_trigger(Cancel *cancel);

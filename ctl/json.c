@@ -44,6 +44,25 @@ static int read_counters(sd_bus_message *message, json_t **ret) {
         return sd_bus_message_exit_container(message);
 }
 
+static int read_strings(sd_bus_message *message, json_t **ret) {
+        json_auto_t *strings = json_array();
+        const char *string;
+        int r;
+
+        r = sd_bus_message_enter_container(message, 'a', "s");
+        if (r < 0)
+                return r;
+
+        while ((r = sd_bus_message_read_basic(message, 's', &string)) > 0)
+                if (json_array_append_new(strings, json_string(string)) < 0)
+                        return -ENOMEM;
+        if (r < 0)
+                return r;
+
+        *ret = json_incref(strings);
+        return sd_bus_message_exit_container(message);
+}
+
 /* Sets *ret to NULL for a type that is not known here. */
 static int read_value(sd_bus_message *message, const char *type, json_t **ret) {
         union {
@@ -58,6 +77,8 @@ static int read_value(sd_bus_message *message, const char *type, json_t **ret) {
         *ret = NULL;
         if (strcmp(type, "a{st}") == 0)
                 return read_counters(message, ret);
+        if (strcmp(type, "as") == 0)
+                return read_strings(message, ret);
         if (!type[0] || type[1] || !strchr("stuib", type[0]))
                 return sd_bus_message_skip(message, type);
 

@@ -71,6 +71,42 @@ static const struct Command {
                 "file. FILE can be '-' for standard output.\n"
                 "\n"
                 "With --json: {\"output\": file, \"bytes\": n}." },
+        { "restore", "[FILE|-]", 0, 1, restore_options, command_restore,
+                "Restore licenses from a backup",
+                "Merges a backup into your licenses: FILE, '-' for standard input, or without either the\n"
+                "backup in the folder of the service. All of it is read and proved first; where anything\n"
+                "is wrong, nothing is changed. No counter rises, what was revoked stays so, and the newer\n"
+                "of two documents stays. Ctrl-C cancels.\n"
+                "\n"
+                "A backup that another machine or user made needs your consent: on a terminal you are\n"
+                "asked (not where the backup comes from standard input), elsewhere give it with --yes.\n"
+                "\n"
+                "With --json: {\"job\": path, \"origin\": text, \"restored\": n, \"unchanged\": n,\n"
+                "\"newer_kept\": n, \"conflicts\": n, \"revoked\": n, \"skipped_users\": [name, …]}, and,\n"
+                "where there are conflicts, the first 1,000 as \"in_conflict\":\n"
+                "[{LicenseId, KeyId, Title}, …]." },
+        { "verify", "FILE|-", 1, 1, NULL, command_verify,
+                "Tell whether a backup is whole",
+                "Reads all of a backup, from FILE or with '-' from standard input, and tells whether it is\n"
+                "whole and can be restored. Needs no service, and changes nothing. A document in it may\n"
+                "have 16 MiB; a service takes 1 MiB unless it is set to take more.\n"
+                "\n"
+                "With --json: {\"whole\": true, \"licenses\": n, \"restricted\": n, \"bytes\": n,\n"
+                "\"origin\": {software, created, host, machine, all_users, owner: {name, uid}}}." },
+        { "inspect", "FILE|-", 1, 1, NULL, command_inspect,
+                "Show what is in a backup",
+                "Shows where a backup comes from, which ids it knows as revoked or as not to be backed\n"
+                "up, and its licenses. Needs no service, and changes nothing. It shows them while it\n"
+                "reads; whether they are the truth, the last line and the exit code tell. On a terminal\n"
+                "there are two tables. Elsewhere each row is one line of id, title, issuer, valid until,\n"
+                "counters, state ('license', 'revoked DATE' or 'may not be backed up') and, in a backup\n"
+                "of all users, user, with a tab between them. A document may have 16 MiB.\n"
+                "\n"
+                "With --json: one object on each line, whose first member tells what it is: {\"origin\":\n"
+                "{as of verify, licenses, restricted}}, then {\"revoked\": {LicenseId, Generation, Revoked,\n"
+                "User}} and {\"restricted\": {LicenseId, Generation, User}}, then {\"license\": {as of list,\n"
+                "Entry, Size, Generation, User}}, and at the end {\"whole\": true, \"licenses\": n,\n"
+                "\"restricted\": n, \"bytes\": n}. Without that last line the others prove nothing." },
         { "jobs", NULL, 0, 0, NULL, command_jobs,
                 "List the jobs",
                 "Lists the jobs that wait, run, or ended within the last minute.\n"
@@ -79,7 +115,7 @@ static const struct Command {
                 "\"state\": …}, …]}." },
         { "cancel", "[JOB]", 0, 1, NULL, command_cancel,
                 "Cancel a job",
-                "Cancels your running backup, or the job that 'licensevaultctl jobs' names.\n"
+                "Cancels your running job, or the one that 'licensevaultctl jobs' names.\n"
                 "\n"
                 "With --json: {}." },
 };
@@ -108,13 +144,13 @@ static void add_global_options(GOptionContext *context, Ctl *ctl, bool with_argu
 
 static char *list_commands(void) {
         GString *text = g_string_new(
-                "Keeps the licenses of desktop apps safe, and backs them up.\n\nCommands:");
+                "Keeps the licenses of desktop apps safe, backs them up, and restores them.\n\nCommands:");
 
         for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
                 g_autofree char *usage = commands[i].arguments ?
                         g_strdup_printf("%s %s", commands[i].name, commands[i].arguments) :
                         g_strdup(commands[i].name);
-                int padding = 16 - (int)g_utf8_strlen(usage, -1);
+                int padding = 18 - (int)g_utf8_strlen(usage, -1);
 
                 g_string_append_printf(text, "\n  %s%*s%s", usage, padding, "", commands[i].summary);
         }
@@ -131,7 +167,8 @@ static char *list_statuses(void) {
 #undef STATUS_LINE
         g_string_append(text,
                 "\n\nWith --json, a failure adds \"error\": {\"exit\": code, \"name\": D-Bus error,\n"
-                "\"message\": text} to what is printed; for list, as an object of its own at the end.");
+                "\"message\": text} to what is printed; for list and inspect, as an object of its own at\n"
+                "the end.");
         return g_string_free(text, FALSE);
 }
 

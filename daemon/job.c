@@ -32,21 +32,25 @@ static const char *const state_names[] = {
 
 static const struct {
         const char *name;
+        const char *noun;     /* in a sentence */
         const char *canceled; /* what its user is told who wanted it so */
         const char *stalled;  /* the end of "The file … nothing for 60 s." */
 } kinds[] = {
         [JOB_BACKUP] = {
+                "backup",
                 "backup",
                 "The backup was canceled. What was backed up before is unchanged.",
                 "What was written is not a backup; remove it, and try another place.",
         },
         [JOB_RESTORE] = {
                 "restore",
+                "restore",
                 "The restore was canceled. No license was changed.",
                 "No license was changed. Copy the backup to another place, and try again.",
         },
         [JOB_VERIFY] = {
                 "verify",
+                "check",
                 "The check was canceled.",
                 "Copy the backup to another place, and try again.",
         },
@@ -257,7 +261,7 @@ static void finish(Job *job, Error *error) {
         g_ptr_array_set_size(job->waiters, 0);
 
         if (job->state == JOB_FAILED)
-                log_warning("A %s of user %" PRIu32 " failed: %s", job_kind_name(job), (uint32_t)job->user->uid,
+                log_warning("A %s of user %" PRIu32 " failed: %s", kinds[job->kind].noun, (uint32_t)job->user->uid,
                         error_hresult_name(job->error.code));
 
         if (job->release)
@@ -290,7 +294,7 @@ static int on_patience_over(sd_event_source *source, uint64_t usec, void *userda
                 return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
         }
 
-        log_warning("A %s of user %" PRIu32 " hangs in the system and was abandoned.", job_kind_name(job),
+        log_warning("A %s of user %" PRIu32 " hangs in the system and was abandoned.", kinds[job->kind].noun,
                 (uint32_t)job->user->uid);
         leave_worker(job, true);
         error_set(&error, ERROR_CANCELED, "%s", cancel_reason(job->cancel));
@@ -498,7 +502,7 @@ static void on_finished(Error *error, WorkResult *result, void *userdata) {
 static int check_slot(Manager *manager, const User *user, Error *error) {
         if (user->job)
                 return error_set(error, ERROR_BACKUP_BUSY,
-                        "A %s of yours is running. Wait for its end, or cancel it.", job_kind_name(user->job));
+                        "A %s of yours is running. Wait for its end, or cancel it.", kinds[user->job->kind].noun);
         if (user->n_stuck > 0)
                 return error_set(error, ERROR_BACKUP_BUSY,
                         "A canceled job of yours still hangs in the system. Try again when its medium answers.");
@@ -546,7 +550,7 @@ static Job *job_new(Manager *manager, Caller *caller, sd_bus_message *message, J
 }
 
 static int not_started(JobKind kind, int r, Error *error) {
-        return error_set_errno(error, ERROR_LIMIT_EXCEEDED, r, "The %s cannot be started", kinds[kind].name);
+        return error_set_errno(error, ERROR_LIMIT_EXCEEDED, r, "The %s cannot be started", kinds[kind].noun);
 }
 
 /* Makes the job of some work, which is taken over with its place among the user's jobs checked, and starts it. */

@@ -21,6 +21,11 @@
  *   forge      someone else says Done first, then the service says it for another job, then for ours
  *   short      Done says more bytes than the pipe got
  *   restricted licenses were skipped, and their titles try to steer the terminal
+ *   consent    a restore of another machine's backup; it must be agreed to, and reads what it is given
+ *   nagging    the same, and agreeing does not help
+ *   unsaid     the same, and does not say where the backup is from
+ *   merged     a restore that had conflicts and skipped users, whose names try to steer the terminal
+ *   poor       a restore that says all is well, and not what happened
  *   list       licenses whose titles are too long, too wide and hostile, on pages with an empty one
  */
 
@@ -41,6 +46,8 @@ typedef struct Fake {
         char *client;
         unsigned tick;
         int fd;
+        bool restore;
+        uint32_t flags;
 } Fake;
 
 static void must(int r, const char *what) {
@@ -65,6 +72,31 @@ static void send_progress(Fake *fake, unsigned percent) {
         sd_bus_message_unref(m);
 }
 
+static void send_origin(Fake *fake, unsigned status) {
+        sd_bus_message *m;
+
+        must(sd_bus_message_new_signal(fake->bus, &m, JOB, JOB_INTERFACE, "Progress"), "Progress");
+        must(sd_bus_message_append(m, "uittv", status, 0, (uint64_t)0, (uint64_t)100, "s", "anna " HOSTILE),
+                "Progress");
+        must(sd_bus_message_set_destination(m, fake->client), "Progress");
+        must(sd_bus_send(fake->bus, m, NULL), "Progress");
+        sd_bus_message_unref(m);
+}
+
+/* What Done says of a restore that went well. */
+static int append_outcome(const Fake *fake, sd_bus_message *m) {
+        if (is_mode(fake, "merged"))
+                return sd_bus_message_append(m, "a{sv}", 6, "restored", "t", (uint64_t)0,
+                        "unchanged", "t", (uint64_t)7, "newer_kept", "t", (uint64_t)0,
+                        "conflicts", "t", (uint64_t)12, "revoked", "t", (uint64_t)3,
+                        "skipped_users", "as", 2, "bert", HOSTILE);
+        if (is_mode(fake, "poor"))
+                return sd_bus_message_append(m, "a{sv}", 1, "restored", "s", "all");
+        return sd_bus_message_append(m, "a{sv}", 6, "restored", "t", (uint64_t)100, "unchanged", "t", (uint64_t)0,
+                "newer_kept", "t", (uint64_t)0, "conflicts", "t", (uint64_t)0, "revoked", "t", (uint64_t)0,
+                "skipped_users", "as", 0);
+}
+
 static void send_done(Fake *fake, sd_bus *from, const char *job, int hresult, const char *error,
                 const char *message) {
         sd_bus_message *m;
@@ -73,6 +105,8 @@ static void send_done(Fake *fake, sd_bus *from, const char *job, int hresult, co
         must(sd_bus_message_append(m, "uiss", 27, hresult, error, message), "Done");
         if (hresult < 0)
                 must(sd_bus_message_append(m, "a{sv}", 0), "Done");
+        else if (fake->restore)
+                must(append_outcome(fake, m), "Done");
         else
                 must(sd_bus_message_append(m, "a{sv}", 4,
                         "licenses", "t", (uint64_t)100,
@@ -85,10 +119,43 @@ static void send_done(Fake *fake, sd_bus *from, const char *job, int hresult, co
         sd_bus_message_unref(m);
 }
 
+/* A restore that asks for consent; what the descriptor gives is read to its end, each time. */
+static void restore(Fake *fake) {
+        bool agreed = (fake->flags & 2) && !is_mode(fake, "nagging");
+        char buffer[64];
+        ssize_t n = 0, size = 0;
+
+        while (fake->fd >= 0 && (n = read(fake->fd, buffer, sizeof buffer)) > 0)
+                size += n;
+        if (fake->fd >= 0)
+                close(fake->fd);
+        if (n < 0 || (fake->fd >= 0 && size != 6)) {
+                send_done(fake, fake->bus, JOB, -1, NAME ".Error.NS_E_DRM_BACKUP_CORRUPT", "It is not what it was.");
+                return;
+        }
+
+        if (!is_mode(fake, "unsaid")) {
+                send_origin(fake, 28);
+                send_origin(fake, agreed ? 29 : 25);
+        }
+        if (agreed)
+                send_done(fake, fake->bus, JOB, 0, "", "");
+        else
+                send_done(fake, fake->bus, JOB, -1, NAME ".Error.NS_E_DRM_NEEDS_INDIVIDUALIZATION", "Set flag 2.");
+}
+
 /* What happens after the return of the method that started the job. */
 static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         Fake *fake = userdata;
 
+        if (is_mode(fake, "consent") || is_mode(fake, "nagging") || is_mode(fake, "unsaid")) {
+                restore(fake);
+                return 0;
+        }
+        if (is_mode(fake, "merged") || is_mode(fake, "poor")) {
+                send_done(fake, fake->bus, JOB, 0, "", "");
+                return 0;
+        }
         if (is_mode(fake, "forge")) {
                 send_done(fake, fake->stranger, JOB, 0, "", "");
                 send_done(fake, fake->bus, OTHER_JOB, 0, "", "");
@@ -127,6 +194,25 @@ static int method_backup(sd_bus_message *m, void *userdata, sd_bus_error *error)
                 must(sd_bus_message_read(m, "h", &fd), "fd");
                 fake->fd = dup(fd);
         }
+        g_free(fake->client);
+        fake->client = g_strdup(sd_bus_message_get_sender(m));
+        must(sd_event_add_time_relative(fake->event, NULL, CLOCK_MONOTONIC, FIRST_TICK_USEC, 1, on_tick,
+                fake), "timer");
+        return sd_bus_reply_method_return(m, "o", JOB);
+}
+
+static int method_restore(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Fake *fake = userdata;
+        int fd;
+
+        fake->restore = true;
+        fake->fd = -1;
+        if (sd_bus_message_has_signature(m, "hua{sv}")) {
+                must(sd_bus_message_read(m, "h", &fd), "fd");
+                fake->fd = dup(fd);
+        }
+        must(sd_bus_message_read(m, "u", &fake->flags), "flags");
+        g_free(fake->client);
         fake->client = g_strdup(sd_bus_message_get_sender(m));
         must(sd_event_add_time_relative(fake->event, NULL, CLOCK_MONOTONIC, FIRST_TICK_USEC, 1, on_tick,
                 fake), "timer");
@@ -187,6 +273,13 @@ static const sd_bus_vtable backup_vtable[] = {
         SD_BUS_VTABLE_END,
 };
 
+static const sd_bus_vtable restore_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD("RestoreLicenses", "u", "o", method_restore, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("RestoreLicensesFromFile", "hua{sv}", "o", method_restore, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_VTABLE_END,
+};
+
 static const sd_bus_vtable store_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD("EnumerateLicenses", "a{sv}su", "a(sa{sv})s", method_enumerate,
@@ -210,6 +303,8 @@ int main(int argc, char **argv) {
         must(sd_bus_attach_event(fake.bus, fake.event, 0), "event loop");
         must(sd_bus_add_object_vtable(fake.bus, NULL, ROOT, NAME ".LicenseBackup", backup_vtable, &fake),
                 "LicenseBackup");
+        must(sd_bus_add_object_vtable(fake.bus, NULL, ROOT, NAME ".LicenseRestore", restore_vtable, &fake),
+                "LicenseRestore");
         must(sd_bus_add_object_vtable(fake.bus, NULL, ROOT, NAME ".LicenseStore", store_vtable, &fake),
                 "LicenseStore");
         must(sd_bus_add_object_vtable(fake.bus, NULL, JOB, JOB_INTERFACE, job_vtable, &fake), "Job");

@@ -3,6 +3,8 @@
 
 import contextlib
 import fcntl
+import hashlib
+import io
 import json
 import os
 import pty
@@ -16,8 +18,10 @@ import tarfile
 import tempfile
 import termios
 import time
+import traceback
 
 CTL, DAEMON, FAKE, REFUSE = (os.path.abspath(path) for path in sys.argv[1:5])
+ONLY = sys.argv[5:]
 TIMEOUT = 60
 
 BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -34,6 +38,8 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
   </policy>
 </busconfig>
 """
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\u009b31m\u202eevil"
 
 LCP = {
     "provider": "https://provider.example.com",
@@ -128,11 +134,15 @@ class World:
             equal(result.code, expect, f"exit code of {arguments}: {result.err}")
         return result
 
-    def run_terminal(self, *arguments, columns=80, stdout=False, expect=0, during=None):
-        """Runs with stderr, or stdout too, on a terminal; answers what it showed."""
+    def run_terminal(self, *arguments, columns=80, stdout=False, expect=0, during=None, keys=None, **options):
+        """Runs with stderr, or stdout too, on a terminal; answers what it showed. With keys, stdin is one, too."""
         leader, follower = pty.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        process = self.popen(*arguments, stderr=follower, stdout=follower if stdout else subprocess.DEVNULL)
+        if keys is not None:
+            options["stdin"] = follower
+            os.write(leader, keys)
+        process = self.popen(*arguments, stderr=follower, stdout=follower if stdout else subprocess.DEVNULL,
+                             **options)
         os.close(follower)
         shown = b""
         while True:
@@ -155,6 +165,24 @@ class World:
         with open(self.work(name), "wb") as file:
             file.write(content)
         return self.run("add", "--id", name, name)
+
+
+    def licenses(self):
+        """All that the service says of all licenses, and their documents."""
+        listed = [json.loads(line) for line in self.run("list", "--json").out.splitlines()]
+        return [(license, self.run("get", license["LicenseId"], text=False).out) for license in listed]
+
+    def write(self, name, content):
+        with open(self.work(name), "wb") as file:
+            file.write(content)
+
+    def read(self, name):
+        with open(self.work(name), "rb") as file:
+            return file.read()
+
+    def stop_service(self):
+        self.service.terminate()
+        self.service.wait(TIMEOUT)
 
 
 class Result:
@@ -186,6 +214,55 @@ def lcp(license_id, **changes):
     return json.dumps(dict(LCP, id=license_id, **changes)).encode()
 
 
+def proof(archive):
+    """What END.json has to say of the entries before it."""
+    digest = hashlib.blake2b(digest_size=32)
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.name == "END.json":
+                return digest.hexdigest()
+            content = hashlib.blake2b(tar.extractfile(member).read(), digest_size=32).hexdigest()
+            digest.update(f"{member.name}\n{member.size}\n{content}\n".encode())
+            prefix = "SCHILY.xattr."
+            for name, value in sorted(member.pax_headers.items()):
+                if name.startswith(prefix):
+                    digest.update(f"{name[len(prefix):]}={value}\n".encode())
+
+
+def rebuild_backup(archive, replace):
+    """Writes a backup anew with other contents, by path, and proves it, as its owner could."""
+    def write(entries):
+        with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
+            for member, content in entries:
+                member.size = len(content)
+                if "SCHILY.xattr.user.licensevault.blake2b" in member.pax_headers:
+                    digest = hashlib.blake2b(content, digest_size=32).hexdigest()
+                    member.pax_headers["SCHILY.xattr.user.licensevault.blake2b"] = digest
+                tar.addfile(member, io.BytesIO(content))
+
+    with tarfile.open(archive) as tar:
+        entries = [(member, replace.get(member.name, tar.extractfile(member).read())) for member in tar]
+    check(set(replace) <= {member.name for member, _ in entries}, f"{list(replace)} is not all there")
+    before = json.loads(entries[-1][1])["blake2b"].encode()
+    write(entries)
+    entries[-1] = (entries[-1][0], entries[-1][1].replace(before, proof(archive).encode()))
+    write(entries)
+
+
+def edit_backup(archive, old, new):
+    """Replaces what is as long in a backup, and proves it anew, as its owner could."""
+    with open(archive, "rb") as file:
+        content = file.read()
+    equal((content.count(old), len(old)), (1, len(new)))
+    before = proof(archive).encode()
+    equal(content.count(before), 1)
+    with open(archive, "wb") as file:
+        file.write(content.replace(old, new))
+    after = proof(archive).encode()
+    with open(archive, "wb") as file:
+        file.write(content.replace(old, new).replace(before, after))
+
+
 def members(archive):
     with tarfile.open(archive) as tar:
         return [member.name for member in tar]
@@ -214,3 +291,71 @@ def new_world(kind):
     finally:
         world.stop()
         shutil.rmtree(folder)
+
+
+def add_some(world):
+    """A book, a license of an app, one that may not be backed up, a revoked one, a deleted one."""
+    world.write("book.lcpl", lcp("book"))
+    world.run("add", "book.lcpl")
+    world.write("app", b"\x00app\xff" * 100)
+    world.run("add", "--id", "app", "--title", "Ein Lied\t" + HOSTILE, "--key-id", "k", "app")
+    world.run("add", "--id", "mine", "--title", "Mine alone", "--no-backup", "app")
+    world.add("revoked")
+    world.run("revoke", "revoked")
+    world.add("deleted")
+    world.run("remove", "deleted")
+
+
+def make_backup(world, name="x.tar"):
+    world.run("backup", "--output", name)
+    return world.read(name)
+
+
+def damages(backup):
+    """A backup cut off, and with one byte changed: in a document, an attribute, a count, a padding, the proof."""
+    end = backup.index(b"END.json")
+    yield "cut", backup[:end * 2 // 3]
+    yield "no end", backup[:end]
+    for name, part in (("document", b"\x00app\xff"), ("attribute", b"user.licensevault.title=Moby"),
+                       ("manifest", b'"licenses"'), ("proof", b'"blake2b"')):
+        at = backup.rindex(part) + len(part) - 1
+        yield name, backup[:at] + bytes([backup[at] ^ 1]) + backup[at + 1:]
+    yield "more", backup + b"x" * 512
+
+
+def kind_of(name):
+    kind = name.split("_")[0]
+    return "_".join(name.split("_")[:2]) if kind == "fake" else kind
+
+
+class Skip(Exception):
+    """What a test needs is not here."""
+
+
+def run_test(name, function):
+    if kind_of(name) == "real" and not os.path.exists(DAEMON):
+        raise Skip(f"there is no {DAEMON}")
+    with new_world(kind_of(name)) as world:
+        function(world)
+
+
+def run_tests(functions):
+    """Runs those that are named like tests; answers the exit code."""
+    tests = [(name, function) for name, function in functions.items()
+             if name.split("_")[0] in ("bare", "alone", "fake", "real") and callable(function)
+             and (not ONLY or name in ONLY)]
+    failed = 0
+
+    os.umask(0o022)
+    print(f"1..{len(tests)}", flush=True)
+    for number, (name, function) in enumerate(tests, 1):
+        try:
+            run_test(name, function)
+            print(f"ok {number} {name}", flush=True)
+        except Skip as reason:
+            print(f"ok {number} {name} # SKIP {reason}", flush=True)
+        except Exception:
+            failed += 1
+            print(f"not ok {number} {name}", flush=True)
+            print("".join(f"# {line}\n" for line in traceback.format_exc().splitlines()), end="", flush=True)
+    return failed > 0

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bus.h"
+#include "follow.h"
+#include "json.h"
+#include "named.h"
+#include "source.h"
+#include "text.h"
+
+#define LABEL "Restoring"
+
+static gboolean restore_yes;
+
+const GOptionEntry restore_options[] = {
+        { "yes", 'y', 0, G_OPTION_ARG_NONE, &restore_yes,
+                "Bring over what another machine or user backed up, without a question", NULL },
+        {},
+};
+
+/* What became of the licenses, in the order of the table: the member of Done's result, and the words. */
+static const struct {
+        const char *member;
+        const char *words;
+} outcomes[] = {
+        { "restored", "restored" },
+        { "unchanged", "unchanged: the same is here" },
+        { "newer_kept", "newer here, and kept" },
+        { "conflicts", "in conflict: another one is here, and was kept" },
+        { "revoked", "revoked, and not restored" },
+};
+
+static void note_conflicts(Ctl *ctl, const JobEnd *end, uint64_t n) {
+        json_auto_t *licenses = named_list(ctl, end);
+
+        ctl_note(ctl, "Nothing says which is newer, the license here or that of the backup%s", licenses ? ":" : ".");
+        named_note(ctl, licenses, n);
+        ctl_note(ctl, "To take that of the backup: licensevaultctl remove ID, then restore again.");
+
+        if (ctl->json && licenses)
+                ctl_result(ctl, "in_conflict", json_incref(licenses));
+}
+
+static void note_skipped_users(const Ctl *ctl, const json_t *users) {
+        const json_t *user;
+        size_t i;
+
+        if (json_array_size(users) == 0)
+                return;
+        ctl_note(ctl, "These users have no account here, and their licenses were skipped:");
+        json_array_foreach(users, i, user)
+                ctl_note(ctl, "  %s", json_string_value(user) ?: "");
+}
+
+static Status report(Ctl *ctl, const JobEnd *end) {
+        uint64_t conflicts = json_get_u64(end->result, "conflicts");
+
+        for (unsigned i = 0; i < G_N_ELEMENTS(outcomes); i++)
+                if (!json_is_integer(json_object_get(end->result, outcomes[i].member)))
+                        return bus_fail_parse(ctl);
+
+        ctl_result(ctl, "job", json_string(end->job));
+        if (end->origin)
+                ctl_result(ctl, "origin", json_string(end->origin));
+        (void)json_object_update(ctl->result, end->result);
+
+        if (end->origin)
+                ctl_note(ctl, "The backup of %s is merged into your licenses:", end->origin);
+        else
+                ctl_note(ctl, "The backup is merged into your licenses:");
+        for (unsigned i = 0; i < G_N_ELEMENTS(outcomes); i++) {
+                uint64_t n = json_get_u64(end->result, outcomes[i].member);
+
+                if (n > 0 || i == 0)
+                        ctl_note(ctl, "%9" PRIu64 "  %s", n, outcomes[i].words);
+        }
+
+        if (conflicts > 0)
+                note_conflicts(ctl, end, conflicts);
+        note_skipped_users(ctl, json_object_get(end->result, "skipped_users"));
+        return STATUS_OK;
+}
+
+static Status new_call(Ctl *ctl, const Source *source, uint32_t flags, sd_bus_message **ret) {
+        Status status;
+        int r;
+
+        status = bus_call_new(ctl, BUS_RESTORE, source ? "RestoreLicensesFromFile" : "RestoreLicenses", ret);
+        if (status != STATUS_OK)
+                return status;
+
+        r = source ? sd_bus_message_append(*ret, "hua{sv}", source->fd, flags, 0) :
+                sd_bus_message_append(*ret, "u", flags);
+        if (r < 0) {
+                *ret = sd_bus_message_unref(*ret);
+                return bus_fail_build(ctl, r);
+        }
+        return STATUS_OK;
+}
+
+static Status run_job(Ctl *ctl, const Source *source, bool agreed, JobEnd *ret) {
+        sd_bus_message *call;
+        Status status;
+
+        status = new_call(ctl, source, agreed ? WM_RESTORE_INDIVIDUALIZE : 0, &call);
+        return status == STATUS_OK ? follow_job(ctl, call, LABEL, -1, ret) : status;
+}
+
+/* A pipe cannot be read twice, and an answer needs someone to give it. */
+static bool can_ask(const Ctl *ctl, const Source *source) {
+        return !ctl->quiet && isatty(STDIN_FILENO) && isatty(STDERR_FILENO) &&
+                (!source || (!source->is_stdin && lseek(source->fd, 0, SEEK_CUR) >= 0));
+}
+
+static bool ask(const char *origin) {
+        g_autofree char *safe = text_safe(origin);
+        char *answer = NULL;
+        size_t size = 0;
+        ssize_t n;
+        bool yes;
+
+        fprintf(stderr, "This backup is from '%s'. Bring its licenses over to this machine? [y/N] ", safe);
+        fflush(stderr);
+        n = getline(&answer, &size, stdin);
+        if (n <= 0)
+                fputc('\n', stderr);
+        else
+                g_strstrip(answer);
+
+        yes = n > 0 && (g_ascii_strcasecmp(answer, "y") == 0 || g_ascii_strcasecmp(answer, "yes") == 0);
+        free(answer);
+        return yes;
+}
+
+static Status restore_with_consent(Ctl *ctl, const Source *source, const char *origin, JobEnd *ret) {
+        if (!can_ask(ctl, source)) {
+                g_autofree char *message = g_strdup_printf("This backup is from '%s'. To bring its licenses over to "
+                        "this machine, run the command again with --yes. Nothing was restored.", origin);
+                return ctl_fail_named(ctl, STATUS_CONSENT, error_name(ERROR_NEEDS_INDIVIDUALIZATION), message);
+        }
+        if (!ask(origin))
+                return ctl_fail(ctl, STATUS_CONSENT, "Nothing was restored.");
+
+        /* The service read from our descriptor, and moved its offset. */
+        if (source && lseek(source->fd, 0, SEEK_SET) < 0)
+                return ctl_fail_errno(ctl, -errno, "'%s' cannot be read again", source->name);
+
+        return run_job(ctl, source, true, ret);
+}
+
+Status command_restore(Ctl *ctl, char **arguments) {
+        g_auto(Source) opened = SOURCE_NONE;
+        g_auto(JobEnd) first = {}, second = {};
+        const Source *source = NULL;
+        JobEnd *end = &first;
+        Status status;
+
+        if (arguments[0]) {
+                status = source_open(ctl, arguments[0], &opened);
+                if (status != STATUS_OK)
+                        return status;
+                source_wait(&opened);
+                source = &opened;
+        }
+
+        status = run_job(ctl, source, restore_yes, &first);
+        if (status == STATUS_CONSENT && first.origin && !restore_yes) {
+                status = restore_with_consent(ctl, source, first.origin, &second);
+                end = &second;
+        }
+        if (status == STATUS_CONSENT && end->origin)
+                /* It asks for what it was given. */
+                return bus_fail_parse(ctl);
+        return status == STATUS_OK ? report(ctl, end) : status;
+}
