@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "archive-manifest.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include <jansson.h>
@@ -8,15 +9,23 @@
 #include "archive-frame.h"
 #include "backup-read.h"
 
-static int load(const char *path, const void *content, size_t size, json_t **ret, Error *error) {
-        json_error_t json_error;
+int archive_json_parse(const void *content, size_t size, json_t **ret) {
+        json_error_t error = {};
 
-        *ret = json_loadb(content, size, JSON_REJECT_DUPLICATES, &json_error);
+        *ret = json_loadb(content, size, JSON_REJECT_DUPLICATES, &error);
         if (*ret)
                 return 0;
-        if (json_error_code(&json_error) == json_error_out_of_memory)
+        /* jansson 2.14 has a code for memory, and sets none at all where it is missing. */
+        return json_error_code(&error) == json_error_out_of_memory || json_error_code(&error) == json_error_unknown ?
+                -ENOMEM : -EINVAL;
+}
+
+static int load(const char *path, const void *content, size_t size, json_t **ret, Error *error) {
+        int r = archive_json_parse(content, size, ret);
+
+        if (r == -ENOMEM)
                 return error_set_no_memory(error);
-        return archive_damaged(error, "at", path, "it is not valid JSON");
+        return r < 0 ? archive_damaged(error, "at", path, "it is not valid JSON") : 0;
 }
 
 static int read_manifest(const json_t *root, ArchiveClaim *ret, Error *error) {

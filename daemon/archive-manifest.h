@@ -34,6 +34,10 @@ typedef struct BackupOrigin BackupOrigin;
  */
 int archive_manifest_origin(const void *content, size_t size, BackupOrigin *ret, Error *error);
 
+/* Parses JSON of a backup: no key twice, no NUL. Returns 0, -ENOMEM, or -EINVAL for what is no JSON. */
+struct json_t;
+int archive_json_parse(const void *content, size_t size, struct json_t **ret);
+
 /* Turns control characters into '?', in place: the text is valid, and may be shown in a terminal. */
 void archive_text_clean(char *text);
 

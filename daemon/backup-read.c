@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "backup-read.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -121,12 +122,11 @@ static int read_line(json_t *root, bool all_users, BackupState *state, Error *er
 static int read_state(Reading *reading, const char *line, uint64_t number, Error *error) {
         const BackupVisitor *visitor = reading->visitor;
         BackupState state = { .line = number, .revoked = LICENSE_NO_TIME };
-        json_error_t json_error;
         json_t *root;
         int r;
 
-        root = json_loads(line, JSON_REJECT_DUPLICATES, &json_error);
-        if (!root && json_error_code(&json_error) == json_error_out_of_memory)
+        r = archive_json_parse(line, strlen(line), &root);
+        if (r == -ENOMEM)
                 return error_set_no_memory(error);
         if (!json_is_object(root)) {
                 json_decref(root);

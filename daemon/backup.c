@@ -7,7 +7,7 @@
 
 #include <sodium.h>
 
-#include "archive.h"
+#include "backup-read.h"
 #include "draft.h"
 #include "folder.h"
 #include "user-name.h"
@@ -142,8 +142,21 @@ static void copy_progress(uint64_t done, uint64_t size, void *userdata) {
         step_progress(done, userdata);
 }
 
+typedef struct ReadBack {
+        Backup *backup;
+        uint64_t licenses;
+} ReadBack;
+
+static int on_read_back(BackupLicense *license, void *userdata, Error *error) {
+        ReadBack *back = userdata;
+
+        step_progress(++back->licenses, back->backup);
+        return 0;
+}
+
 /* Sends what was written to the disk and drops it from the cache, so that reading it back means something. */
 static int verify(Backup *backup, int fd, WorkResult *result, Error *error) {
+        const BackupVisitor visitor = { .license = on_read_back, .userdata = &(ReadBack){ .backup = backup } };
         ArchiveCounts counts;
         int r;
 
@@ -152,10 +165,11 @@ static int verify(Backup *backup, int fd, WorkResult *result, Error *error) {
         (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 
         backup->step_total = result->licenses;
-        r = archive_verify(fd, UINT64_MAX, -1, backup->cancel, step_progress, backup, &counts, error);
-        if (r == ERROR_BACKUP_CORRUPT)
-                return error_set(error, ERROR_MEDIUM,
-                        "What was read back is not what was written: the disk is failing. Use another one.");
+        r = backup_read(fd, UINT64_MAX, -1, backup->cancel, &visitor, &counts, error);
+        if (r == ERROR_BACKUP_CORRUPT) {
+                error_prefix(error, "What was read back is not what was written, or cannot be restored");
+                return error_set(error, ERROR_MEDIUM, "%s", error_message(error));
+        }
         if (r != 0)
                 return r;
         if (counts.licenses != result->licenses || counts.bytes != result->bytes)
@@ -195,8 +209,8 @@ static int tell_namesakes_apart(GPtrArray *owners, Error *error) {
                 if (uid == owner->uid)
                         continue;
 
-                name = *owner->name ? g_strdup_printf("%s (%" PRIu32 ")", owner->name, (uint32_t)owner->uid) :
-                                      g_strdup_printf("(%" PRIu32 ")", (uint32_t)owner->uid);
+                name = g_strdup_printf("%.900s%s(%" PRIu32 ")", owner->name, *owner->name ? " " : "",
+                        (uint32_t)owner->uid);
                 g_free(owner->name);
                 owner->name = g_steal_pointer(&name);
         }

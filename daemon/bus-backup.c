@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <limits.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "backup.h"
@@ -42,7 +43,7 @@ static int plan_for(Manager *manager, Caller *caller, BackupPlan *ret, Error *er
                 .owner = caller->user->uid,
                 .fd = -1,
                 .roots = g_strdupv(manager->config.roots),
-                .host = g_utf8_make_valid(host, -1),
+                .host = g_strdup(license_text_is_valid(host, strlen(host)) ? host : ""),
                 .machine = g_strdup(manager->machine),
                 .stall_msec = (int)manager->config.stall_seconds * 1000,
         };

@@ -251,13 +251,15 @@ static int lcp_read_root(const json_t *root, License *license, Error *error) {
 
 static int lcp_read(const void *document, size_t size, const char *media_type, License *license,
         Error *error) {
-        json_error_t json_error;
+        json_error_t json_error = {};
         json_t *root;
         int r;
 
         root = json_loadb(document, size, JSON_REJECT_DUPLICATES, &json_error);
         if (!root) {
-                if (json_error_code(&json_error) == json_error_out_of_memory)
+                /* Without memory for a value, jansson leaves no code at all. */
+                if (json_error_code(&json_error) == json_error_out_of_memory ||
+                    json_error_code(&json_error) == json_error_unknown)
                         return error_set_no_memory(error);
 
                 /* jansson's words quote the document; the place is enough to find it. */

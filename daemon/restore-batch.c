@@ -162,6 +162,7 @@ static int send_off(RestoreBatches *batches, Error *error) {
         if (r != 0 || batch->items->len == 0)
                 return r;
 
+        batch->target->stage.restore = batches->number;
         batch->call.task = (StoreTask) { .run = batch_run };
         batch->from = 0;
         batches->flying = batch;
@@ -203,7 +204,6 @@ static int add(RestoreBatches *batches, RestoreTarget *target, Item *item, Error
                 return r;
         }
 
-        target->stage.restore = batches->number;
         batch->target = target;
         batch->bytes += bytes;
         g_array_append_val(batch->items, *item);

@@ -61,7 +61,7 @@ static const char known_ids[] =
         "l.present AND d.digest IS l.digest AND d.size IS l.size AND s.revoked IS NULL "
         "AND s.generation <= l.generation AND s.allow_backup >= l.allow_backup "
         "AND d.key_id IS l.key_id AND d.title IS l.title AND d.issuer IS l.issuer AND d.media_type IS l.media_type "
-        "AND d.not_before IS l.not_before AND d.not_after IS l.not_after AND NOT EXISTS ("
+        "AND d.document_date IS l.document_date AND d.not_before IS l.not_before AND d.not_after IS l.not_after AND NOT EXISTS ("
         "SELECT 1 FROM counters AS c LEFT JOIN counters AS k ON k.key = l.key AND k.name = c.name "
         "WHERE c.key = s.key AND (k.key IS NULL OR k.remaining > c.remaining)) "
         "FROM staged_ids AS s CROSS JOIN licenses AS l ON l.owner = s.owner AND l.id = s.id "
@@ -179,10 +179,28 @@ static void take_text(char **ours, char **theirs, bool *ret_changed, bool *ret_c
         }
 }
 
+/* A text that the document says itself, which was not known to be one of its kind here. */
+static void yield_text(char **ours, char **theirs, bool *ret_conflict) {
+        *ret_conflict = *ret_conflict || (*ours && *theirs && strcmp(*ours, *theirs) != 0);
+        if (*theirs) {
+                g_free(*ours);
+                *ours = g_steal_pointer(theirs);
+        }
+}
+
 /* Of the same document, what was said of it here and there: the narrower stays. */
 static Outcome combine(License *ours, License *theirs, bool *ret_changed) {
         bool conflict = false;
 
+        /* Who stored it there said what kind it is, and so it was recognised; here it was not. */
+        if (ours->document_date == LICENSE_NO_DATE && theirs->document_date != LICENSE_NO_DATE) {
+                ours->document_date = theirs->document_date;
+                ours->extension = theirs->extension;
+                yield_text(&ours->title, &theirs->title, &conflict);
+                yield_text(&ours->issuer, &theirs->issuer, &conflict);
+                yield_text(&ours->media_type, &theirs->media_type, &conflict);
+                *ret_changed = true;
+        }
         take_text(&ours->key_id, &theirs->key_id, ret_changed, &conflict);
         take_text(&ours->title, &theirs->title, ret_changed, &conflict);
         take_text(&ours->issuer, &theirs->issuer, ret_changed, &conflict);

@@ -215,7 +215,8 @@ int store_license_put(StoreConnection *connection, const StoreOwner *owner, Lice
         if (row.key > 0 && (r = keep_low_counters(connection, &row, license, error)) != 0)
                 return r;
 
-        license->generation = row.generation + 1;
+        /* A restored one may be as large as can be. */
+        license->generation = MIN(row.generation, (uint64_t)INT64_MAX - 1) + 1;
         charge = store_charge_license(license);
         key = row.key;
         if ((r = check_limits(connection, number, &row, charge, error)) != 0 ||

@@ -20,7 +20,7 @@ typedef enum WorkOrigin {
 } WorkOrigin;
 
 typedef struct WorkEvents {
-        /* On the worker's thread, all of them. Licenses to do; before any other. */
+        /* On the worker's thread, all of them. Licenses to do; before any other but outside(). */
         void (*begin)(uint64_t total, void *userdata);
         /* A restore: where the backup is from, such as "anna on laptop"; the callee's. */
         void (*origin)(WorkOrigin origin, char *from, void *userdata);
@@ -30,7 +30,7 @@ typedef struct WorkEvents {
         void (*outside)(bool outside, void *userdata);
         /* Something moved: licenses done, and percent of the whole work; both never fall. */
         void (*progress)(uint64_t completed, unsigned percent, void *userdata);
-        /* The last step begins, which cannot be canceled and has to be waited for. */
+        /* The last step begins: who cancels from now on may come too late, and has to wait for it. */
         void (*settling)(void *userdata);
         void *userdata;
 } WorkEvents;
