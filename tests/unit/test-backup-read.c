@@ -3,15 +3,18 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
-#include "backup-read.h"
 #include "document.h"
 #include "restore-world.h"
+#include "told.h"
 
-#define DOCUMENT_MAX 8192U
+/* Backups that the service made are read as what its store had. */
+
 #define LCP_START "{\"id\":\"l\",\"provider\":\"p\",\"issued\":\"2024-01-01T00:00:00Z\","
 #define LCP_RIGHTS "\"rights\":{\"print\":10,\"copy\":100,\"start\":\"2024-01-01T00:00:00Z\"," \
         "\"end\":\"2025-01-01T00:00:00Z\"},"
@@ -20,144 +23,6 @@
 #define LCP_PROFILE "\"profile\":\"http://readium.org/lcp/1\""
 #define LCP_GOOD LCP_START LCP_RIGHTS LCP_LINK("Moby") LCP_END(LCP_PROFILE)
 #define LCP_DATE "1704067200000000"
-
-/* What a visitor was told, a line for each call, and how it behaves. */
-typedef struct Told {
-        GString *text;
-        unsigned n_origins, n_states, n_licenses;
-        ErrorCode refuse_origin, refuse_state, refuse_license;
-        bool steal;
-} Told;
-
-static void told_clear(Told *told) {
-        if (told->text)
-                g_string_free(told->text, true);
-}
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Told, told_clear)
-
-static void render_counters(GString *text, const License *license) {
-        for (unsigned i = 0; i < license->counters->len; i++) {
-                const Counter *counter = &g_array_index(license->counters, Counter, i);
-
-                g_string_append_printf(text, " %s=%" PRIu64, counter->right, counter->remaining);
-        }
-}
-
-static void render_state(GString *text, const char *owner, const License *license, int64_t revoked) {
-        g_string_append_printf(text, "state %s/%s g%" PRIu64 " %s revoked %" PRIi64, owner ?: "-", license->id,
-                license->generation, license->allow_backup ? "free" : "restricted", revoked);
-        render_counters(text, license);
-        g_string_append_c(text, '\n');
-}
-
-static void render_license(GString *text, const char *owner, const License *license, const void *document) {
-        char hex[LICENSE_DIGEST_SIZE * 2 + 1];
-        g_auto(License) found = {};
-
-        license_digest_document(&found, document, license->size);
-        assert_memory_equal(found.digest, license->digest, sizeof found.digest);
-        license_digest_to_hex(license->digest, hex);
-        g_string_append_printf(text, "license %s/%s g%" PRIu64 " %s key '%s' title '%s' issuer '%s' type '%s' "
-                "%" PRIi64 " to %" PRIi64 " date %" PRIi64 " %s %" PRIu64 " %s", owner ?: "-", license->id,
-                license->generation, license->allow_backup ? "free" : "restricted", license->key_id ?: "-",
-                license->title ?: "-", license->issuer ?: "-", license->media_type ?: "-", license->not_before,
-                license->not_after, license->document_date, license->extension, license->size, hex);
-        render_counters(text, license);
-        g_string_append_c(text, '\n');
-}
-
-static int refuse(ErrorCode code, Error *error) {
-        return code == ERROR_NONE ? 0 : error_set(error, code, "The visitor says so.");
-}
-
-static int on_origin(const BackupOrigin *origin, void *userdata, Error *error) {
-        Told *told = userdata;
-
-        assert_int_equal(told->n_states + told->n_licenses, 0);
-        assert_non_null(origin->software);
-        assert_non_null(origin->created);
-        assert_non_null(origin->host);
-        assert_non_null(origin->machine);
-        assert_true(origin->all_users == (origin->name == NULL));
-        g_string_append_printf(told->text, "origin %s|%s|%s|%s|%s|%" PRIu32 "|%s|%" PRIu64 "|%" PRIu64 "\n",
-                origin->software, origin->created, origin->host, origin->machine,
-                origin->all_users ? "all" : "one", (uint32_t)origin->uid, origin->name ?: "-", origin->licenses,
-                origin->restricted);
-        told->n_origins++;
-        return refuse(told->refuse_origin, error);
-}
-
-static int on_state(BackupState *state, void *userdata, Error *error) {
-        Told *told = userdata;
-
-        assert_true(told->n_origins == 1 && told->n_licenses == 0);
-        assert_int_equal(state->line, ++told->n_states);
-        render_state(told->text, state->owner, &state->license, state->revoked);
-        if (told->steal) {
-                License taken = state->license;
-
-                state->license = (License) {};
-                license_clear(&taken);
-        }
-        return refuse(told->refuse_state, error);
-}
-
-static int on_license(BackupLicense *license, void *userdata, Error *error) {
-        Told *told = userdata;
-
-        assert_int_equal(told->n_origins, 1);
-        told->n_licenses++;
-        assert_true(g_str_has_prefix(license->path, ARCHIVE_LICENSES));
-        render_license(told->text, license->owner, &license->license, license->document);
-        if (told->steal) {
-                License taken = license->license;
-
-                license->license = (License) {};
-                license_clear(&taken);
-        }
-        return refuse(told->refuse_license, error);
-}
-
-/* Reads fd from its start. */
-static int read_backup(int fd, Told *told, Error *error) {
-        const BackupVisitor visitor = { on_origin, on_state, on_license, told };
-        ArchiveCounts counts = { .licenses = 77 };
-        int r;
-
-        if (told->text)
-                g_string_free(told->text, true);
-        told->text = g_string_new("");
-        told->n_origins = told->n_states = told->n_licenses = 0;
-        assert_true(lseek(fd, 0, SEEK_SET) == 0);
-        r = backup_read(fd, DOCUMENT_MAX, 5000, NULL, &visitor, &counts, error);
-        assert_int_equal(r, error->code);
-        assert_int_equal(counts.licenses, r == 0 ? told->n_licenses : 77);
-        return r;
-}
-
-/* Closes fd. */
-static void assert_taken(int fd, const char *words) {
-        g_auto(Error) error = {};
-        g_auto(Told) told = {};
-
-        assert_good(read_backup(fd, &told, &error), &error);
-        if (!strstr(told.text->str, words))
-                fail_msg("'%s' is not in:\n%s", words, told.text->str);
-        close(fd);
-}
-
-static void assert_corrupt(int fd, const char *where, const char *what) {
-        g_autofree char *quoted = g_strdup_printf("'%s'", where);
-        g_auto(Error) error = {};
-        g_auto(Told) told = {};
-
-        assert_int_equal(read_backup(fd, &told, &error), ERROR_BACKUP_CORRUPT);
-        assert_error(&error, ERROR_BACKUP_CORRUPT, quoted);
-        assert_error(&error, ERROR_BACKUP_CORRUPT, what);
-        if (!g_str_has_suffix(error_message(&error), "Use another copy."))
-                fail_msg("It is not said what to do: %s", error_message(&error));
-        close(fd);
-}
 
 /* What a store has, told as a backup of it would be */
 
@@ -237,9 +102,9 @@ static void render_rows(StoreConnection *connection, const GPtrArray *owners, bo
                 assert_good(store_cursor_new(connection, owner->owner, true, &cursor, &error), &error);
                 while (store_cursor_next(cursor, &row, &error) == 0 && row) {
                         if (!documents)
-                                render_state(text, name, &row->license, row->revoked);
+                                told_state(text, name, &row->license, row->revoked);
                         else if (row->present && row->license.allow_backup)
-                                render_license(text, name, &row->license, row->document);
+                                told_license(text, name, &row->license, row->document);
                 }
                 assert_good((int)error.code, &error);
         }
@@ -248,13 +113,13 @@ static void render_rows(StoreConnection *connection, const GPtrArray *owners, bo
 static char *render_store(World *world, const StoreOwner *owner) {
         g_autoptr(GPtrArray) owners = g_ptr_array_new();
         g_autoptr(StoreConnection) connection = NULL;
+        uid_t uid = owner ? owner->uid : (uid_t)-1;
         GString *text = g_string_new("");
         g_auto(Error) error = {};
 
         assert_good(store_connect(world->store, &connection, &error), &error);
         assert_good(store_snapshot_begin(connection, &error), &error);
-        assert_good(store_snapshot_owners(connection, owner ? owner->uid : (uid_t)-1, owner ? owner->name : NULL, owners,
-                            &error), &error);
+        assert_good(store_snapshot_owners(connection, uid, owner ? owner->name : NULL, owners, &error), &error);
         render_rows(connection, owners, false, !owner, text);
         render_rows(connection, owners, true, !owner, text);
         store_snapshot_end(connection);
@@ -267,7 +132,7 @@ static void assert_read_as_stored(World *world, bool all_users, Told *told) {
         _cleanup_fd_ int fd = back_up(world, all_users);
         g_auto(Error) error = {};
 
-        assert_good(read_backup(fd, told, &error), &error);
+        assert_good(told_read(told, fd, &error), &error);
         assert_int_equal(told->n_origins, 1);
         assert_true(told->n_states > 0);
         assert_string_equal(strchr(told->text->str, '\n') + 1, expected);
@@ -338,7 +203,7 @@ static void test_user_without_a_name_is_read_in_a_backup_of_all(void **state) {
 
         store_it(world, &(StoreOwner) { 1003, "" }, (Stored) { "x", .id = "nameless" });
         _cleanup_fd_ int fd = back_up(world, true);
-        assert_good(read_backup(fd, &told, &error), &error);
+        assert_good(told_read(&told, fd, &error), &error);
         assert_non_null(strstr(told.text->str, "license (1003)/nameless g1 "));
 }
 
@@ -417,160 +282,185 @@ static void test_origin_is_described_for_people(void **state) {
         }
 }
 
-#define SAID "\"software\":\"s\",\"created\":\"c\",\"host\":\"h\",\"machine\":\"m\""
-#define COUNTED "\"format\":1,\"licenses\":2,\"restricted\":0"
-#define OWNED(uid, name) "\"all_users\":false,\"owner\":{\"uid\":" uid ",\"name\":" name "}"
+/* What a visitor may do */
 
-static int make_manifest(const char *manifest) {
-        return make_archive_with(PART_MANIFEST, (Part) { ARCHIVE_MANIFEST, manifest });
+static int make_whole(void) {
+        return make_archive(whole_parts, N_PARTS, 0);
 }
 
-static void test_manifest_within_its_limits_is_taken(void **state) {
-        g_autofree char *text = g_strnfill(LICENSE_STRING_MAX, 's');
-        g_autofree char *full = g_strdup_printf("{" COUNTED ",\"software\":\"%s\",\"created\":\"%s\",\"host\":\"%s\","
-                "\"machine\":\"%s\"," OWNED("0", "\"%s\"") "}", text, text, text, text, text);
-        g_autofree char *expected = g_strdup_printf("origin %s|%s|%s|%s|one|0|%s|2|0\n", text, text, text, text, text);
-
-        assert_taken(make_manifest(full), expected);
-        assert_taken(make_manifest("{" COUNTED "," SAID "," OWNED("4294967294", "\"\"") "}"),
-                "origin s|c|h|m|one|4294967294||2|0\n");
-        /* What a later version adds without a new format. */
-        assert_taken(make_manifest("{" COUNTED "," SAID "," OWNED("1", "\"a\"") ",\"color\":[{}]}"), "|one|1|a|2|0\n");
-        /* For a terminal; the name is for comparing, too. */
-        assert_taken(make_manifest("{" COUNTED ",\"software\":\"s\\u001b[2J\",\"created\":\"\\u009bc\\u007f\","
-                "\"host\":\"h\\n\\u00e9\",\"machine\":\"\"," OWNED("1", "\"a\\u0001\"") "}"),
-                "origin s?[2J|?c?|h?\xc3\xa9||one|1|a\x01|2|0\n");
-}
-
-static void test_manifest_that_is_none_is_refused(void **state) {
-        static const char *const manifests[] = {
-                "{" COUNTED "," SAID "}",
-                "{" COUNTED "," SAID ",\"all_users\":0}",
-                "{" COUNTED "," SAID ",\"all_users\":null,\"owner\":{\"uid\":1,\"name\":\"a\"}}",
-                "{" COUNTED "," SAID ",\"owner\":{\"uid\":1,\"name\":\"a\"}}",
-                "{" COUNTED "," SAID ",\"all_users\":false}",
-                "{" COUNTED "," SAID ",\"all_users\":false,\"owner\":null}",
-                "{" COUNTED "," SAID ",\"all_users\":false,\"owner\":[1,\"a\"]}",
-                "{" COUNTED "," SAID ",\"all_users\":true,\"owner\":{\"uid\":1,\"name\":\"a\"}}",
-                "{" COUNTED "," SAID ",\"all_users\":true,\"owner\":null}",
-                "{" COUNTED "," SAID ",\"all_users\":false,\"owner\":{\"name\":\"a\"}}",
-                "{" COUNTED "," SAID ",\"all_users\":false,\"owner\":{\"uid\":1}}",
-                "{" COUNTED "," SAID "," OWNED("-1", "\"a\"") "}",
-                "{" COUNTED "," SAID "," OWNED("1.0", "\"a\"") "}",
-                "{" COUNTED "," SAID "," OWNED("\"1\"", "\"a\"") "}",
-                "{" COUNTED "," SAID "," OWNED("4294967295", "\"a\"") "}",
-                "{" COUNTED "," SAID "," OWNED("4294967296", "\"a\"") "}",
-                "{" COUNTED "," SAID "," OWNED("1", "7") "}",
-                "{" COUNTED "," SAID "," OWNED("1", "\"\\ufdd0\"") "}",
-                "{" COUNTED "," SAID "," OWNED("1", "\"a\\u0000\"") "}",
-                "{" COUNTED "," SAID "," OWNED("1", "\"\\ud800\"") "}",
-                "{" COUNTED "," SAID "," OWNED("1,\"uid\":1", "\"a\"") "}",
-        };
-        static const char *const keys[] = { "software", "created", "host", "machine" };
-        g_autofree char *longer = g_strnfill(LICENSE_STRING_MAX + 1, 's');
-        g_autofree char *quoted = g_strdup_printf("\"%s\"", longer);
-        const char *const values[] = { NULL, "7", "null", "[\"x\"]", "\"\\ufffe\"", quoted };
-
-        for (size_t i = 0; i < G_N_ELEMENTS(manifests); i++)
-                assert_corrupt(make_manifest(manifests[i]), ARCHIVE_MANIFEST, "");
-
-        for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
-                for (size_t k = 0; k < G_N_ELEMENTS(values); k++) {
-                        g_autoptr(GString) manifest = g_string_new("{" COUNTED "," OWNED("1", "\"a\""));
-
-                        for (size_t j = 0; j < G_N_ELEMENTS(keys); j++)
-                                if (i != j || values[k])
-                                        g_string_append_printf(manifest, ",\"%s\":%s", keys[j],
-                                                i == j ? values[k] : "\"x\"");
-                        g_string_append(manifest, "}");
-                        assert_corrupt(make_manifest(manifest->str), ARCHIVE_MANIFEST, keys[i]);
-                }
-}
-
-/* state.jsonl */
-
-static int make_third_line(const char *line) {
-        g_autofree char *text = g_strconcat(whole_parts[PART_STATE].content, line, "\n", NULL);
-
-        return make_archive_with(PART_STATE, (Part) { ARCHIVE_STATE, text });
-}
-
-static void test_state_lines_within_their_limits_are_taken(void **state) {
-        g_autofree char *id = g_strnfill(LICENSE_STRING_MAX, 'i'), *right = g_strnfill(LICENSE_RIGHT_MAX, 'r');
-        g_autofree char *longest = g_strdup_printf("{\"id\":\"%s\",\"generation\":9223372036854775807,"
-                "\"counters\":{\"%s\":9223372036854775807},\"restricted\":true,\"revoked\":9223372036854775807}", id,
-                right);
-        g_autofree char *expected = g_strdup_printf("state -/%s g9223372036854775807 restricted revoked "
-                "9223372036854775807 %s=9223372036854775807\n", id, right);
-
-        assert_taken(make_third_line(longest), expected);
-        assert_taken(make_third_line("{\"generation\":1,\"revoked\":0,\"counters\":{\"0\":0},\"id\":\"\\u00e9\\n\"}"),
-                "state -/\xc3\xa9\n g1 free revoked 0 0=0\n");
-        /* Without an LF at the end of the last. */
-        assert_taken(make_archive_with(PART_STATE, (Part) { ARCHIVE_STATE,
-                             "{\"id\":\"a\",\"generation\":1,\"counters\":{\"play\":5}}\n"
-                             "{\"id\":\"b\",\"generation\":2,\"counters\":{}}" }), "state -/b g2 ");
-        assert_taken(make_archive_with(PART_STATE, (Part) { ARCHIVE_STATE, "" }), "license -/a");
-}
-
-static void test_state_lines_that_are_none_are_refused(void **state) {
-#define GOOD_LINE(id, generation, counters) "{\"id\":" id ",\"generation\":" generation ",\"counters\":" counters "}"
-#define WITH(member) "{" member ",\"id\":\"c\",\"generation\":1,\"counters\":{}}"
+static void test_error_of_the_visitor_ends_the_reading(void **state) {
         static const struct {
-                const char *line, *what;
-        } wrong[] = {
-                { "", "line 3 is not" }, { " ", "line 3 is not" }, { "x", "line 3 is not" }, { "[]", "line 3 is not" },
-                { "null", "line 3 is not" }, { "7", "line 3 is not" }, { "{}", "line 3 does not say" },
-                { GOOD_LINE("\"c\"", "1", "{}") "{}", "line 3 is not" },
-                { GOOD_LINE("\"c", "1", "{}"), "line 3 is not" },
-                { GOOD_LINE("\"\\u0000\"", "1", "{}"), "line 3 is not" },
-                { GOOD_LINE("\"\\ud834\"", "1", "{}"), "line 3 is not" },
-                { GOOD_LINE("\"\xff\"", "1", "{}"), "line 3 is not" },
-                { GOOD_LINE("\"c\"", "9223372036854775808", "{}"), "line 3 is not" },
-                { "{\"generation\":1,\"counters\":{}}", "line 3 does not say" },
-                { "{\"id\":\"c\",\"counters\":{}}", "line 3 does not say" },
-                { "{\"id\":\"c\",\"generation\":1}", "line 3 does not say" },
-                { GOOD_LINE("\"\"", "1", "{}"), "wrong 'id'" }, { GOOD_LINE("7", "1", "{}"), "wrong 'id'" },
-                { GOOD_LINE("\"\\uffff\"", "1", "{}"), "wrong 'id'" }, { GOOD_LINE("null", "1", "{}"), "wrong 'id'" },
-                { GOOD_LINE("\"c\"", "0", "{}"), "wrong 'generation'" },
-                { GOOD_LINE("\"c\"", "-1", "{}"), "wrong 'generation'" },
-                { GOOD_LINE("\"c\"", "1.0", "{}"), "wrong 'generation'" },
-                { GOOD_LINE("\"c\"", "\"1\"", "{}"), "wrong 'generation'" },
-                { GOOD_LINE("\"c\"", "true", "{}"), "wrong 'generation'" },
-                { GOOD_LINE("\"c\"", "1", "[]"), "wrong 'counters'" },
-                { GOOD_LINE("\"c\"", "1", "null"), "wrong 'counters'" },
-                { GOOD_LINE("\"c\"", "1", "{\"Play\":1}"), "wrong 'counters'" },
-                { GOOD_LINE("\"c\"", "1", "{\"\":1}"), "wrong 'counters'" },
-                { GOOD_LINE("\"c\"", "1", "{\"play\":-1}"), "wrong 'counters'" },
-                { GOOD_LINE("\"c\"", "1", "{\"play\":1.0}"), "wrong 'counters'" },
-                { GOOD_LINE("\"c\"", "1", "{\"play\":null}"), "wrong 'counters'" },
-                { GOOD_LINE("\"c\"", "1", "{\"play\":{}}"), "wrong 'counters'" },
-                { GOOD_LINE("\"c\"", "1", "{\"play\":1,\"play\":1}"), "line 3 is not" },
-                { WITH("\"restricted\":false"), "wrong 'restricted'" }, { WITH("\"restricted\":1"), "wrong 'restricted'" },
-                { WITH("\"revoked\":-1"), "wrong 'revoked'" }, { WITH("\"revoked\":true"), "wrong 'revoked'" },
-                { WITH("\"revoked\":\"1\""), "wrong 'revoked'" }, { WITH("\"revoked\":null"), "wrong 'revoked'" },
-                { WITH("\"color\":1"), "wrong 'color'" }, { WITH("\"owner\":\"alice\""), "wrong 'owner'" },
-                { WITH("\"id\":\"c\""), "line 3 is not" },
+                Told told;
+                unsigned n_states, n_licenses;
+        } cases[] = {
+                { { .refuse_origin = ERROR_NEEDS_INDIVIDUALIZATION }, 0, 0 },
+                { { .refuse_state = ERROR_LIMIT_EXCEEDED }, 1, 0 },
+                { { .refuse_license = ERROR_STORE_WRITE }, 2, 1 },
+                /* Not ours to translate. */
+                { { .refuse_license = ERROR_INVALID_LICENSE }, 2, 1 },
+                { { .refuse_state = ERROR_LIMIT_EXCEEDED, .steal = true }, 1, 0 },
+                { { .refuse_license = ERROR_STORE_WRITE, .steal = true }, 2, 1 },
         };
-        g_autofree char *id = g_strnfill(LICENSE_STRING_MAX + 1, 'i'), *right = g_strnfill(LICENSE_RIGHT_MAX + 1, 'r');
-        g_autofree char *long_id = g_strdup_printf(GOOD_LINE("\"%s\"", "1", "{}"), id);
-        g_autofree char *long_right = g_strdup_printf(GOOD_LINE("\"c\"", "1", "{\"%s\":1}"), right);
-        g_autofree char *deep = g_strnfill(ARCHIVE_LINE_MAX, '[');
-        g_autofree char *objects = g_strdup(deep);
-        g_autoptr(GString) counters = g_string_new("{\"c\":1");
+        _cleanup_fd_ int fd = make_whole();
 
-        for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++)
-                assert_corrupt(make_third_line(wrong[i].line), ARCHIVE_STATE, wrong[i].what);
-        assert_corrupt(make_third_line(long_id), ARCHIVE_STATE, "wrong 'id'");
-        assert_corrupt(make_third_line(long_right), ARCHIVE_STATE, "wrong 'counters'");
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+                g_auto(Told) told = cases[i].told;
+                g_auto(Error) error = {};
 
-        for (unsigned i = 0; i < 5000; i++)
-                g_string_append_printf(counters, ",\"c%u\":1", i);
-        g_autofree char *many = g_strdup_printf(GOOD_LINE("\"c\"", "1", "%s}"), counters->str);
-        assert_corrupt(make_third_line(many), ARCHIVE_STATE, "wrong 'counters'");
+                assert_int_equal(told_read(&told, fd, &error),
+                        told.refuse_origin + told.refuse_state + told.refuse_license);
+                assert_string_equal(error.message, "The visitor says so.");
+                assert_int_equal(told.n_origins, 1);
+                assert_int_equal(told.n_states, cases[i].n_states);
+                assert_int_equal(told.n_licenses, cases[i].n_licenses);
+        }
+}
 
-        for (size_t i = 0; i + 5 <= ARCHIVE_LINE_MAX; i += 5)
-                memcpy(objects + i, "{\"a\":", 5);
-        assert_corrupt(make_third_line(deep), ARCHIVE_STATE, "line 3 is not");
-        assert_corrupt(make_third_line(objects), ARCHIVE_STATE, "line 3 is not");
+static void test_visitor_may_take_each_license(void **state) {
+        _cleanup_fd_ int fd = make_whole();
+        g_auto(Told) told = { .steal = true };
+        g_auto(Error) error = {};
+
+        assert_good(told_read(&told, fd, &error), &error);
+        assert_int_equal(told.n_states, 2);
+        assert_int_equal(told.n_licenses, 2);
+}
+
+static int read_silently(int fd, ArchiveCounts *ret, Error *error) {
+        const BackupVisitor visitor = {};
+
+        assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+        return backup_read(fd, TOLD_DOCUMENT_MAX, 5000, NULL, &visitor, ret, error);
+}
+
+static void test_visitor_without_functions_proves_all_the_same(void **state) {
+        static const Part wrong[N_PARTS] = {
+                [PART_MANIFEST] = { ARCHIVE_MANIFEST, "{\"format\":1,\"licenses\":2,\"restricted\":0}" },
+                [PART_STATE] = { ARCHIVE_STATE, "{}\n" },
+                [PART_B] = { "licenses/0000002-b.lic", "document b", "id=b" },
+        };
+        ArchiveCounts counts = {};
+        g_auto(Error) error = {};
+        _cleanup_fd_ int fd = make_whole();
+
+        assert_good(read_silently(fd, &counts, &error), &error);
+        assert_int_equal(counts.licenses, 2);
+        assert_int_equal(counts.restricted, 0);
+        assert_int_equal(counts.bytes, lseek(fd, 0, SEEK_END));
+
+        for (unsigned i = PART_MANIFEST; i < N_PARTS; i++) {
+                _cleanup_fd_ int damaged = -1;
+
+                if (!wrong[i].path)
+                        continue;
+                damaged = make_archive_with(i, wrong[i]);
+                assert_int_equal(read_silently(damaged, &counts, &error), ERROR_BACKUP_CORRUPT);
+                assert_error(&error, ERROR_BACKUP_CORRUPT, wrong[i].path);
+        }
+}
+
+/* All of it was told, and none of it is proved. */
+static void test_backup_without_its_end_is_corrupt_after_all_was_told(void **state) {
+        _cleanup_fd_ int fd = make_archive(whole_parts, N_PARTS, -1);
+        g_auto(Error) error = {};
+        g_auto(Told) told = {};
+
+        assert_int_equal(told_read(&told, fd, &error), ERROR_BACKUP_CORRUPT);
+        assert_error(&error, ERROR_BACKUP_CORRUPT, ARCHIVE_END " is missing");
+        assert_int_equal(told.n_licenses, 2);
+}
+
+static void test_document_over_the_limit_is_told_as_such(void **state) {
+        g_autofree char *document = g_strnfill(TOLD_DOCUMENT_MAX + 1, 'd');
+        Part part = { "licenses/0000001-a.lic", document, "id=a\ngeneration=1" };
+        _cleanup_fd_ int larger = make_archive_with(PART_A, part);
+        g_auto(Error) error = {};
+        g_auto(Told) told = {};
+
+        assert_int_equal(told_read(&told, larger, &error), ERROR_LIMIT_EXCEEDED);
+        assert_error(&error, ERROR_LIMIT_EXCEEDED, part.path);
+
+        document[TOLD_DOCUMENT_MAX] = '\0';
+        assert_taken(make_archive_with(PART_A, part), "license -/a g1");
+}
+
+static int cancel_here(BackupState *told, void *userdata, Error *error) {
+        cancel_trigger(userdata, "Enough.");
+        return 0;
+}
+
+/* More than is read at once comes after it. */
+static void test_cancel_ends_the_reading(void **state) {
+        g_autoptr(GString) states = g_string_new(NULL);
+        g_autoptr(Cancel) cancel = NULL;
+        g_auto(Error) error = {};
+        ArchiveCounts counts;
+
+        for (unsigned i = 0; i < 100000; i++)
+                g_string_append_printf(states, "{\"id\":\"%u\",\"generation\":1,\"counters\":{}}\n", i);
+        assert_int_equal(cancel_new(&cancel), 0);
+        _cleanup_fd_ int fd = make_archive_with(PART_STATE, (Part) { ARCHIVE_STATE, states->str });
+        const BackupVisitor visitor = { .state = cancel_here, .userdata = cancel };
+        assert_int_equal(backup_read(fd, TOLD_DOCUMENT_MAX, 5000, cancel, &visitor, &counts, &error), ERROR_CANCELED);
+        assert_string_equal(error.message, "Enough.");
+}
+
+/* What jansson asks for: the one allocation of that number fails. */
+static unsigned n_allocations, failing;
+
+static void *allocate(size_t size) {
+        return ++n_allocations == failing ? NULL : malloc(size);
+}
+
+static int read_with_failing(unsigned number, int fd, Error *error) {
+        ArchiveCounts counts;
+        int r;
+
+        n_allocations = 0;
+        failing = number;
+        json_set_alloc_funcs(allocate, free);
+        r = read_silently(fd, &counts, error);
+        json_set_alloc_funcs(malloc, free);
+        return r;
+}
+
+/* Some of them jansson can do without, and of some others it says that the text is wrong. */
+static void test_missing_memory_is_told_as_such(void **state) {
+        unsigned n_all, n_told = 0;
+        _cleanup_fd_ int fd = make_whole();
+        g_auto(Error) error = {};
+
+        assert_good(read_with_failing(0, fd, &error), &error);
+        n_all = n_allocations;
+        assert_true(n_all > 50);
+        for (unsigned i = 1; i <= n_all; i++) {
+                g_auto(Error) missing = {};
+                int r = read_with_failing(i, fd, &missing);
+
+                assert_true(r == 0 || r == ERROR_NO_MEMORY || r == ERROR_BACKUP_CORRUPT);
+                n_told += r == ERROR_NO_MEMORY;
+        }
+        assert_true(n_told > n_all / 2);
+}
+
+int main(void) {
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
+        const struct CMUnitTest tests[] = {
+                IN_WORLD(test_backup_of_one_user_is_read_as_it_was_stored),
+                IN_WORLD(test_backup_of_all_users_is_read_as_it_was_stored),
+                IN_WORLD(test_user_without_a_name_is_read_in_a_backup_of_all),
+                IN_WORLD(test_licenses_that_went_their_own_way_are_read_as_they_were_stored),
+                IN_WORLD(test_many_counters_and_long_texts_are_read_as_they_were_stored),
+                cmocka_unit_test(test_origin_is_described_for_people),
+                cmocka_unit_test(test_error_of_the_visitor_ends_the_reading),
+                cmocka_unit_test(test_visitor_may_take_each_license),
+                cmocka_unit_test(test_visitor_without_functions_proves_all_the_same),
+                cmocka_unit_test(test_backup_without_its_end_is_corrupt_after_all_was_told),
+                cmocka_unit_test(test_document_over_the_limit_is_told_as_such),
+                cmocka_unit_test(test_cancel_ends_the_reading),
+                cmocka_unit_test(test_missing_memory_is_told_as_such),
+        };
+
+        restore_world_prepare();
+        return cmocka_run_group_tests(tests, NULL, NULL);
 }

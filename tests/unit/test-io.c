@@ -231,6 +231,9 @@ static const char *unexaminable(void *userdata) {
         SCENE_CHECK(lseek(full, 0, SEEK_CUR) == 1);
         SCENE_CHECK(pipe2(pipes, O_CLOEXEC) == 0);
         SCENE_CHECK(descriptor_check_target(pipes[1], &kind, &error) == ERROR_MEDIUM);
+        SCENE_CHECK(descriptor_check_source(full, &error) == 0);
+        SCENE_CHECK(lseek(full, 0, SEEK_CUR) == 1);
+        SCENE_CHECK(descriptor_check_source(pipes[0], &error) == ERROR_MEDIUM);
         close(pipes[0]);
         close(pipes[1]);
         return NULL;
@@ -245,6 +248,81 @@ static void test_file_that_cannot_be_examined_is_measured_by_seeking(void **stat
         };
 
         play_without(refusals, G_N_ELEMENTS(refusals), unexaminable, NULL);
+}
+
+/* Which descriptors a backup can be read from: without a byte read, and without a flag changed. Closed. */
+static void assert_source(int fd) {
+        g_auto(Error) error = {};
+        int flags = fcntl(fd, F_GETFL);
+        off_t at = lseek(fd, 0, SEEK_CUR);
+
+        assert_good(descriptor_check_source(fd, &error), &error);
+        assert_int_equal(fcntl(fd, F_GETFL), flags);
+        assert_int_equal(lseek(fd, 0, SEEK_CUR), at);
+        close(fd);
+}
+
+static void assert_no_source(int fd, const char *words) {
+        g_auto(Error) error = {};
+
+        assert_int_equal(descriptor_check_source(fd, &error), ERROR_INVALID_ARGUMENTS);
+        assert_error(&error, ERROR_INVALID_ARGUMENTS, words);
+        close(fd);
+}
+
+static void test_files_pipes_and_stream_sockets_are_sources(void **state) {
+        _cleanup_fd_ int fd = noise_file(1000);
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+        int pipes[2], sockets[2];
+        char byte;
+
+        assert_source(open(path, O_RDONLY | O_CLOEXEC));
+        assert_source(open(path, O_RDWR | O_CLOEXEC));
+        assert_source(new_file());
+        assert_int_equal(lseek(fd, 500, SEEK_SET), 500);
+        assert_source(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+
+        make_pipe(pipes);
+        assert_source(fcntl(pipes[0], F_DUPFD_CLOEXEC, 0));
+        assert_int_equal(write(pipes[1], "x", 1), 1);
+        assert_source(fcntl(pipes[0], F_DUPFD_CLOEXEC, 0));
+        assert_int_equal(read(pipes[0], &byte, 1), 1);
+        close(pipes[1]);
+        assert_source(pipes[0]);
+
+        make_sockets(sockets, SOCK_STREAM | SOCK_NONBLOCK);
+        assert_source(sockets[0]);
+        close(sockets[1]);
+}
+
+static void test_other_kinds_are_no_sources(void **state) {
+        static const char words[] = "not a regular file, a pipe or a stream socket";
+        _cleanup_fd_ int fd = new_file();
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+        int sockets[2];
+
+        make_sockets(sockets, SOCK_DGRAM);
+        assert_no_source(sockets[0], words);
+        close(sockets[1]);
+        make_sockets(sockets, SOCK_SEQPACKET);
+        assert_no_source(sockets[0], words);
+        close(sockets[1]);
+        assert_no_source(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC), words);
+        assert_no_source(open("/dev/zero", O_RDONLY | O_CLOEXEC), words);
+        assert_no_source(open(path, O_PATH | O_CLOEXEC), words);
+        assert_no_source(eventfd(0, EFD_CLOEXEC), words);
+        assert_no_source(-1, "not usable");
+}
+
+static void test_sources_must_be_open_for_reading(void **state) {
+        _cleanup_fd_ int fd = new_file();
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+        int pipes[2];
+
+        assert_no_source(open(path, O_WRONLY | O_CLOEXEC), "not open for reading");
+        make_pipe(pipes);
+        assert_no_source(pipes[1], "not open for reading");
+        close(pipes[0]);
 }
 
 static void assert_same(int source, int target, size_t size) {
@@ -555,6 +633,9 @@ int main(void) {
                 cmocka_unit_test(test_targets_must_be_open_for_what_is_done_with_them),
                 cmocka_unit_test(test_file_that_is_not_empty_is_no_target),
                 cmocka_unit_test(test_file_that_cannot_be_examined_is_measured_by_seeking),
+                cmocka_unit_test(test_files_pipes_and_stream_sockets_are_sources),
+                cmocka_unit_test(test_other_kinds_are_no_sources),
+                cmocka_unit_test(test_sources_must_be_open_for_reading),
                 cmocka_unit_test(test_file_gets_all_bytes_whatever_the_size),
                 cmocka_unit_test(test_file_that_another_changes_is_noticed),
                 cmocka_unit_test(test_appending_file_is_written_right_or_not_at_all),
