@@ -132,7 +132,7 @@ static int read_origin(const json_t *root, BackupOrigin *ret, Error *error) {
                 { "host", &ret->host },
                 { "machine", &ret->machine },
         };
-        ArchiveClaim claim;
+        ArchiveClaim claim = {};
         int r;
 
         r = read_manifest(root, &claim, error);

@@ -437,7 +437,7 @@ static int charge_owner(Merge *merge, const StoreUse *use, Error *error) {
 }
 
 static int merge_owner(Merge *merge, int64_t owner, Error *error) {
-        StoreUse use;
+        StoreUse use = {};
         int r;
 
         merge->owner = owner;

@@ -75,7 +75,7 @@ static int check_limits(StoreConnection *connection, int64_t owner, const StoreR
                 .remembered = row->key == 0,
                 .bytes = charge > row->charge ? charge - row->charge : 0,
         };
-        StoreUse use;
+        StoreUse use = {};
         int r;
 
         if ((r = store_check_space(connection, error)) != 0 ||

@@ -9,7 +9,7 @@
  */
 
 int store_stage_owner(StoreConnection *connection, const StoreOwner *owner, StoreStage *stage, Error *error) {
-        StoreUse use;
+        StoreUse use = {};
         int r;
 
         if ((r = store_owner_ensure(connection, owner, &stage->owner, error)) != 0 ||
@@ -205,7 +205,7 @@ int store_stage_license(StoreConnection *connection, StoreStage *stage, const Li
         const void *document, StageResult *ret, Error *error) {
         uint64_t bytes = store_charge_license(license), counted;
         StoreUse more = {};
-        StagedRow staged;
+        StagedRow staged = {};
         StoreRow row;
         int r;
 
