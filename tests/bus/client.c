@@ -130,6 +130,18 @@ uint64_t read_uint64(sd_bus_message *reply) {
         return value;
 }
 
+char **read_strings(sd_bus_message *message) {
+        g_autoptr(GPtrArray) strings = g_ptr_array_new();
+        const char *string;
+
+        assert_true(sd_bus_message_enter_container(message, 'a', "s") >= 0);
+        while (sd_bus_message_read(message, "s", &string) > 0)
+                g_ptr_array_add(strings, g_strdup(string));
+        assert_true(sd_bus_message_exit_container(message) > 0);
+        g_ptr_array_add(strings, NULL);
+        return (char **)g_ptr_array_free(g_steal_pointer(&strings), false);
+}
+
 static void read_counters(sd_bus_message *message, const char *key, GHashTable *properties) {
         const char *right;
         uint64_t value;
@@ -167,6 +179,10 @@ static char *read_value(sd_bus_message *message, const char *key, const char *ty
                 assert_true(sd_bus_message_read(message, "b", &b) > 0);
                 return g_strdup(b ? "true" : "false");
         default:
+                if (strcmp(type, "as") == 0) {
+                        g_auto(GStrv) strings = read_strings(message);
+                        return g_strjoinv(" ", strings);
+                }
                 if (strcmp(type, "a{st}") == 0)
                         read_counters(message, key, properties);
                 else

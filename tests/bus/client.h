@@ -23,6 +23,8 @@ sd_bus_message *call_at(const char *file, int line, sd_bus *bus, const char *pat
 #define call_uint64(...) read_uint64(call(__VA_ARGS__))
 char *read_string(sd_bus_message *reply);
 uint64_t read_uint64(sd_bus_message *reply);
+/* The next element, an as (g_strfreev). */
+char **read_strings(sd_bus_message *message);
 
 /* A call that must fail with this error, and a message that matches: a glob, NULL for any sentence. */
 #define call_error(...) call_error_at(__FILE__, __LINE__, __VA_ARGS__)
@@ -48,8 +50,8 @@ void assert_sentence_at(const char *file, int line, const char *text, const char
 char *full_error_name(const char *error);
 
 /*
- * An a{sv} as text by key: numbers in decimal, "true" and "false", a{st} as keys "Counters/right".
- * Reads the next element of the message.
+ * An a{sv} as text by key: numbers in decimal, "true" and "false", a{st} as keys "Counters/right", an as
+ * with blanks between. Reads the next element of the message.
  */
 GHashTable *read_properties(sd_bus_message *message);
 #define assert_property(properties, key, value) \

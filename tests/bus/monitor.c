@@ -28,6 +28,7 @@ static void record_free(gpointer p) {
         g_free(record->old_owner);
         g_free(record->new_owner);
         g_free(record->value_signature);
+        g_free(record->text);
         g_free(record->done_error);
         g_free(record->done_message);
         g_free(record);
@@ -47,6 +48,10 @@ static void read_progress(sd_bus_message *message, Record *record) {
                 uint32_t percent;
                 assert_true(sd_bus_message_read(message, "u", &percent) > 0);
                 record->value = percent;
+        } else if (strcmp(record->value_signature, "s") == 0) {
+                const char *text;
+                assert_true(sd_bus_message_read(message, "s", &text) > 0);
+                record->text = g_strdup(text);
         } else if (strcmp(record->value_signature, "a(sss)") == 0) {
                 assert_true(sd_bus_message_enter_container(message, 'a', "(sss)") >= 0);
                 for (const char *a, *b, *c; sd_bus_message_read(message, "(sss)", &a, &b, &c) > 0;)
@@ -208,6 +213,12 @@ static void check_signal(const Record *record) {
                 assert_string_equal(record->value_signature, "a(sss)");
                 assert_in_range(record->value, 1, 100);
                 break;
+        case 25:
+        case 28:
+        case 29:
+                assert_string_equal(record->value_signature, "s");
+                assert_true(*record->text);
+                break;
         default:
                 fail_msg("A Progress has status %u", (unsigned)record->status);
         }
@@ -306,8 +317,18 @@ int monitor_find_done(Harness *h, const char *job) {
         return -1;
 }
 
-int monitor_find_name_gone(Harness *h) {
+const char *monitor_find_text(Harness *h, const char *job, uint32_t status) {
+        monitor_sync(h);
         for (unsigned i = 0; i < h->monitor->records->len; i++) {
+                const Record *record = monitor_record(h, i);
+                if (is_signal_of(record, job) && record->status == status && record->text)
+                        return record->text;
+        }
+        return NULL;
+}
+
+int monitor_find_name_gone(Harness *h) {
+        for (unsigned i = h->monitor->records->len; i-- > 0;) {
                 const Record *record = monitor_record(h, i);
                 if (g_strcmp0(record->name, "org.licensevault1") == 0 && !*record->new_owner)
                         return (int)i;

@@ -22,6 +22,7 @@ typedef struct Record {
         uint64_t completed, total;
         char *value_signature;
         uint64_t value;     /* a t or u, or how many entries */
+        char *text;         /* an s */
         char *done_error;   /* name of the error */
         char *done_message;
 } Record;
@@ -49,8 +50,10 @@ void assert_trace_at(const char *file, int line, Harness *h, const char *job, sd
 
 /* How many messages about the service, not answers to calls, went to this connection, or to all. */
 unsigned monitor_signals_to(Harness *h, const char *connection);
-/* The place of the Done of a job, and of the service's name going; -1: none. */
+/* The place of the Done of a job, and of the last time that the service's name went; -1: none. */
 int monitor_find_done(Harness *h, const char *job);
 int monitor_find_name_gone(Harness *h);
+/* The s that came with a status of a job; NULL where there was none. */
+const char *monitor_find_text(Harness *h, const char *job, uint32_t status);
 /* How many Progress a connection got of a job. */
 unsigned monitor_count_progress(Harness *h, const char *job, sd_bus *bus);

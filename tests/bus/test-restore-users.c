@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Backups of all users, and restores of one user's licenses by root. */
+#include <fcntl.h>
+#include <pwd.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "monitor.h"
+#include "restores.h"
+
+static int setup(void **state) {
+        harness_setup(state);
+        monitor_new(*state);
+        return 0;
+}
+
+static sd_bus *become_root(Harness *h) {
+        harness_need_users(h, 3); /* so we are root */
+        return harness_connect_uid(h, 0);
+}
+
+static void save_all(Harness *h, sd_bus *root, const char *name) {
+        int fd = open_in(h, name, O_RDWR | O_CREAT | O_TRUNC);
+        g_autofree char *job = call_string(
+                root, ROOT, "LicenseBackup.BackupLicensesToFile", "hua{sv}", fd, 0, 1, "AllUsers", "b", 1);
+
+        g_hash_table_unref(assert_job_succeeds(root, job));
+        close(fd);
+}
+
+/* A restore by root with one option. */
+static char *start_for(Harness *h, sd_bus *root, const char *name, uint32_t flags, const char *option,
+                const char *type, uint32_t value) {
+        int fd = open_in(h, name, O_RDONLY);
+        char *job = call_string(root, ROOT, RESTORE_FILE, "hua{sv}", fd, flags, 1, option, type, value);
+
+        close(fd);
+        return job;
+}
+
+static char *start_all(Harness *h, sd_bus *root, const char *name, uint32_t flags) {
+        return start_for(h, root, name, flags, "AllUsers", "b", 1);
+}
+
+static char *user_name(Harness *h, unsigned user) {
+        const struct passwd *entry = getpwuid(h->users[user]);
+
+        assert_non_null(entry);
+        return g_strdup(entry->pw_name);
+}
+
+/* Each user has licenses of its own, and one by an id that all have. */
+static void store_for_all(Harness *h, sd_bus *users[TEST_USERS]) {
+        for (unsigned i = 0; i < TEST_USERS; i++) {
+                g_autofree char *id = g_strdup_printf("of user %u", i), *document = g_strdup_printf("common %u", i);
+                users[i] = harness_connect(h, i);
+                store_simple(users[i], id);
+                g_free(store_license(users[i], document, strlen(document), "a{sv}", 1, "LicenseId", "s", "common"));
+        }
+        store_simple(users[1], "revoked");
+        call_void(users[1], ROOT, "LicenseStore.RevokeLicense", "s", "revoked");
+}
+
+static void test_all_users_get_back_what_is_theirs(void **state) {
+        Harness *h = *state;
+        sd_bus *root = become_root(h), *users[TEST_USERS];
+        char *before[TEST_USERS];
+        store_for_all(h, users);
+        for (unsigned i = 0; i < TEST_USERS; i++)
+                before[i] = snapshot_licenses(users[i]);
+        save_all(h, root, "all.tar");
+        harness_new_machine(h);
+        store_simple(users[2], "revoked"); /* is revoked for another */
+
+        g_autofree char *job = start_all(h, root, "all.tar", own_flags());
+        assert_restored(root, job, "6 0 0 0 1", "");
+        assert_trace(h, job, root, "return 21 28 29( 16)? 27");
+        assert_true(g_str_has_prefix(monitor_find_text(h, job, 28), "all users"));
+        g_hash_table_unref(assert_license(users[2], "revoked", "the document of revoked\n", 24));
+        delete_license(users[2], "revoked");
+        for (unsigned i = 0; i < TEST_USERS; i++) {
+                assert_snapshot(users[i], before[i]);
+                g_free(before[i]);
+        }
+        store_license_error(
+                users[1], "NS_E_DRM_LICENSE_CONTENT_REVOKED", NULL, "x", 1, "a{sv}", 1, "LicenseId", "s", "revoked");
+        g_autofree char *again = start_all(h, root, "all.tar", own_flags());
+        assert_restored(root, again, "0 6 0 0 1", "");
+}
+
+/* Users are found by name, never by number; one who is not here is skipped, and named. */
+static void test_users_are_found_by_name(void **state) {
+        Harness *h = *state;
+        sd_bus *root = become_root(h), *users[TEST_USERS];
+        g_autofree char *first = user_name(h, 0);
+        store_for_all(h, users);
+        save_all(h, root, "all.tar");
+
+        /* The first user has no account here, and the licenses that were the second one's are the first one's. */
+        g_autofree char *second = user_name(h, 1);
+        rewrite(h, "all.tar", "some.tar", "rename-user", first, "no such user", "rename-user", second, first);
+        harness_new_machine(h);
+        g_autofree char *job = start_all(h, root, "some.tar", own_flags());
+        assert_restored(root, job, "4 0 0 0 1", "no such user");
+        assert_no_license(users[0], "of user 0");
+        assert_no_license(root, "of user 0");
+        g_hash_table_unref(assert_license(users[0], "of user 1", "the document of of user 1\n", 26));
+        g_hash_table_unref(assert_license(users[0], "common", "common 1", 8));
+        assert_no_license(users[1], "common");
+        assert_trace(h, job, root, "return 21 28 29( 16)? 27");
+}
+
+static void test_conflicts_of_all_users_are_named(void **state) {
+        Harness *h = *state;
+        sd_bus *root = become_root(h), *users[TEST_USERS];
+        store_for_all(h, users);
+        save_all(h, root, "all.tar");
+        harness_new_machine(h);
+        g_free(store_license(users[0], "other", 5, "a{sv}", 1, "LicenseId", "s", "common"));
+        g_free(store_license(users[2], "other", 5, "a{sv}", 1, "LicenseId", "s", "common"));
+
+        g_autofree char *job = start_all(h, root, "all.tar", own_flags());
+        assert_restored(root, job, "4 0 0 2 1", "");
+        _cleanup_message_ sd_bus_message *page = call(root, job, "Job.ListRestricted", "uu", 0, 0);
+        const char *id;
+        unsigned n = 0;
+        assert_true(sd_bus_message_enter_container(page, 'a', "(sss)") > 0);
+        for (; sd_bus_message_read(page, "(sss)", &id, NULL, NULL) > 0; n++)
+                assert_string_equal(id, "common");
+        assert_int_equal(n, 2);
+        call_error(users[0], job, "Job.ListRestricted", "UnknownObject", NULL, "uu", 0, 0);
+}
+
+static void test_backup_of_all_users_and_of_one_are_not_mixed_up(void **state) {
+        Harness *h = *state;
+        sd_bus *root = become_root(h), *users[TEST_USERS];
+        store_for_all(h, users);
+        save_all(h, root, "all.tar");
+        save_backup(h, users[0], "one.tar");
+        harness_new_machine(h);
+
+        g_autofree char *of_user = start_restore(h, users[0], "all.tar", AGREE);
+        assert_job_fails(users[0], of_user, "AccessDenied", "*all users*No license was changed.");
+        g_autofree char *of_root = start_restore(h, root, "all.tar", AGREE);
+        assert_job_fails(root, of_root, "AccessDenied", "*AllUsers*");
+        g_autofree char *one = start_all(h, root, "one.tar", AGREE);
+        assert_job_fails(root, one, "InvalidArgs", "*AllUsers*");
+        assert_trace(h, of_user, users[0], "return 21 28 27:AccessDenied");
+        assert_trace(h, one, root, "return 21 28 27:InvalidArgs");
+        for (unsigned i = 0; i < TEST_USERS; i++) {
+                g_autofree char *licenses = snapshot_licenses(users[i]);
+                assert_string_equal(licenses, "");
+        }
+}
+
+static void test_backup_of_all_users_of_another_machine_needs_consent(void **state) {
+        Harness *h = *state;
+        sd_bus *root = become_root(h), *users[TEST_USERS];
+        store_for_all(h, users);
+        save_all(h, root, "all.tar");
+        rewrite(h, "all.tar", "other.tar", "json", "manifest.json", "machine", "\"\"");
+        harness_new_machine(h);
+
+        g_autofree char *refused = start_all(h, root, "other.tar", 0);
+        assert_job_fails(root, refused, "NS_E_DRM_NEEDS_INDIVIDUALIZATION", NULL);
+        assert_trace(h, refused, root, "return 21 28 25 27:NS_E_DRM_NEEDS_INDIVIDUALIZATION");
+        assert_no_license(users[0], "common");
+        g_autofree char *job = start_all(h, root, "other.tar", AGREE);
+        assert_restored(root, job, "6 0 0 0 1", "");
+}
+
+static void test_root_restores_for_one_user(void **state) {
+        Harness *h = *state;
+        sd_bus *root = become_root(h), *users[TEST_USERS];
+        store_for_all(h, users);
+        save_backup(h, users[0], "one.tar");
+        g_autofree char *before = snapshot_licenses(users[0]);
+        harness_new_machine(h);
+
+        g_autofree char *job = start_for(h, root, "one.tar", own_flags(), "Owner", "u", h->users[0]);
+        assert_restored(root, job, "2 0 0 0 0", "");
+        assert_snapshot(users[0], before);
+        assert_no_license(root, "common");
+        /* To another than who made it only with consent. */
+        g_autofree char *refused = start_for(h, root, "one.tar", 0, "Owner", "u", h->users[1]);
+        assert_job_fails(root, refused, "NS_E_DRM_NEEDS_INDIVIDUALIZATION", NULL);
+        assert_no_license(users[1], "common");
+        g_autofree char *agreed = start_for(h, root, "one.tar", AGREE, "Owner", "u", h->users[1]);
+        assert_restored(root, agreed, "2 0 0 0 0", "");
+        g_hash_table_unref(assert_license(users[1], "common", "common 0", 8));
+        /* The job is root's: the user who gets the licenses does not see it. */
+        call_error(users[1], agreed, "Job.Wait", "UnknownObject", NULL, "");
+}
+
+/* By the account's rules: nobody's licenses would be the next one's. */
+static void test_owners_that_are_nobody_are_refused(void **state) {
+        static const uint32_t nobodies[] = { UINT32_MAX, 65534, 61184, 65519 };
+        Harness *h = *state;
+        sd_bus *root = become_root(h);
+        store_simple(harness_connect(h, 0), "one");
+        save_backup(h, harness_connect(h, 0), "one.tar");
+        int fd = open_in(h, "one.tar", O_RDONLY);
+
+        for (unsigned i = 0; i < G_N_ELEMENTS(nobodies); i++) {
+                sd_bus_message *message = new_call(root, ROOT, RESTORE_FILE);
+                sd_bus_error error = SD_BUS_ERROR_NULL;
+                _cleanup_message_ sd_bus_message *reply = NULL;
+                g_auto(JobEnd) end = {};
+                const char *job;
+
+                /* At once, or in the job, and nothing is restored to them. */
+                assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+                assert_true(sd_bus_message_append(message, "hua{sv}", fd, AGREE, 1, "Owner", "u", nobodies[i]) >= 0);
+                if (sd_bus_call(root, message, 0, &error, &reply) >= 0) {
+                        assert_true(sd_bus_message_read(reply, "o", &job) > 0);
+                        job_wait(root, job, &end);
+                        if (end.hresult == 0)
+                                fail_msg("User %" PRIu32 " got licenses", nobodies[i]);
+                }
+                sd_bus_error_free(&error);
+                sd_bus_message_unref(message);
+        }
+        close(fd);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, harness_teardown)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                TEST(test_all_users_get_back_what_is_theirs),
+                TEST(test_users_are_found_by_name),
+                TEST(test_conflicts_of_all_users_are_named),
+                TEST(test_backup_of_all_users_and_of_one_are_not_mixed_up),
+                TEST(test_backup_of_all_users_of_another_machine_needs_consent),
+                TEST(test_root_restores_for_one_user),
+                TEST(test_owners_that_are_nobody_are_refused),
+        };
+
+        return cmocka_run_group_tests_name("restore-users", tests, NULL, NULL);
+}
