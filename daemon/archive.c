@@ -275,6 +275,9 @@ static int read_header(ArchiveReader *reader, Error *error) {
         if (!path || strlen(path) > PAX_PATH_MAX || !g_utf8_validate(path, -1, NULL))
                 return archive_damaged(error, "after", reader->path, "the next path is not UTF-8");
 
+        if (!*path)
+                return archive_damaged(error, "after", reader->path, "the next entry has no name");
+
         strcpy(reader->path, path);
         entry->path = reader->path;
         entry->size = (uint64_t)archive_entry_size(reader->header);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 
 #include "bus-license.h"
+#include "user-name.h"
 
 int bus_read_whose(sd_bus_message *message, const Caller *caller, BusWhose *ret, Error *error) {
         uint32_t owner = caller->user->uid;
@@ -18,8 +19,9 @@ int bus_read_whose(sd_bus_message *message, const Caller *caller, BusWhose *ret,
         if (r != 0)
                 return r;
 
-        if (owner == UINT32_MAX)
-                return error_set(error, ERROR_INVALID_ARGUMENTS, "Owner is no user's number.");
+        if (!user_may_own(owner))
+                return error_set(error, ERROR_INVALID_ARGUMENTS,
+                        "Owner %" PRIu32 " is not the number of a user who can have licenses.", owner);
         if (owner != caller->user->uid && all_users)
                 return error_set(error, ERROR_INVALID_ARGUMENTS, "Owner and AllUsers exclude each other.");
         if (caller->user->uid != 0 && (all_users || owner != caller->user->uid))

@@ -172,6 +172,14 @@ static int refuse_kind(Error *error) {
                 "The descriptor is not a regular file, a pipe or a stream socket.");
 }
 
+/* Negative where it cannot be had. */
+static int socket_option(int fd, int name) {
+        socklen_t length = sizeof(int);
+        int value;
+
+        return getsockopt(fd, SOL_SOCKET, name, &value, &length) < 0 ? -errno : value;
+}
+
 /* What a descriptor is, how it is open (O_ACCMODE), and, of a file, its size. */
 static int examine(int fd, DescriptorKind *ret_kind, int *ret_mode, int64_t *ret_size, Error *error) {
         struct stat st;
@@ -195,10 +203,7 @@ static int examine(int fd, DescriptorKind *ret_kind, int *ret_mode, int64_t *ret
         else if (S_ISFIFO(st.st_mode))
                 *ret_kind = DESCRIPTOR_PIPE;
         else if (S_ISSOCK(st.st_mode)) {
-                socklen_t length = sizeof(int);
-                int type;
-
-                if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_STREAM)
+                if (socket_option(fd, SO_TYPE) != SOCK_STREAM || socket_option(fd, SO_ACCEPTCONN) != 0)
                         return refuse_kind(error);
                 *ret_kind = DESCRIPTOR_SOCKET;
         } else

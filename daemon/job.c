@@ -486,6 +486,8 @@ static void on_outside(bool outside, void *userdata) {
         if (outside == job->outside)
                 return;
         job->outside = outside;
+        job->moves = worker_moves(job->worker);
+        job->moved_at = g_get_monotonic_time();
         job->manager->n_outside += outside ? 1U : -1U;
         schedule(job->manager);
 }
