@@ -139,7 +139,7 @@ static int verify_license(BackupLicense *license, void *userdata, Error *error) 
 Status command_verify(Ctl *ctl, char **arguments) {
         g_auto(Source) source = SOURCE_NONE;
         g_auto(Reading) reading = {};
-        const BackupVisitor visitor = { verify_origin, NULL, verify_license, &reading };
+        const BackupVisitor visitor = { .origin = verify_origin, .license = verify_license, .userdata = &reading };
         g_auto(Error) error = {};
         ArchiveCounts counts;
         Status status;
@@ -331,7 +331,12 @@ static Status print_rest(Reading *reading) {
 Status command_inspect(Ctl *ctl, char **arguments) {
         g_auto(Source) source = SOURCE_NONE;
         g_auto(Reading) reading = {};
-        const BackupVisitor visitor = { inspect_origin, inspect_state, inspect_license, &reading };
+        const BackupVisitor visitor = {
+                .origin = inspect_origin,
+                .state = inspect_state,
+                .license = inspect_license,
+                .userdata = &reading,
+        };
         g_auto(Error) error = {};
         ArchiveCounts counts;
         Status status;

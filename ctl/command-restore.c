@@ -28,8 +28,9 @@ static const struct {
         { "restored", "restored" },
         { "unchanged", "unchanged: the same is here" },
         { "newer_kept", "newer here, and kept" },
-        { "conflicts", "in conflict: another one is here, and was kept" },
+        { "conflicts", "in conflict: here it is another, or called otherwise, and stayed so" },
         { "revoked", "revoked, and not restored" },
+        { "skipped", "skipped: their users have no account here" },
 };
 
 static void note_conflicts(Ctl *ctl, const JobEnd *end, uint64_t n) {
@@ -43,13 +44,16 @@ static void note_conflicts(Ctl *ctl, const JobEnd *end, uint64_t n) {
                 ctl_result(ctl, "in_conflict", json_incref(licenses));
 }
 
+/* So many names the service gives. */
+#define SKIPPED_MAX 100U
+
 static void note_skipped_users(const Ctl *ctl, const json_t *users) {
         const json_t *user;
         size_t i;
 
         if (json_array_size(users) == 0)
                 return;
-        ctl_note(ctl, "These users have no account here, and their licenses were skipped:");
+        ctl_note(ctl, "Who was skipped%s:", json_array_size(users) < SKIPPED_MAX ? "" : ", the first of them");
         json_array_foreach(users, i, user)
                 ctl_note(ctl, "  %s", json_string_value(user) ?: "");
 }

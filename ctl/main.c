@@ -82,7 +82,8 @@ static const struct Command {
                 "asked (not where the backup comes from standard input), elsewhere give it with --yes.\n"
                 "\n"
                 "With --json: {\"job\": path, \"origin\": text, \"restored\": n, \"unchanged\": n,\n"
-                "\"newer_kept\": n, \"conflicts\": n, \"revoked\": n, \"skipped_users\": [name, …]}, and,\n"
+                "\"newer_kept\": n, \"conflicts\": n, \"revoked\": n, \"skipped\": n,\n"
+                "\"skipped_users\": [name, …]}, and,\n"
                 "where there are conflicts, the first 1,000 as \"in_conflict\":\n"
                 "[{LicenseId, KeyId, Title}, …]." },
         { "verify", "FILE|-", 1, 1, NULL, command_verify,

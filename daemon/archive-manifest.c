@@ -78,22 +78,6 @@ int archive_manifest_owner(const void *content, size_t size, char **ret, Error *
         return r;
 }
 
-void archive_text_clean(char *text) {
-        char *to = text;
-
-        for (const char *from = text; *from;) {
-                size_t size = (size_t)(g_utf8_next_char(from) - from);
-
-                if (g_unichar_iscntrl(g_utf8_get_char(from)))
-                        *to++ = '?';
-                else
-                        for (size_t i = 0; i < size; i++)
-                                *to++ = from[i];
-                from += size;
-        }
-        *to = '\0';
-}
-
 /* Text that the bus takes, "" included. */
 static int read_text(const json_t *object, const char *key, char **ret, Error *error) {
         const char *text = json_string_value(json_object_get(object, key));
@@ -145,7 +129,7 @@ static int read_origin(const json_t *root, BackupOrigin *ret, Error *error) {
                 r = read_text(root, texts[i].key, texts[i].text, error);
                 if (r != 0)
                         return r;
-                archive_text_clean(*texts[i].text);
+                license_clean_text(*texts[i].text);
         }
         return read_owner(root, ret, error);
 }

@@ -29,7 +29,7 @@ typedef struct BackupOrigin BackupOrigin;
 
 /*
  * Reads all of manifest.json into *ret, which was empty; keys that we do not know are left to those who do.
- * Texts are clean (archive_text_clean()) but for the user's name, which may have to be compared. Returns 0 or a
+ * Texts are clean (license_clean_text()) but for the user's name, which may have to be compared. Returns 0 or a
  * code; *ret is to be cleared in both cases.
  */
 int archive_manifest_origin(const void *content, size_t size, BackupOrigin *ret, Error *error);
@@ -37,9 +37,6 @@ int archive_manifest_origin(const void *content, size_t size, BackupOrigin *ret,
 /* Parses JSON of a backup: no key twice, no NUL. Returns 0, -ENOMEM, or -EINVAL for what is no JSON. */
 struct json_t;
 int archive_json_parse(const void *content, size_t size, struct json_t **ret);
-
-/* Turns control characters into '?', in place: the text is valid, and may be shown in a terminal. */
-void archive_text_clean(char *text);
 
 /* Reads END.json. Returns 0 or a code. */
 int archive_end_parse(const void *content, size_t size, ArchiveClaim *ret, Error *error);

@@ -6,6 +6,9 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
+/* A wait that is not worth telling. */
+#define MOMENT_MSEC 100
+
 void archive_source_init(ArchiveSource *source, int fd, int stall_msec, const Cancel *cancel) {
         struct stat st;
 
@@ -13,6 +16,7 @@ void archive_source_init(ArchiveSource *source, int fd, int stall_msec, const Ca
         source->stall_msec = stall_msec;
         source->cancel = cancel;
         source->bytes = 0;
+        source->watch = (ArchiveWatch) {};
         source->error = (Error) {};
         archive_frame_init(&source->frame);
 
@@ -43,25 +47,48 @@ static ssize_t read_some(ArchiveSource *source) {
         return read(source->fd, source->buffer, sizeof source->buffer);
 }
 
+static int fail_to_wait(ArchiveSource *source, int r) {
+        switch (r) {
+        case IO_CANCELED:
+                return error_set(&source->error, ERROR_CANCELED, "%s", cancel_reason(source->cancel));
+        case IO_STALLED:
+                return error_set(&source->error, ERROR_MEDIUM,
+                        "Reading the backup failed: nothing came for %i s. Try again.", source->stall_msec / 1000);
+        default:
+                return error_set_errno(&source->error, ERROR_MEDIUM, r, "Reading the backup failed");
+        }
+}
+
+/* Waits, telling so when it is not for a moment only. Returns as io_wait(). */
+static int wait_for_bytes(ArchiveSource *source, int64_t silent_since) {
+        int64_t left = source->stall_msec - (g_get_monotonic_time() - silent_since) / 1000;
+        int r;
+
+        if (source->stall_msec >= 0 && left <= 0)
+                return IO_STALLED;
+        if (!source->watch.waits)
+                return io_wait(source->fd, POLLIN, source->cancel, source->stall_msec < 0 ? -1 : (int)left);
+
+        r = io_wait(source->fd, POLLIN, source->cancel, source->stall_msec < 0 ? MOMENT_MSEC : (int)MIN(left, MOMENT_MSEC));
+        if (r != IO_STALLED)
+                return r;
+        source->watch.waits(true, source->watch.userdata);
+        r = io_wait(source->fd, POLLIN, source->cancel, source->stall_msec < 0 ? -1 : (int)left);
+        source->watch.waits(false, source->watch.userdata);
+        return r;
+}
+
 /* Waits, reads, and returns how many bytes came; 0 at the end; -1 with the error set. */
 static ssize_t read_raw(ArchiveSource *source) {
-        for (;;) {
-                int r = io_wait(source->fd, POLLIN, source->cancel, source->stall_msec);
-                ssize_t n;
+        int64_t silent_since = g_get_monotonic_time();
 
-                switch (r) {
-                case 0:
-                        break;
-                case IO_CANCELED:
-                        error_set(&source->error, ERROR_CANCELED, "%s", cancel_reason(source->cancel));
-                        return -1;
-                case IO_STALLED:
-                        error_set(&source->error, ERROR_MEDIUM,
-                                "Reading the backup failed: nothing came for %i s. Try again.",
-                                source->stall_msec / 1000);
-                        return -1;
-                default:
-                        error_set_errno(&source->error, ERROR_MEDIUM, r, "Reading the backup failed");
+        for (;;) {
+                ssize_t n;
+                int r;
+
+                r = wait_for_bytes(source, silent_since);
+                if (r != 0) {
+                        fail_to_wait(source, r);
                         return -1;
                 }
 
@@ -72,6 +99,8 @@ static ssize_t read_raw(ArchiveSource *source) {
                         error_set_errno(&source->error, ERROR_MEDIUM, -errno, "Reading the backup failed");
                         return -1;
                 }
+                /* Another reader was quicker, or a socket calls errors ready that no read takes away. */
+                g_usleep(1000);
         }
 }
 
@@ -89,6 +118,8 @@ ssize_t archive_source_read(ArchiveSource *source, const void **ret) {
                 return archive_frame_finish(&source->frame, &source->error) == 0 ? 0 : -1;
 
         source->bytes += (uint64_t)n;
+        if (source->watch.moved)
+                source->watch.moved(source->watch.userdata);
         good = archive_frame_feed(&source->frame, source->buffer, (size_t)n, &source->error);
         if (good == 0)
                 return -1;

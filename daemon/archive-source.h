@@ -2,6 +2,7 @@
 #pragma once
 
 #include "archive-frame.h"
+#include "archive.h"
 #include "io.h"
 
 /*
@@ -14,6 +15,7 @@ typedef struct ArchiveSource {
         int stall_msec;
         const Cancel *cancel;
         uint64_t bytes; /* read so far */
+        ArchiveWatch watch;
         Error error;    /* what ended it, if not its end */
         ArchiveFrame frame;
         uint8_t buffer[256 * 1024];

@@ -113,6 +113,10 @@ int archive_reader_new(int fd, uint64_t document_max, int stall_msec, const Canc
         return 0;
 }
 
+void archive_reader_watch(ArchiveReader *reader, const ArchiveWatch *watch) {
+        reader->source.watch = *watch;
+}
+
 ArchiveReader *archive_reader_free(ArchiveReader *reader) {
         if (!reader)
                 return NULL;

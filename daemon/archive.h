@@ -38,6 +38,13 @@
 
 typedef struct ArchiveReader ArchiveReader;
 
+/* Who wants to know that a descriptor is alive. On the reader's thread. */
+typedef struct ArchiveWatch {
+        void (*moved)(void *userdata);               /* something came; may be NULL */
+        void (*waits)(bool waiting, void *userdata); /* nothing comes for more than a moment; it came; may be NULL */
+        void *userdata;
+} ArchiveWatch;
+
 typedef struct ArchiveEntry {
         const char *path;       /* these live until the next call of archive_reader_next() */
         const uint8_t *content; /* NULL for an entry that is streamed; see archive_reader_next() */
@@ -61,6 +68,9 @@ int archive_reader_new(int fd, uint64_t document_max, int stall_msec, const Canc
         ArchiveReader **ret, Error *error);
 ArchiveReader *archive_reader_free(ArchiveReader *reader);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ArchiveReader, archive_reader_free)
+
+/* From now on the watch is told of what the descriptor does. */
+void archive_reader_watch(ArchiveReader *reader, const ArchiveWatch *watch);
 
 /*
  * The next entry, END.json included, checked against its own digest attribute where it has one; its

@@ -37,7 +37,7 @@ char *backup_origin_describe(const BackupOrigin *origin) {
                 who = g_strdup(origin->name);
         else
                 who = g_strdup_printf("user %" PRIu32, (uint32_t)origin->uid);
-        archive_text_clean(who);
+        license_clean_text(who);
         return *origin->host ? g_strdup_printf("%s on %s", who, origin->host) : g_steal_pointer(&who);
 }
 
@@ -329,6 +329,7 @@ int backup_read(int fd, uint64_t document_max, int stall_msec, const Cancel *can
         if (r != 0)
                 return r;
         reading.reader = reader;
+        archive_reader_watch(reader, &visitor->watch);
 
         for (;;) {
                 r = archive_reader_next(reader, &entry, error);

@@ -59,6 +59,7 @@ typedef struct BackupVisitor {
         int (*state)(BackupState *state, void *userdata, Error *error);
         int (*license)(BackupLicense *license, void *userdata, Error *error);
         void *userdata;
+        ArchiveWatch watch;
 } BackupVisitor;
 
 /*

@@ -343,6 +343,7 @@ static int run_to_descriptor(Backup *backup, WorkResult *result, Error *error) {
         backup->percent_from = 60;
         backup->percent_to = 99;
         backup->step_total = result->bytes;
+        backup->events.watched(true, backup->events.userdata);
         backup->events.outside(true, backup->events.userdata);
         return descriptor_copy(draft.fd, result->bytes, plan->fd, backup->kind, plan->stall_msec, backup->cancel,
                 copy_progress, backup, error);

@@ -108,6 +108,7 @@ static char *format_message(const char *rest, const char *format, va_list ap) {
         if (!license_text_is_valid(buffer, strlen(buffer)))
                 for (char *p = buffer; *p; p++)
                         *p = (*p & 0x80) ? '?' : *p;
+        license_clean_text(buffer);
 
         char *copy = g_try_malloc(strlen(buffer) + 1);
         return copy ? strcpy(copy, buffer) : NULL;

@@ -63,7 +63,8 @@ const char *error_message(const Error *error);
 
 /*
  * Sets an error, in place of one that was there, and returns its code for the caller to pass up.
- * The message is made valid UTF-8 and cut at 1,024 bytes: parts of it may come from a client.
+ * The message is made valid UTF-8 without control characters, and cut at 1,024 bytes: parts of it may
+ * come from a client.
  */
 int error_set(Error *error, ErrorCode code, const char *format, ...) G_GNUC_PRINTF(3, 4);
 

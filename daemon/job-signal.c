@@ -10,12 +10,13 @@ static int append_restored(const WorkResult *result, sd_bus_message *message) {
         int r;
 
         if ((r = sd_bus_message_open_container(message, 'a', "{sv}")) < 0 ||
-            (r = sd_bus_message_append(message, "{sv}{sv}{sv}{sv}{sv}",
+            (r = sd_bus_message_append(message, "{sv}{sv}{sv}{sv}{sv}{sv}",
                  "restored", "t", result->restored,
                  "unchanged", "t", result->unchanged,
                  "newer_kept", "t", result->newer_kept,
                  "conflicts", "t", result->conflicts,
-                 "revoked", "t", result->revoked)) < 0 ||
+                 "revoked", "t", result->revoked,
+                 "skipped", "t", result->skipped)) < 0 ||
             (r = sd_bus_message_open_container(message, 'e', "sv")) < 0 ||
             (r = sd_bus_message_append(message, "s", "skipped_users")) < 0 ||
             (r = sd_bus_message_open_container(message, 'v', "as")) < 0 ||

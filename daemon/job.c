@@ -17,9 +17,11 @@
 #define STALL_GRACE_USEC (5 * G_USEC_PER_SEC)
 #define ABANDONED_MAX 8U
 #define WAITERS_MAX 64U
+/* Threads of a user: one that works, and those of ended jobs that still close a client's descriptor. */
+#define USER_WORKERS_MAX 4U
 
 static void schedule(Manager *manager);
-static void give_up(Job *job);
+static bool give_up(Job *job);
 
 static const char *const state_names[] = {
         [JOB_CHECKING] = "queued",
@@ -34,24 +36,29 @@ static const struct {
         const char *name;
         const char *noun;     /* in a sentence */
         const char *canceled; /* what its user is told who wanted it so */
+        const char *stopped;  /* and when the service stops */
         const char *stalled;  /* the end of "The file … nothing for 60 s." */
 } kinds[] = {
         [JOB_BACKUP] = {
                 "backup",
                 "backup",
                 "The backup was canceled. What was backed up before is unchanged.",
+                "The service is being stopped. Start the backup again when it is back; what was backed up before is "
+                "unchanged.",
                 "What was written is not a backup; remove it, and try another place.",
         },
         [JOB_RESTORE] = {
                 "restore",
                 "restore",
                 "The restore was canceled. No license was changed.",
+                "The service is being stopped. Start the restore again when it is back; no license was changed.",
                 "No license was changed. Copy the backup to another place, and try again.",
         },
         [JOB_VERIFY] = {
                 "verify",
                 "check",
                 "The check was canceled.",
+                "The service is being stopped. Start the check again when it is back.",
                 "Copy the backup to another place, and try again.",
         },
 };
@@ -110,7 +117,7 @@ static void begin(Job *job, uint64_t total) {
 static bool stalls(Job *job) {
         int64_t now = g_get_monotonic_time();
 
-        if (!job->outside || worker_settles(job->worker) || worker_moves(job->worker) != job->moves) {
+        if (!job->watched || worker_in_store(job->worker) || worker_moves(job->worker) != job->moves) {
                 job->moves = worker_moves(job->worker);
                 job->moved_at = now;
         }
@@ -123,10 +130,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         job->completed = MAX(job->completed, MIN(worker_completed(job->worker), job->total));
         job->percent = MAX(job->percent, worker_percent(job->worker));
         job_tell_what_is_new(job, false);
-        if (stalls(job)) {
-                give_up(job);
+        if (stalls(job) && give_up(job))
                 return 0;
-        }
 
         (void)sd_event_source_set_time_relative(source, TICK_USEC);
         return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
@@ -154,6 +159,7 @@ static void on_worker_ended(void *userdata) {
         Manager *manager = slot->manager;
 
         manager->n_workers--;
+        slot->user->n_workers--;
         if (slot->stuck) {
                 slot->user->n_stuck--;
                 manager->n_abandoned--;
@@ -260,7 +266,8 @@ static void finish(Job *job, Error *error) {
                 answer_waiter(job, sd_bus_message_ref(job->waiters->pdata[i]));
         g_ptr_array_set_size(job->waiters, 0);
 
-        if (job->state == JOB_FAILED)
+        /* A question to the user is nothing for the administrator. */
+        if (job->state == JOB_FAILED && job->error.code != ERROR_NEEDS_INDIVIDUALIZATION)
                 log_warning("A %s of user %" PRIu32 " failed: %s", kinds[job->kind].noun, (uint32_t)job->user->uid,
                         error_hresult_name(job->error.code));
 
@@ -273,14 +280,23 @@ static void finish(Job *job, Error *error) {
         manager_maybe_exit(manager);
 }
 
-/* A file that blocks whoever works on it, such as one on FUSE: the job ends, and the thread is left to itself. */
-static void give_up(Job *job) {
+/*
+ * A file that blocks whoever works on it, such as one on FUSE: the job ends, and the thread is left to itself.
+ * Returns whether it has ended.
+ */
+static bool give_up(Job *job) {
         g_auto(Error) error = {};
+
+        /* The worker says that it goes into the store, and looks for a cancel before it leaves it. */
+        cancel_trigger(job->cancel, "The file stood still for too long.");
+        if (worker_in_store(job->worker))
+                return false;
 
         error_set(&error, ERROR_MEDIUM, "The file %s nothing for %u s. %s", job->kind == JOB_BACKUP ? "took" : "gave",
                 job->manager->config.stall_seconds, kinds[job->kind].stalled);
         leave_worker(job, true);
         finish(job, &error);
+        return true;
 }
 
 /* A worker that does not end when it is told to: the job ends, and the thread is left to itself. */
@@ -288,8 +304,8 @@ static int on_patience_over(sd_event_source *source, uint64_t usec, void *userda
         Job *job = userdata;
         g_auto(Error) error = {};
 
-        /* What it does now will be, canceled or not, and who asks has to hear which. */
-        if (worker_settles(job->worker)) {
+        /* It will see the cancel, or it has written the last word already; who asks has to hear which. */
+        if (worker_in_store(job->worker)) {
                 (void)sd_event_source_set_time_relative(source, PATIENCE_USEC);
                 return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
         }
@@ -323,7 +339,7 @@ void job_cancel(Job *job, const char *reason) {
                 on_patience_over, job);
 }
 
-void job_cancel_all(Manager *manager, const char *reason) {
+void job_cancel_all(Manager *manager) {
         g_autoptr(GPtrArray) jobs = g_ptr_array_new();
         GHashTableIter iterator;
         Job *job;
@@ -334,7 +350,7 @@ void job_cancel_all(Manager *manager, const char *reason) {
                 if (!job_has_ended(job))
                         g_ptr_array_add(jobs, job);
         for (unsigned i = 0; i < jobs->len; i++)
-                job_cancel(jobs->pdata[i], reason);
+                job_cancel(jobs->pdata[i], kinds[((Job *)jobs->pdata[i])->kind].stopped);
 }
 
 void job_release(Job *job) {
@@ -394,12 +410,22 @@ static void schedule_soon(Manager *manager) {
         (void)sd_event_source_set_enabled(manager->deferred, SD_EVENT_ONESHOT);
 }
 
+/* A job whose check still waits for its medium has nothing to do in a place. */
+static int compare_checked(const void *job, const void *ignored) {
+        return ((const Job *)job)->checked ? 0 : 1;
+}
+
 static void schedule(Manager *manager) {
         /* Who only waits for a client's descriptor holds up nobody. */
         while (manager->n_running - manager->n_outside < manager->config.running_jobs &&
-               manager->n_abandoned < ABANDONED_MAX && !g_queue_is_empty(&manager->queued)) {
-                Job *job = g_queue_pop_head(&manager->queued);
+               manager->n_abandoned < ABANDONED_MAX) {
+                GList *link = g_queue_find_custom(&manager->queued, NULL, compare_checked);
+                Job *job;
 
+                if (!link)
+                        break;
+                job = link->data;
+                g_queue_delete_link(&manager->queued, link);
                 if (sd_event_add_time_relative(manager->event, &job->tick, CLOCK_MONOTONIC, TICK_USEC, TICK_USEC / 10,
                             on_tick, job) < 0)
                         log_warning("No timer for the progress of a job: only its end will be told.");
@@ -408,6 +434,18 @@ static void schedule(Manager *manager) {
                 worker_go(job->worker);
                 manager_status_changed(manager);
         }
+}
+
+/* A medium that does not even let itself be looked at. */
+static int on_check_overdue(sd_event_source *source, uint64_t usec, void *userdata) {
+        Job *job = userdata;
+        g_auto(Error) error = {};
+
+        error_set(&error, ERROR_MEDIUM, "The medium has not answered for %u s. See to it, or use another one.",
+                job->manager->config.stall_seconds);
+        leave_worker(job, true);
+        finish(job, &error);
+        return 0;
 }
 
 /* Answers the call with the job's path; from now on it is there. */
@@ -432,8 +470,13 @@ static void announce(Job *job) {
                 leave_worker(job, !job->checked);
                 error_set(&error, ERROR_CANCELED, "%s", cancel_reason(job->cancel));
                 finish(job, &error);
-        } else
-                schedule_soon(manager);
+                return;
+        }
+
+        if (!job->checked)
+                (void)sd_event_add_time_relative(manager->event, &job->patience, CLOCK_MONOTONIC,
+                        manager->config.stall_seconds * UINT64_C(1000000) + STALL_GRACE_USEC, 0, on_check_overdue, job);
+        schedule_soon(manager);
 }
 
 static void on_checked(Error *error, void *userdata) {
@@ -441,8 +484,12 @@ static void on_checked(Error *error, void *userdata) {
         Manager *manager = job->manager;
 
         job->checked = true;
-        if (job->state != JOB_CHECKING)
-                return; /* answered already; the worker checks again */
+        if (job->state != JOB_CHECKING) {
+                /* Answered already; the worker checks again. */
+                job->patience = sd_event_source_disable_unref(job->patience);
+                schedule(manager);
+                return;
+        }
         if (error->code == ERROR_NONE) {
                 announce(job);
                 return;
@@ -486,10 +533,16 @@ static void on_outside(bool outside, void *userdata) {
         if (outside == job->outside)
                 return;
         job->outside = outside;
-        job->moves = worker_moves(job->worker);
-        job->moved_at = g_get_monotonic_time();
         job->manager->n_outside += outside ? 1U : -1U;
         schedule(job->manager);
+}
+
+static void on_watched(bool watched, void *userdata) {
+        Job *job = userdata;
+
+        job->watched = watched;
+        job->moves = worker_moves(job->worker);
+        job->moved_at = g_get_monotonic_time();
 }
 
 static void on_finished(Error *error, WorkResult *result, void *userdata) {
@@ -505,9 +558,9 @@ static int check_slot(Manager *manager, const User *user, Error *error) {
         if (user->job)
                 return error_set(error, ERROR_BACKUP_BUSY,
                         "A %s of yours is running. Wait for its end, or cancel it.", kinds[user->job->kind].noun);
-        if (user->n_stuck > 0)
+        if (user->n_stuck > 0 || user->n_workers >= USER_WORKERS_MAX)
                 return error_set(error, ERROR_BACKUP_BUSY,
-                        "A canceled job of yours still hangs in the system. Try again when its medium answers.");
+                        "An earlier job of yours still hangs in the system. Try again when its medium answers.");
         if (manager->n_unfinished >= manager->config.jobs_on_machine)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "%u backups and restores are under way on this machine (JobsOnMachine=). Try again later.",
@@ -563,6 +616,7 @@ static int job_start(Manager *manager, Caller *caller, sd_bus_message *message, 
                 .began = on_began,
                 .origin = on_origin,
                 .restricted = on_restricted,
+                .watched = on_watched,
                 .outside = on_outside,
                 .finished = on_finished,
                 .ended = on_worker_ended,
@@ -589,6 +643,7 @@ static int job_start(Manager *manager, Caller *caller, sd_bus_message *message, 
                 return not_started(kind, r, error);
         }
         manager->n_workers++;
+        job->user->n_workers++;
         return 0;
 }
 

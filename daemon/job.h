@@ -48,7 +48,8 @@ struct Job {
 
         uint64_t completed, total;
         unsigned percent, percent_told;
-        bool outside;         /* it works on a client's descriptor, which may take its time */
+        bool outside;         /* it waits for a client's descriptor, and has no place among those that run */
+        bool watched;         /* it works on a client's descriptor, which may hang it */
         unsigned moves;       /* the worker's, when last looked at */
         int64_t moved_at;     /* monotonic */
         Error error;
@@ -103,4 +104,4 @@ int job_append_result_details(const Job *job, sd_bus_message *message);
 void job_forget_connection(Manager *manager, const char *name);
 
 /* Cancels all jobs for the daemon's stop. */
-void job_cancel_all(Manager *manager, const char *reason);
+void job_cancel_all(Manager *manager);

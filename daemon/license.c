@@ -43,6 +43,34 @@ bool license_text_is_valid(const char *text, size_t size) {
         return true;
 }
 
+static bool is_unfit(gunichar c) {
+        switch (g_unichar_type(c)) {
+        case G_UNICODE_CONTROL:
+        case G_UNICODE_FORMAT:
+        case G_UNICODE_LINE_SEPARATOR:
+        case G_UNICODE_PARAGRAPH_SEPARATOR:
+                return true;
+        default:
+                return false;
+        }
+}
+
+void license_clean_text(char *text) {
+        char *to = text;
+
+        for (const char *from = text; *from;) {
+                size_t size = (size_t)(g_utf8_next_char(from) - from);
+
+                if (is_unfit(g_utf8_get_char(from)))
+                        *to++ = '?';
+                else
+                        for (size_t i = 0; i < size; i++)
+                                *to++ = from[i];
+                from += size;
+        }
+        *to = '\0';
+}
+
 bool license_string_is_valid(const char *string) {
         size_t size = strnlen(string, LICENSE_STRING_MAX + 1);
 

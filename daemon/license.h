@@ -57,6 +57,11 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(License, license_clear)
  * without the code points that Unicode sets apart for no use (sd-bus refuses those).
  */
 bool license_text_is_valid(const char *text, size_t size);
+/*
+ * Turns what steers a terminal, or turns the order of the letters round, into '?', in place. For valid text that
+ * people read, and that somebody else wrote.
+ */
+void license_clean_text(char *text);
 /* Such a text, NUL-terminated, of 1 to LICENSE_STRING_MAX bytes. */
 bool license_string_is_valid(const char *string);
 /* [a-z0-9._-]{1,64} */

@@ -222,8 +222,7 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
         (void)sd_notify(false, "STOPPING=1\nSTATUS=Ending the jobs that run");
         log_info("Stopping.");
 
-        job_cancel_all(manager, "The service is being stopped. Start the backup again when it is back; "
-                                "what was backed up before is unchanged.");
+        job_cancel_all(manager);
         (void)sd_event_add_time_relative(manager->event, &manager->stop_timer, CLOCK_MONOTONIC, STOP_USEC, 0,
                 on_stop_due, manager);
         manager_maybe_exit(manager);

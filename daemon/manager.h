@@ -38,6 +38,7 @@ typedef struct User {
         uint64_t write_bytes;
         Job *job;         /* waits or runs */
         unsigned n_stuck; /* abandoned workers: each keeps the slot */
+        unsigned n_workers; /* threads of jobs, those that only have to close a descriptor included */
         GQueue ended;     /* of Job *, whose results are kept; oldest first */
 } User;
 

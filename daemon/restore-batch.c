@@ -32,6 +32,7 @@ typedef struct Batch {
 struct RestoreBatches {
         Store *store;
         int64_t number;
+        const WorkEvents *events;
         Batch batches[2];
         Batch *filling;
         Batch *flying; /* NULL: none */
@@ -62,13 +63,14 @@ static void item_clear(void *data) {
         g_free(item->path);
 }
 
-int restore_batches_new(Store *store, int64_t number, RestoreBatches **ret, Error *error) {
+int restore_batches_new(Store *store, int64_t number, const WorkEvents *events, RestoreBatches **ret, Error *error) {
         RestoreBatches *batches = g_try_new0(RestoreBatches, 1);
 
         if (!batches)
                 return error_set_no_memory(error);
         batches->store = store;
         batches->number = number;
+        batches->events = events;
         batches->filling = &batches->batches[0];
         for (unsigned i = 0; i < G_N_ELEMENTS(batches->batches); i++) {
                 batches->batches[i].items = g_array_sized_new(false, false, sizeof(Item), BATCH_ITEMS);
@@ -130,11 +132,13 @@ static int batch_run(StoreTask *task, StoreConnection *connection, Error *error)
 
 /* Waits for the batch that is on its way, until all of it is written. */
 static int land(RestoreBatches *batches, Error *error) {
+        const WorkEvents *events = batches->events;
         Batch *batch = batches->flying;
         int r = 0;
 
         if (!batch)
                 return 0;
+        events->in_store(true, events->userdata);
         for (;;) {
                 r = store_call_wait(&batch->call, error);
                 if (r != 0)
@@ -146,6 +150,7 @@ static int land(RestoreBatches *batches, Error *error) {
                 store_call_write(batches->store, &batch->call);
         }
 
+        events->in_store(false, events->userdata);
         batches->flying = NULL;
         g_array_set_size(batch->items, 0);
         batch->bytes = 0;

@@ -3,6 +3,7 @@
 
 #include "backup-read.h"
 #include "store.h"
+#include "work.h"
 
 /*
  * The way of a restore from the backup into the store: what is read is gathered, and handed to the store's writer
@@ -23,8 +24,8 @@ void restore_target_free(void *target);
 
 typedef struct RestoreBatches RestoreBatches;
 
-/* number is the restore's, from store_restore_begin(). */
-int restore_batches_new(Store *store, int64_t number, RestoreBatches **ret, Error *error);
+/* number is the restore's, from store_restore_begin(). events, which is told of waits, outlives the batches. */
+int restore_batches_new(Store *store, int64_t number, const WorkEvents *events, RestoreBatches **ret, Error *error);
 
 /* Waits for what is on its way, whatever becomes of it: the store has our memory. */
 RestoreBatches *restore_batches_free(RestoreBatches *batches);

@@ -15,6 +15,8 @@
 /* What of those who were skipped fits into an answer. */
 #define SKIPPED_MAX 100U
 #define SKIPPED_BYTES (32U * 1024U)
+/* Of conflicts, what is kept on the disk as long as the job. */
+#define NAMED_BYTES (8U * 1024U * 1024U)
 
 struct Restore {
         RestorePlan plan;
@@ -31,8 +33,8 @@ struct Restore {
         GHashTable *users;     /* of a backup of all users: name -> RestoreTarget * */
         RestoreTarget *target; /* of a backup of one user: that one; else the last that was asked for */
         GPtrArray *skipped;    /* of char * */
-        size_t skipped_bytes;
-        uint64_t total, done;
+        size_t skipped_bytes, named;
+        uint64_t total, done, n_skipped;
 };
 
 void restore_plan_clear(RestorePlan *plan) {
@@ -159,6 +161,10 @@ static int set_owner(Restore *restore, Error *error) {
         r = plan->owner == plan->uid ? license_set_string(&name, plan->name) : user_name_of(plan->owner, &name);
         if (r < 0)
                 return error_set_errno(error, ERROR_STORE_READ, r, "The user's name cannot be looked up");
+        /* The account that is made for the number one day would not be the owner. */
+        if (plan->owner != plan->uid && !*name)
+                return error_set(error, ERROR_INVALID_ARGUMENTS,
+                        "User %" PRIu32 " has no account here. Make it first.", (uint32_t)plan->owner);
         restore->target = add_target(restore, name, plan->owner);
         return restore->target ? 0 : error_set_no_memory(error);
 }
@@ -217,10 +223,7 @@ static int on_state(BackupState *state, void *userdata, Error *error) {
         int r;
 
         r = target_of(restore, state->owner, &target, error);
-        if (r == 0 && target)
-                r = restore_batches_add_state(restore->batches, target, state, error);
-        tell(restore);
-        return r;
+        return r == 0 && target ? restore_batches_add_state(restore->batches, target, state, error) : r;
 }
 
 static int on_license(BackupLicense *license, void *userdata, Error *error) {
@@ -229,6 +232,8 @@ static int on_license(BackupLicense *license, void *userdata, Error *error) {
         int r;
 
         r = target_of(restore, license->owner, &target, error);
+        if (r == 0 && !target)
+                restore->n_skipped++;
         if (r == 0 && target)
                 r = restore_batches_add_license(restore->batches, target, license, error);
         if (r == 0) {
@@ -251,14 +256,31 @@ static int on_conflict(const char *id, const char *key_id, const char *title, vo
         Restore *restore = userdata;
         int r;
 
+        /* All are counted; so many are named. */
+        restore->named += strlen(id) + (key_id ? strlen(key_id) : 0) + (title ? strlen(title) : 0);
+        if (restore->named > NAMED_BYTES)
+                return 0;
         r = restricted_append(restore->conflicts, id, key_id, title);
         return r < 0 ? error_set_errno(error, ERROR_STORE_WRITE, r, "Noting the conflicts failed") : 0;
 }
 
-static int merge_run(StoreTask *task, StoreConnection *connection, Error *error) {
-        MergeCall *merge = (MergeCall *)task;
+static bool is_unwanted(void *userdata) {
+        return cancel_requested(((Restore *)userdata)->cancel);
+}
 
-        return store_merge(connection, merge->number, on_conflict, merge->restore, &merge->result, error);
+static int merge_run(StoreTask *task, StoreConnection *connection, Error *error) {
+        const StoreMergeEvents merging = { on_conflict, is_unwanted, ((MergeCall *)task)->restore };
+        MergeCall *merge = (MergeCall *)task;
+        Restore *restore = merge->restore;
+        int r;
+
+        r = store_merge(connection, merge->number, &merging, &merge->result, error);
+        if (r == 0)
+                /* Who cancels either is seen below, or sees this: what is left is the commit. */
+                restore->events->settling(restore->events->userdata);
+        if (cancel_requested(restore->cancel))
+                return error_set(error, ERROR_CANCELED, "%s", cancel_reason(restore->cancel));
+        return r;
 }
 
 static int merge(Restore *restore, int64_t number, StoreMerge *ret, Error *error) {
@@ -267,10 +289,13 @@ static int merge(Restore *restore, int64_t number, StoreMerge *ret, Error *error
                 .restore = restore,
                 .number = number,
         };
+        const WorkEvents *events = restore->events;
         int r;
 
+        events->in_store(true, events->userdata);
         store_call_write(restore->plan.store, &call.call);
         r = store_call_wait(&call.call, error);
+        events->in_store(false, events->userdata);
         if (r == 0)
                 *ret = call.result;
         return r;
@@ -280,16 +305,18 @@ static int merge(Restore *restore, int64_t number, StoreMerge *ret, Error *error
 
 static int stage(Restore *restore, int64_t number, Error *error) {
         const RestorePlan *plan = &restore->plan;
+        const WorkEvents *events = restore->events;
         const BackupVisitor visitor = {
                 .origin = on_origin,
                 .state = on_state,
                 .license = on_license,
                 .userdata = restore,
+                .watch = { .moved = events->moved, .waits = events->outside, .userdata = events->userdata },
         };
         ArchiveCounts counts;
         int r;
 
-        r = restore_batches_new(plan->store, number, &restore->batches, error);
+        r = restore_batches_new(plan->store, number, events, &restore->batches, error);
         if (r != 0)
                 return r;
         r = backup_read(plan->fd >= 0 ? plan->fd : restore->source, store_limits(plan->store).document_bytes,
@@ -306,17 +333,14 @@ static int run(Restore *restore, int64_t number, WorkResult *ret, Error *error) 
         int r;
 
         if (restore->plan.fd >= 0)
-                events->outside(true, events->userdata);
+                events->watched(true, events->userdata);
         r = stage(restore, number, error);
         if (restore->plan.fd >= 0)
-                events->outside(false, events->userdata);
+                events->watched(false, events->userdata);
         if (r != 0)
                 return r;
 
         events->progress(restore->done, PERCENT_STAGED, events->userdata);
-        events->settling(events->userdata);
-        if (cancel_requested(restore->cancel))
-                return error_set(error, ERROR_CANCELED, "%s", cancel_reason(restore->cancel));
         r = merge(restore, number, &merged, error);
         if (r != 0)
                 return r;
@@ -328,6 +352,7 @@ static int run(Restore *restore, int64_t number, WorkResult *ret, Error *error) 
                 .newer_kept = merged.newer_kept,
                 .conflicts = merged.conflicts,
                 .revoked = merged.revoked,
+                .skipped = restore->n_skipped,
                 .skipped_users = (char **)g_ptr_array_free(restore->skipped, false),
         };
         restore->skipped = g_ptr_array_new_with_free_func(g_free);

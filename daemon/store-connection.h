@@ -54,7 +54,7 @@ int store_schema_upgrade(StoreConnection *connection, Error *error);
 int store_owner_find(StoreConnection *connection, const StoreOwner *owner, int64_t *ret, Error *error);
 int store_owner_ensure(StoreConnection *connection, const StoreOwner *owner, int64_t *ret, Error *error);
 /* Changes what an owner is charged with; the limits are checked before. */
-int store_owner_add(StoreConnection *connection, int64_t owner, int licenses, int remembered, int64_t bytes,
+int store_owner_add(StoreConnection *connection, int64_t owner, int64_t licenses, int64_t remembered, int64_t bytes,
         Error *error);
 
 /* What the store knows of an id, its license apart. */

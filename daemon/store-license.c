@@ -6,7 +6,7 @@
 
 /* What an id, a counter and a row cost beside their text, for the limit of bytes a user. */
 #define CHARGE_ROW 64U
-#define CHARGE_COUNTER 16U
+#define CHARGE_COUNTER 64U
 
 /* Rows that a page of EnumerateLicenses looks at before it is given out as it is. */
 #define ENUMERATE_ROWS_MAX 20000U
@@ -127,7 +127,7 @@ uint64_t store_charge_license(const License *license) {
                store_charge_string(license->issuer) + store_charge_string(license->media_type);
 }
 
-int store_owner_add(StoreConnection *connection, int64_t owner, int licenses, int remembered, int64_t bytes,
+int store_owner_add(StoreConnection *connection, int64_t owner, int64_t licenses, int64_t remembered, int64_t bytes,
                 Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
 
@@ -137,8 +137,8 @@ int store_owner_add(StoreConnection *connection, int64_t owner, int licenses, in
                 error);
         if (!statement)
                 return (int)error->code;
-        sqlite3_bind_int(statement, 1, licenses);
-        sqlite3_bind_int(statement, 2, remembered);
+        sqlite3_bind_int64(statement, 1, licenses);
+        sqlite3_bind_int64(statement, 2, remembered);
         sqlite3_bind_int64(statement, 3, bytes);
         sqlite3_bind_int64(statement, 4, owner);
         return statement_write(connection, statement, error);

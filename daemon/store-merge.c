@@ -9,11 +9,13 @@
  * looked at one by one. No document moves: a row of licenses gets the key that its document has already.
  */
 
+/* Steps of SQLite's machine between two looks whether the merge is still wanted: some milliseconds. */
+#define PROGRESS_STEPS 100000
+
 typedef struct Merge {
         StoreConnection *connection;
         int64_t restore;
-        StoreConflict conflict;
-        void *userdata;
+        const StoreMergeEvents *events;
         StoreMerge result;
 
         /* Of the owner whose turn it is: what was staged, less what is known here; and what the known come to. */
@@ -61,7 +63,8 @@ static const char known_ids[] =
         "l.present AND d.digest IS l.digest AND d.size IS l.size AND s.revoked IS NULL "
         "AND s.generation <= l.generation AND s.allow_backup >= l.allow_backup "
         "AND d.key_id IS l.key_id AND d.title IS l.title AND d.issuer IS l.issuer AND d.media_type IS l.media_type "
-        "AND d.document_date IS l.document_date AND d.not_before IS l.not_before AND d.not_after IS l.not_after AND NOT EXISTS ("
+        "AND d.document_date IS l.document_date AND d.not_before IS l.not_before AND d.not_after IS l.not_after "
+        "AND NOT EXISTS ("
         "SELECT 1 FROM counters AS c LEFT JOIN counters AS k ON k.key = l.key AND k.name = c.name "
         "WHERE c.key = s.key AND (k.key IS NULL OR k.remaining > c.remaining)) "
         "FROM staged_ids AS s CROSS JOIN licenses AS l ON l.owner = s.owner AND l.id = s.id "
@@ -155,7 +158,7 @@ static int keep_low_marks(License *license, const License *other, bool *ret_chan
                 if (license_limit_counter(license, counter->right, counter->remaining) == LICENSE_COUNTERS_FULL)
                         return error_set(error, ERROR_LIMIT_EXCEEDED,
                                 "License '%s' would have more than %u counters, those of the backup and those that "
-                                "are here together. Nothing was restored.",
+                                "are here together. Remove the license here, then restore again.",
                                 license->id, LICENSE_COUNTERS_MAX);
         }
         if (other->generation > license->generation) {
@@ -309,6 +312,7 @@ static int settle(Merge *merge, Pair *pair, Outcome *outcome, Error *error) {
 }
 
 static int merge_known(Merge *merge, sqlite3_stmt *statement, Error *error) {
+        const StoreMergeEvents *events = merge->events;
         g_auto(Pair) pair = {};
         Outcome outcome;
         int r;
@@ -346,7 +350,7 @@ static int merge_known(Merge *merge, sqlite3_stmt *statement, Error *error) {
                 break;
         case OUTCOME_CONFLICT:
                 merge->result.conflicts++;
-                return merge->conflict(pair.ours.id, pair.ours.key_id, pair.ours.title, merge->userdata, error);
+                return events->conflict(pair.ours.id, pair.ours.key_id, pair.ours.title, events->userdata, error);
         case OUTCOME_REVOKED:
                 /* Of what the backup has a document or a tombstone of; a low mark alone is nothing to bring back. */
                 merge->result.revoked += pair.their_document || pair.their_revocation != LICENSE_NO_TIME;
@@ -432,7 +436,7 @@ static int charge_owner(Merge *merge, const StoreUse *use, Error *error) {
         merge->result.restored += (uint64_t)merge->new_documents;
         merge->result.revoked += (uint64_t)merge->new_revoked;
         r = store_check_use(merge->connection, use, &more, error);
-        return r != 0 ? r : store_owner_add(merge->connection, merge->owner, (int)licenses, (int)merge->n_new, bytes,
+        return r != 0 ? r : store_owner_add(merge->connection, merge->owner, licenses, merge->n_new, bytes,
                                     error);
 }
 
@@ -469,26 +473,37 @@ static int next_owner(Merge *merge, int64_t after, int64_t *ret, Error *error) {
         return 0;
 }
 
-int store_merge(StoreConnection *connection, int64_t restore, StoreConflict conflict, void *userdata,
-        StoreMerge *ret, Error *error) {
-        Merge merge = {
-                .connection = connection,
-                .restore = restore,
-                .conflict = conflict,
-                .userdata = userdata,
-        };
+static int merge_owners(Merge *merge, Error *error) {
         int64_t owner = 0;
         int r;
 
-        r = store_check_space(connection, error);
-        if (r == 0)
-                r = next_owner(&merge, 0, &owner, error);
+        r = next_owner(merge, 0, &owner, error);
         while (r == 0 && owner != 0) {
-                r = merge_owner(&merge, owner, error);
+                r = merge_owner(merge, owner, error);
                 if (r == 0)
-                        r = next_owner(&merge, owner, &owner, error);
+                        r = next_owner(merge, owner, &owner, error);
         }
+        return r;
+}
 
+static int on_progress(void *userdata) {
+        const StoreMergeEvents *events = userdata;
+
+        return events->is_unwanted(events->userdata);
+}
+
+int store_merge(StoreConnection *connection, int64_t restore, const StoreMergeEvents *events, StoreMerge *ret,
+        Error *error) {
+        Merge merge = { .connection = connection, .restore = restore, .events = events };
+        int r;
+
+        r = store_check_space(connection, error);
+        if (r != 0)
+                return r;
+
+        sqlite3_progress_handler(connection->db, PROGRESS_STEPS, on_progress, (void *)events);
+        r = merge_owners(&merge, error);
+        sqlite3_progress_handler(connection->db, 0, NULL, NULL);
         if (r == 0)
                 *ret = merge.result;
         return r;

@@ -30,13 +30,13 @@ int store_check_use(StoreConnection *connection, const StoreUse *use, const Stor
 
         if (more->licenses > 0 && use->licenses + more->licenses > limits->licenses_per_user)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "A user can have %" PRIu64 " licenses, and these would be more (LicensesPerUser=). Remove some "
+                        "These would be more licenses than a user can have, %" PRIu64 " (LicensesPerUser=). Remove some "
                         "first.",
                         limits->licenses_per_user);
         if (more->remembered > 0 && use->remembered + more->remembered > limits->remembered_per_user)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "Of a user %" PRIu64 " different ids are remembered, and these would be more "
-                        "(RememberedPerUser=). Ask the administrator.",
+                        "These would be more ids than are remembered of a user, %" PRIu64 " (RememberedPerUser=). Ask "
+                        "the administrator.",
                         limits->remembered_per_user);
         if (more->bytes > 0 && use->bytes + more->bytes > limits->bytes_per_user)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
@@ -63,8 +63,8 @@ int store_check_space(StoreConnection *connection, Error *error) {
 int store_check_document(StoreConnection *connection, const License *license, Error *error) {
         if (license->size <= connection->limits.document_bytes)
                 return 0;
-        return error_set(error, ERROR_LIMIT_EXCEEDED, "The document is larger than %" PRIu64 " bytes (DocumentBytes=).",
-                connection->limits.document_bytes);
+        return error_set(error, ERROR_LIMIT_EXCEEDED,
+                "The document is larger than %" PRIu64 " bytes (DocumentBytes=).", connection->limits.document_bytes);
 }
 
 /* Whether one more license, or one in place of another, stays within the limits. */

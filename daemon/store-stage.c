@@ -142,16 +142,16 @@ static int write_id(StoreConnection *connection, const StoreStage *stage, const 
 int store_stage_state(StoreConnection *connection, StoreStage *stage, const License *license, int64_t revoked,
         StageResult *ret, Error *error) {
         StoreUse more = {};
+        uint64_t bytes;
         StoreRow row;
         int r;
 
         r = find_known(connection, stage, license->id, &row, error);
         if (r != 0)
                 return r;
-        if (row.key == 0) {
-                more.remembered = 1;
-                more.bytes = store_charge_remembered(license->id, license->counters);
-        }
+        bytes = store_charge_remembered(license->id, license->counters);
+        more.remembered = row.key == 0;
+        more.bytes = bytes > row.charge ? bytes - row.charge : 0;
 
         if ((r = store_key_check(stage->owner, stage->next_key, error)) != 0 ||
             (r = write_id(connection, stage, license, revoked, ret, error)) != 0 ||
@@ -181,8 +181,8 @@ static int write_license(StoreConnection *connection, int64_t key, const License
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
 
         statement = store_statement(connection,
-                "INSERT INTO staged_licenses (key, key_id, title, issuer, media_type, not_before, not_after, extension, "
-                "document_date, digest, size, charge) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", error);
+                "INSERT INTO staged_licenses (key, key_id, title, issuer, media_type, not_before, not_after, "
+                "extension, document_date, digest, size, charge) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", error);
         if (!statement)
                 return (int)error->code;
         sqlite3_bind_int64(statement, 1, key);
@@ -220,11 +220,11 @@ int store_stage_license(StoreConnection *connection, StoreStage *stage, const Li
         if (r != 0 || *ret != STAGE_GOOD)
                 return r;
 
-        /* Of an id that is here, only what it would grow by; of a new one, the state is counted already. */
+        /* Of an id that is here, only what it would grow by; the state is counted already. */
         r = find_known(connection, stage, license->id, &row, error);
         if (r != 0)
                 return r;
-        counted = row.key > 0 ? row.charge : staged.charge;
+        counted = MAX(row.charge, staged.charge);
         more.licenses = !row.present;
         more.bytes = bytes > counted ? bytes - counted : 0;
 

@@ -281,8 +281,13 @@ typedef struct StoreMerge {
         uint64_t revoked;
 } StoreMerge;
 
-/* Told each conflict, during the merge; texts may be NULL but for id. Returns 0 or a code, which ends the merge. */
-typedef int (*StoreConflict)(const char *id, const char *key_id, const char *title, void *userdata, Error *error);
+typedef struct StoreMergeEvents {
+        /* Told each conflict; texts may be NULL but for id. Returns 0 or a code, which ends the merge. */
+        int (*conflict)(const char *id, const char *key_id, const char *title, void *userdata, Error *error);
+        /* Asked now and then; ends the merge with any code where it says so. */
+        bool (*is_unwanted)(void *userdata);
+        void *userdata;
+} StoreMergeEvents;
 
 /*
  * Merges what was staged for a restore, for all its owners, after the rules of section 4 of the design:
@@ -299,5 +304,5 @@ typedef int (*StoreConflict)(const char *id, const char *key_id, const char *tit
  * For a task of its own (alone): anything but 0 leaves the transaction to be rolled back.
  * ERROR_LIMIT_EXCEEDED where an owner would have more than is allowed.
  */
-int store_merge(StoreConnection *connection, int64_t restore, StoreConflict conflict, void *userdata,
-        StoreMerge *ret, Error *error);
+int store_merge(StoreConnection *connection, int64_t restore, const StoreMergeEvents *events, StoreMerge *ret,
+        Error *error);

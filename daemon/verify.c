@@ -47,12 +47,6 @@ static int on_origin(const BackupOrigin *origin, void *userdata, Error *error) {
         return 0;
 }
 
-static int on_state(BackupState *state, void *userdata, Error *error) {
-        /* There may be a million of them before the first document: something moves. */
-        tell(userdata);
-        return 0;
-}
-
 static int on_license(BackupLicense *license, void *userdata, Error *error) {
         Verify *verify = userdata;
 
@@ -69,15 +63,15 @@ static int class_run(void *work, const WorkEvents *events, WorkResult *ret, Erro
         Verify *verify = work;
         const BackupVisitor visitor = {
                 .origin = on_origin,
-                .state = on_state,
                 .license = on_license,
                 .userdata = verify,
+                .watch = { .moved = events->moved, .waits = events->outside, .userdata = events->userdata },
         };
         ArchiveCounts counts;
         int r;
 
         verify->events = events;
-        events->outside(true, events->userdata);
+        events->watched(true, events->userdata);
         r = backup_read(verify->fd, verify->document_max, verify->stall_msec, verify->cancel, &visitor, &counts,
                 error);
         if (r != 0)

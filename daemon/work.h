@@ -20,17 +20,23 @@ typedef enum WorkOrigin {
 } WorkOrigin;
 
 typedef struct WorkEvents {
-        /* On the worker's thread, all of them. Licenses to do; before any other but outside(). */
+        /* On the worker's thread, all of them. Licenses to do; before the licenses. */
         void (*begin)(uint64_t total, void *userdata);
         /* A restore: where the backup is from, such as "anna on laptop"; the callee's. */
         void (*origin)(WorkOrigin origin, char *from, void *userdata);
         /* At most 100 skipped licenses: id, key id, title, id …; the callee's. At most ten times. */
         void (*restricted)(GPtrArray *licenses, void *userdata);
-        /* Whether what follows goes at the pace of a client's descriptor. */
+        /* Whether it works on a client's descriptor, which may hang whoever does: something has to move then. */
+        void (*watched)(bool watched, void *userdata);
+        /* Whether it does nothing but wait for a client's descriptor. */
         void (*outside)(bool outside, void *userdata);
-        /* Something moved: licenses done, and percent of the whole work; both never fall. */
+        /* The descriptor gave something. */
+        void (*moved)(void *userdata);
+        /* Whether it waits for the store, which is no hang, however long it takes. */
+        void (*in_store)(bool in_store, void *userdata);
+        /* Licenses done, and percent of the whole work; both never fall. That is a move, too. */
         void (*progress)(uint64_t completed, unsigned percent, void *userdata);
-        /* The last step begins: who cancels from now on may come too late, and has to wait for it. */
+        /* On the store's thread: all but the commit is done. To cancel after this comes too late. */
         void (*settling)(void *userdata);
         void *userdata;
 } WorkEvents;
@@ -47,6 +53,7 @@ typedef struct WorkResult {
         uint64_t newer_kept;  /* the store's document is the newer one */
         uint64_t conflicts;   /* another document, and nothing says which is newer: the store's stayed */
         uint64_t revoked;
+        uint64_t skipped;     /* licenses of skipped users */
         char **skipped_users; /* who have no account here, NULL-terminated; NULL where it is no restore */
 } WorkResult;
 

@@ -21,7 +21,7 @@ struct Worker {
 
         _Atomic uint64_t completed;
         atomic_uint percent, moves;
-        atomic_bool settles;
+        atomic_bool in_store, settles;
 };
 
 typedef enum LetterKind {
@@ -29,6 +29,7 @@ typedef enum LetterKind {
         LETTER_BEGAN,
         LETTER_ORIGIN,
         LETTER_RESTRICTED,
+        LETTER_WATCHED,
         LETTER_OUTSIDE,
         LETTER_FINISHED,
         LETTER_ENDED,
@@ -45,7 +46,7 @@ typedef struct Letter {
         WorkOrigin origin;
         char *from;
         GPtrArray *licenses;
-        bool outside;
+        bool on;
 } Letter;
 
 Worker *worker_unref(Worker *worker) {
@@ -82,9 +83,13 @@ static void on_letter(Mail *mail) {
                 if (!worker->abandoned)
                         events->restricted(g_steal_pointer(&letter->licenses), worker->userdata);
                 break;
+        case LETTER_WATCHED:
+                if (!worker->abandoned)
+                        events->watched(letter->on, worker->userdata);
+                break;
         case LETTER_OUTSIDE:
                 if (!worker->abandoned)
-                        events->outside(letter->outside, worker->userdata);
+                        events->outside(letter->on, worker->userdata);
                 break;
         case LETTER_FINISHED:
                 if (!worker->abandoned)
@@ -143,12 +148,30 @@ static void on_outside(bool outside, void *userdata) {
         Worker *worker = userdata;
         Letter *letter = letter_new(worker, LETTER_OUTSIDE);
 
-        letter->outside = outside;
+        letter->on = outside;
         mailbox_post(worker->mailbox, &letter->mail);
+}
+
+static void on_watched(bool watched, void *userdata) {
+        Worker *worker = userdata;
+        Letter *letter = letter_new(worker, LETTER_WATCHED);
+
+        letter->on = watched;
+        mailbox_post(worker->mailbox, &letter->mail);
+}
+
+static void on_in_store(bool in_store, void *userdata) {
+        atomic_store(&((Worker *)userdata)->in_store, in_store);
 }
 
 static void on_settling(void *userdata) {
         atomic_store(&((Worker *)userdata)->settles, true);
+}
+
+static void on_moved(void *userdata) {
+        Worker *worker = userdata;
+
+        atomic_fetch_add_explicit(&worker->moves, 1U, memory_order_relaxed);
 }
 
 static void on_progress(uint64_t completed, unsigned percent, void *userdata) {
@@ -156,7 +179,7 @@ static void on_progress(uint64_t completed, unsigned percent, void *userdata) {
 
         atomic_store_explicit(&worker->completed, completed, memory_order_relaxed);
         atomic_store_explicit(&worker->percent, percent, memory_order_relaxed);
-        atomic_fetch_add_explicit(&worker->moves, 1U, memory_order_relaxed);
+        on_moved(worker);
 }
 
 static void *worker_thread(void *userdata) {
@@ -165,8 +188,11 @@ static void *worker_thread(void *userdata) {
                 .begin = on_begin,
                 .origin = on_origin,
                 .restricted = on_restricted,
+                .watched = on_watched,
                 .outside = on_outside,
+                .moved = on_moved,
                 .progress = on_progress,
+                .in_store = on_in_store,
                 .settling = on_settling,
                 .userdata = worker,
         };
@@ -191,10 +217,11 @@ static void *worker_thread(void *userdata) {
                 (void)class->check(worker->work, &letter->error);
         if (letter->error.code == ERROR_NONE)
                 (void)class->run(worker->work, &events, &letter->result, &letter->error);
-        class->free(worker->work);
-        worker->work = NULL;
         mailbox_post(worker->mailbox, &letter->mail);
 
+        /* Closing a client's descriptor may hang, too. */
+        class->free(worker->work);
+        worker->work = NULL;
         letter = letter_new(worker, LETTER_ENDED);
         mailbox_post(worker->mailbox, &letter->mail);
         worker_unref(worker);
@@ -252,6 +279,10 @@ unsigned worker_moves(const Worker *worker) {
 
 unsigned worker_percent(const Worker *worker) {
         return atomic_load_explicit(&worker->percent, memory_order_relaxed);
+}
+
+bool worker_in_store(const Worker *worker) {
+        return atomic_load(&worker->in_store);
 }
 
 bool worker_settles(const Worker *worker) {

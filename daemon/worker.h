@@ -19,7 +19,8 @@ typedef struct WorkerEvents {
         void (*began)(uint64_t total, void *userdata);
         void (*origin)(WorkOrigin origin, const char *from, void *userdata);
         void (*restricted)(GPtrArray *licenses, void *userdata); /* the callee's */
-        void (*outside)(bool outside, void *userdata); /* whether it goes at the pace of a client's descriptor */
+        void (*watched)(bool watched, void *userdata);
+        void (*outside)(bool outside, void *userdata);
         void (*finished)(Error *error, WorkResult *result, void *userdata); /* both are the callee's to move */
         /* The thread has ended, whether abandoned or not; the last one. */
         void (*ended)(void *slot);
@@ -45,5 +46,7 @@ uint64_t worker_completed(const Worker *worker);
 unsigned worker_percent(const Worker *worker);
 /* Another number than before, if anything moved since. */
 unsigned worker_moves(const Worker *worker);
-/* Whether it is in its last step, which cannot be canceled. */
+/* Whether it waits for the store, which has to be waited for. */
+bool worker_in_store(const Worker *worker);
+/* Whether it writes the last word: to cancel it now comes too late. */
 bool worker_settles(const Worker *worker);

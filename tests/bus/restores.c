@@ -88,7 +88,7 @@ char *start_verify(Harness *h, sd_bus *bus, const char *name) {
 
 /* Results. */
 
-static const char *const counts[] = { "restored", "unchanged", "newer_kept", "conflicts", "revoked" };
+static const char *const counts[] = { "restored", "unchanged", "newer_kept", "conflicts", "revoked", "skipped" };
 
 static void read_count(sd_bus_message *message, const char *key, uint64_t values[G_N_ELEMENTS(counts)]) {
         for (unsigned i = 0; i < G_N_ELEMENTS(counts); i++)
@@ -102,7 +102,7 @@ static void read_count(sd_bus_message *message, const char *key, uint64_t values
 
 /* Reads the a{sv} of a result: numbers and names as text. */
 static void read_result(sd_bus_message *message, char **ret_counts, char **ret_skipped_users) {
-        uint64_t values[] = { UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX };
+        uint64_t values[] = { UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX };
         g_auto(GStrv) skipped = NULL;
         const char *key;
 
@@ -124,6 +124,11 @@ static void read_result(sd_bus_message *message, char **ret_counts, char **ret_s
                         fail_msg("A restore's result has no '%s'", counts[i]);
         *ret_counts = g_strdup_printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, values[0], values[1],
                 values[2], values[3], values[4]);
+        if (values[5] > 0) {
+                g_autofree char *without = g_steal_pointer(ret_counts);
+
+                *ret_counts = g_strdup_printf("%s, skipped %" PRIu64, without, values[5]);
+        }
         *ret_skipped_users = g_strjoinv(" ", skipped);
 }
 

@@ -101,7 +101,7 @@ static void test_users_are_found_by_name(void **state) {
         rewrite(h, "all.tar", "some.tar", "rename-user", first, "no such user", "rename-user", second, first);
         harness_new_machine(h);
         g_autofree char *job = start_all(h, root, "some.tar", own_flags());
-        assert_restored(root, job, "4 0 0 0 1", "no such user");
+        assert_restored(root, job, "4 0 0 0 1, skipped 2", "no such user");
         assert_no_license(users[0], "of user 0");
         assert_no_license(root, "of user 0");
         g_hash_table_unref(assert_license(users[0], "of user 1", "the document of of user 1\n", 26));

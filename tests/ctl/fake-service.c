@@ -86,15 +86,15 @@ static void send_origin(Fake *fake, unsigned status) {
 /* What Done says of a restore that went well. */
 static int append_outcome(const Fake *fake, sd_bus_message *m) {
         if (is_mode(fake, "merged"))
-                return sd_bus_message_append(m, "a{sv}", 6, "restored", "t", (uint64_t)0,
+                return sd_bus_message_append(m, "a{sv}", 7, "restored", "t", (uint64_t)0,
                         "unchanged", "t", (uint64_t)7, "newer_kept", "t", (uint64_t)0,
                         "conflicts", "t", (uint64_t)12, "revoked", "t", (uint64_t)3,
-                        "skipped_users", "as", 2, "bert", HOSTILE);
+                        "skipped", "t", (uint64_t)5, "skipped_users", "as", 2, "bert", HOSTILE);
         if (is_mode(fake, "poor"))
                 return sd_bus_message_append(m, "a{sv}", 1, "restored", "s", "all");
-        return sd_bus_message_append(m, "a{sv}", 6, "restored", "t", (uint64_t)100, "unchanged", "t", (uint64_t)0,
+        return sd_bus_message_append(m, "a{sv}", 7, "restored", "t", (uint64_t)100, "unchanged", "t", (uint64_t)0,
                 "newer_kept", "t", (uint64_t)0, "conflicts", "t", (uint64_t)0, "revoked", "t", (uint64_t)0,
-                "skipped_users", "as", 0);
+                "skipped", "t", (uint64_t)0, "skipped_users", "as", 0);
 }
 
 static void send_done(Fake *fake, sd_bus *from, const char *job, int hresult, const char *error,

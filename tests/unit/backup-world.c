@@ -129,6 +129,7 @@ int run_backup(World *world, Backup *backup, WorkResult *ret, Error *error) {
         const WorkEvents events = {
                 .begin = on_begin,
                 .restricted = on_restricted,
+                .watched = on_outside,
                 .outside = on_outside,
                 .progress = on_progress,
                 .userdata = world,

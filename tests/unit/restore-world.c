@@ -376,6 +376,9 @@ static void on_restricted(GPtrArray *licenses, void *userdata) {
 static void on_outside(bool outside, void *userdata) {
 }
 
+static void on_moved(void *userdata) {
+}
+
 static void on_progress(uint64_t completed, unsigned percent, void *userdata) {
         RestoreWorld *world = userdata;
 
@@ -387,10 +390,13 @@ static void on_progress(uint64_t completed, unsigned percent, void *userdata) {
         world->percent = percent;
 }
 
+/* On the store's thread, which must not be asked for anything now: one more moment to cancel, and no more. */
 static void on_settling(void *userdata) {
         RestoreWorld *world = userdata;
 
-        note_event(world);
+        world->wrong = world->wrong || world->settled;
+        if (world->n_events + 1 == world->cancel_at)
+                cancel_trigger(world->cancel, "Enough.");
         world->settled = true;
         world->wrong = world->wrong || !strstr(world->events->str, "accepted");
         g_string_append(world->events, "settling\n");
@@ -418,7 +424,9 @@ WorkEvents restore_events(RestoreWorld *world) {
         world->completed = world->total = 0;
         world->settled = false;
         return (WorkEvents) { .begin = on_begin, .origin = on_origin, .restricted = on_restricted,
-                .outside = on_outside, .progress = on_progress, .settling = on_settling, .userdata = world };
+                .watched = on_outside, .outside = on_outside, .in_store = on_outside, .moved = on_moved,
+                .progress = on_progress, .settling = on_settling,
+                .userdata = world };
 }
 
 int restore(RestoreWorld *world, RestorePlan plan, WorkResult *ret, Error *error) {

@@ -227,12 +227,17 @@ static int note_conflict(const char *id, const char *key_id, const char *title, 
         return 0;
 }
 
+bool never_unwanted(void *userdata) {
+        return false;
+}
+
 static int run_merge(StoreConnection *connection, void *userdata, Error *error) {
+        const StoreMergeEvents events = { note_conflict, never_unwanted, userdata };
         Merging *merging = userdata;
 
         if (merging->conflicts)
                 g_string_truncate(merging->conflicts, 0);
-        return store_merge(connection, merging->restore, note_conflict, merging, merging->result, error);
+        return store_merge(connection, merging->restore, &events, merging->result, error);
 }
 
 int merge(Store *store, int64_t restore, StoreMerge *ret, GString *conflicts, Error *error) {
@@ -370,7 +375,7 @@ void assert_books(StoreConnection *reader) {
 #define BYTES(column) "ifnull(length(CAST(" column " AS BLOB)), 0)"
         static const char rows[] =
                 "SELECT count(*) FROM licenses AS l WHERE charge != 64 + " BYTES("id") " + "
-                "(SELECT ifnull(sum(16 + " BYTES("name") "), 0) FROM counters AS c WHERE c.key = l.key) + "
+                "(SELECT ifnull(sum(64 + " BYTES("name") "), 0) FROM counters AS c WHERE c.key = l.key) + "
                 "iif(present, size + " BYTES("key_id") " + " BYTES("title") " + " BYTES("issuer") " + "
                 BYTES("media_type") ", 0)";
         static const char keys[] =

@@ -51,6 +51,8 @@ int merge(Store *store, int64_t restore, StoreMerge *ret, GString *conflicts, Er
 /* The same where the commit fails. */
 int merge_refused(Store *store, int64_t restore, StoreMerge *ret, Error *error);
 StoreMerge merge_good(Store *store, int64_t restore);
+/* For StoreMergeEvents: nobody wants it to end. */
+bool never_unwanted(void *userdata);
 /* The counts as text (g_free). */
 char *describe_merge(const StoreMerge *merge);
 void assert_merge(const StoreMerge *found, const StoreMerge *expected);

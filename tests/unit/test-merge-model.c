@@ -339,13 +339,18 @@ static void on_restricted(GPtrArray *licenses, void *userdata) {
 static void on_outside(bool outside, void *userdata) {
 }
 
+static void on_moved(void *userdata) {
+}
+
 static void on_progress(uint64_t completed, unsigned percent, void *userdata) {
 }
 
 static void on_settling(void *userdata) {
 }
 
-static const WorkEvents deaf = { on_begin, on_origin, on_restricted, on_outside, on_progress, on_settling, NULL };
+static const WorkEvents deaf = { .begin = on_begin, .origin = on_origin, .restricted = on_restricted,
+        .watched = on_outside, .outside = on_outside, .in_store = on_outside, .moved = on_moved, .progress = on_progress,
+        .settling = on_settling };
 
 static int copy_fd(int fd) {
         int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);

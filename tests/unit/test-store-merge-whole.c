@@ -67,10 +67,11 @@ static int refuse_conflict(const char *id, const char *key_id, const char *title
 }
 
 static int merge_refusing(StoreConnection *connection, void *userdata, Error *error) {
+        const StoreMergeEvents events = { refuse_conflict, never_unwanted, userdata };
         Refusing *refusing = userdata;
         StoreMerge result;
 
-        return store_merge(connection, refusing->restore, refuse_conflict, refusing, &result, error);
+        return store_merge(connection, refusing->restore, &events, &result, error);
 }
 
 static const Sketch mixed_here[] = {

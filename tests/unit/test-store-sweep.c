@@ -295,10 +295,10 @@ static const char version_1[] =
         "CREATE TABLE properties (owner INTEGER NOT NULL REFERENCES owners, name TEXT NOT NULL, value TEXT NOT NULL,"
         "  PRIMARY KEY (owner, name)) STRICT, WITHOUT ROWID;"
         "PRAGMA application_id = 1280724052; PRAGMA user_version = 1;"
-        "INSERT INTO owners VALUES (7, 1000, 'alice', 1, 3, 296);"
+        "INSERT INTO owners VALUES (7, 1000, 'alice', 1, 3, 0);"
         /* the digest is the BLAKE2b-256 of 'document' */
         "INSERT INTO licenses VALUES (7 << 31, 7, 'a', 3, 1, NULL, 0, 'k', 't', NULL, NULL, 5, NULL, 'bin', -6,"
-        "  x'%s', 8, 64 + 1 + 8 + 1 + 1 + 16 + 5);"
+        "  x'%s', 8, 64 + 1 + 8 + 1 + 1 + 64 + 5);"
         "INSERT INTO licenses VALUES ((7 << 31) + 1, 7, 'gone', 2, 0, NULL, 1, NULL, NULL, NULL, NULL, NULL, NULL,"
         "  NULL, NULL, NULL, NULL, 64 + 4);"
         "INSERT INTO licenses VALUES ((7 << 31) + 2, 7, 'dead', 1, 0, 50, 1, NULL, NULL, NULL, NULL, NULL, NULL,"

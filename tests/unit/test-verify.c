@@ -51,6 +51,9 @@ static void on_restricted(GPtrArray *licenses, void *userdata) {
 static void on_outside(bool outside, void *userdata) {
 }
 
+static void on_moved(void *userdata) {
+}
+
 static void on_progress(uint64_t completed, unsigned percent, void *userdata) {
         Heard *heard = userdata;
 
@@ -67,7 +70,9 @@ static void on_settling(void *userdata) {
 /* Checks a copy of fd. */
 static int verify(int fd, Heard *heard, int stall_msec, WorkResult *ret, Error *error) {
         const WorkEvents events = { .begin = on_begin, .origin = on_origin, .restricted = on_restricted,
-                .outside = on_outside, .progress = on_progress, .settling = on_settling, .userdata = heard };
+                .watched = on_outside, .outside = on_outside, .in_store = on_outside, .moved = on_moved,
+                .progress = on_progress, .settling = on_settling,
+                .userdata = heard };
         int r, copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
         g_autoptr(Cancel) cancel = NULL;
         g_autoptr(Verify) work = NULL;
