@@ -110,7 +110,7 @@ static Status backup_in_service(Ctl *ctl) {
                 return bus_fail_build(ctl, r);
         }
 
-        status = follow_job(ctl, call, LABEL, -1, &end);
+        status = follow_job(ctl, call, LABEL, NULL, -1, &end);
         if (status == STATUS_OK)
                 report(ctl, &end, NULL);
         return status;
@@ -138,7 +138,7 @@ static Status backup_to_descriptor(Ctl *ctl, int fd, JobEnd *ret) {
         Status status;
 
         status = new_file_call(ctl, fd, &call);
-        return status == STATUS_OK ? follow_job(ctl, call, LABEL, -1, ret) : status;
+        return status == STATUS_OK ? follow_job(ctl, call, LABEL, NULL, -1, ret) : status;
 }
 
 static Status backup_to_file(Ctl *ctl) {
@@ -201,7 +201,7 @@ static Status copy_through_pipe(Ctl *ctl, JobEnd *end) {
 
         /* With an end of ours open, the pipe would never end. */
         fd_closep(&writer);
-        status = follow_job(ctl, call, LABEL, fd_steal(&reader), end);
+        status = follow_job(ctl, call, LABEL, NULL, fd_steal(&reader), end);
         if (status != STATUS_OK)
                 return status;
 

@@ -113,7 +113,7 @@ static void set_result(Reading *reading, const ArchiveCounts *counts) {
 static void note_whole(const Reading *reading, const ArchiveCounts *counts) {
         g_autofree char *licenses = text_licenses(counts->licenses), *size = text_size(counts->bytes);
 
-        ctl_note(reading->ctl, "'%s' is whole: it can be restored. It has %s of %s (%s), backed up on %s.",
+        ctl_note(reading->ctl, "'%s' is whole and undamaged. It has %s of %s (%s), backed up on %s.",
                 reading->source->name, licenses, reading->from, size, reading->created);
 }
 

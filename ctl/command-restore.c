@@ -109,7 +109,7 @@ static Status run_job(Ctl *ctl, const Source *source, bool agreed, JobEnd *ret) 
         Status status;
 
         status = new_call(ctl, source, agreed ? WM_RESTORE_INDIVIDUALIZE : 0, &call);
-        return status == STATUS_OK ? follow_job(ctl, call, LABEL, -1, ret) : status;
+        return status == STATUS_OK ? follow_job(ctl, call, LABEL, source ? source->name : NULL, -1, ret) : status;
 }
 
 /* A pipe cannot be read twice, and an answer needs someone to give it. */
@@ -125,7 +125,7 @@ static bool ask(const char *origin) {
         ssize_t n;
         bool yes;
 
-        fprintf(stderr, "This backup is from '%s'. Bring its licenses over to this machine? [y/N] ", safe);
+        fprintf(stderr, "This backup is from '%s'. Take over its licenses? [y/N] ", safe);
         fflush(stderr);
         n = getline(&answer, &size, stdin);
         if (n <= 0)
@@ -177,5 +177,7 @@ Status command_restore(Ctl *ctl, char **arguments) {
         if (status == STATUS_CONSENT && end->origin)
                 /* It asks for what it was given. */
                 return bus_fail_parse(ctl);
+        if (status == STATUS_CORRUPT && !source)
+                ctl_note(ctl, "To restore from a file of yours: licensevaultctl restore FILE");
         return status == STATUS_OK ? report(ctl, end) : status;
 }

@@ -18,6 +18,7 @@
 
 typedef struct Follow {
         Ctl *ctl;
+        const char *about;
         sd_event *event;
         Bar bar;
         JobEnd end;
@@ -71,7 +72,7 @@ static int on_reply(sd_bus_message *reply, void *userdata, sd_bus_error *ret_err
         const char *job;
 
         if (sd_bus_message_is_method_error(reply, NULL)) {
-                leave(follow, bus_fail(follow->ctl, sd_bus_message_get_error(reply), NULL));
+                leave(follow, bus_fail(follow->ctl, sd_bus_message_get_error(reply), follow->about));
                 return 0;
         }
 
@@ -144,7 +145,7 @@ static void on_done(Follow *follow, sd_bus_message *signal) {
         else if (hresult < 0 && follow->end.origin && error_from_name(error) == ERROR_NEEDS_INDIVIDUALIZATION)
                 leave(follow, STATUS_CONSENT);
         else if (hresult < 0)
-                leave(follow, bus_fail_named(follow->ctl, error, message, NULL));
+                leave(follow, bus_fail_named(follow->ctl, error, message, follow->about));
         else {
                 follow->ended = true;
                 leave_when_complete(follow);
@@ -260,9 +261,10 @@ static int begin(Follow *follow, sd_bus_slot **filter, sd_bus_slot **match, sd_b
         return sd_bus_call_async(bus, NULL, call, on_reply, follow, 0);
 }
 
-Status follow_job(Ctl *ctl, sd_bus_message *call, const char *label, int copy_from, JobEnd *ret) {
+Status follow_job(Ctl *ctl, sd_bus_message *call, const char *label, const char *about, int copy_from,
+        JobEnd *ret) {
         sd_bus_slot *filter = NULL, *match = NULL;
-        Follow follow = { .ctl = ctl, .status = STATUS_FAILED };
+        Follow follow = { .ctl = ctl, .about = about, .status = STATUS_FAILED };
         int r;
 
         interrupt_block(&follow.interrupts);

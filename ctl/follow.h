@@ -20,7 +20,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(JobEnd, job_end_clear)
 
 /*
  * Makes a call that starts a job, shows its progress under label, and returns at its end: STATUS_OK
- * where it succeeded. A signal that would end the program cancels the job; a second one leaves at
+ * where it succeeded. about, where not NULL, is put before the message of an error: the file. A signal that would end the program cancels the job; a second one leaves at
  * once. What comes out of copy_from, the read end of a pipe (-1 for none), is copied to stdout
  * meanwhile. call is freed as soon as it is sent, and with it the descriptors in it, so that the pipe
  * can end.
@@ -28,4 +28,5 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(JobEnd, job_end_clear)
  * ret is set on success; and with STATUS_CONSENT where the job had said where the backup is from, which is not
  * put into words: the user has to agree first, and is perhaps asked.
  */
-Status follow_job(Ctl *ctl, sd_bus_message *call, const char *label, int copy_from, JobEnd *ret);
+Status follow_job(Ctl *ctl, sd_bus_message *call, const char *label, const char *about, int copy_from,
+        JobEnd *ret);

@@ -89,7 +89,7 @@ static const struct Command {
         { "verify", "FILE|-", 1, 1, NULL, command_verify,
                 "Tell whether a backup is whole",
                 "Reads all of a backup, from FILE or with '-' from standard input, and tells whether it is\n"
-                "whole and can be restored. Needs no service, and changes nothing. A document in it may\n"
+                "whole and undamaged. Needs no service, and changes nothing. A document in it may\n"
                 "have 16 MiB; a service takes 1 MiB unless it is set to take more.\n"
                 "\n"
                 "With --json: {\"whole\": true, \"licenses\": n, \"restricted\": n, \"bytes\": n,\n"

@@ -14,6 +14,8 @@ static Status check_kind(Ctl *ctl, const Source *source) {
 
         if (S_ISDIR(st.st_mode))
                 return ctl_fail(ctl, STATUS_USAGE, "'%s' is a folder. Name a backup in it.", source->name);
+        if (source->is_stdin && S_ISCHR(st.st_mode) && !isatty(source->fd))
+                return ctl_fail(ctl, STATUS_USAGE, "No backup comes from standard input. Send one into it.");
         if (isatty(source->fd))
                 return ctl_fail(ctl, STATUS_USAGE,
                         "A backup does not come from a terminal. Name a file, or send one into a pipe.");

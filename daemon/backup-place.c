@@ -37,8 +37,8 @@ int backup_folder_failed(const char *path, int r, const char *property, Error *e
                 return error_set(error, ERROR_ACCESS_DENIED,
                         "The folder '%s' is a link, or behind one, or no folder. Name the folder itself.", path);
         return error_set(error, ERROR_MEDIUM,
-                "The folder '%s' cannot be opened: %s. See that it is there and its medium mounted, or set another %s.",
-                path, g_strerror(-r), property);
+                "The folder '%s' cannot be opened: %s. See that it is there and its medium mounted, or set another "
+                "%s.", path, g_strerror(-r), property);
 }
 
 /* Reads one property from a thread that has no connection, through one that has. */
@@ -112,6 +112,7 @@ BackupFile backup_find(int folder, const char *name, int *ret_fd) {
 
 int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const char *property, int *ret_fd,
         char **ret_path, Error *error) {
+        bool restores = strcmp(property, RESTORE_PATH) == 0;
         g_autofree char *value = NULL, *root = NULL, *path = NULL;
         _cleanup_fd_ int folder = -1, fd = -1;
         const char *below = NULL;
@@ -129,14 +130,17 @@ int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const
                 break;
         case BACKUP_FILE_NONE:
         case BACKUP_FILE_FOREIGN:
-                return error_set(error, ERROR_BACKUP_CORRUPT,
-                        "There is no backup in '%s' yet. Make one with BackupLicenses.", path);
+                return error_set(error, ERROR_BACKUP_CORRUPT, "There is no backup of yours in '%s'. %s", path,
+                        restores ? "Restore from a file with RestoreLicensesFromFile, or set another RestorePath." :
+                                   "Make one with BackupLicenses.");
         case BACKUP_FILE_STRANGE:
                 return error_set(error, ERROR_ACCESS_DENIED,
-                        "What is called " FOLDER_BACKUP_NAME " in '%s' is not a backup that the service made.", path);
+                        "What is called " FOLDER_BACKUP_NAME " in '%s' is not a backup that the service made. Move it "
+                        "away, or set another %s.", path, property);
         case BACKUP_FILE_DAMAGED:
-                return error_set(error, ERROR_BACKUP_CORRUPT,
-                        "The backup in '%s' is damaged. Make a new one with BackupLicenses and the flag 1.", path);
+                return error_set(error, ERROR_BACKUP_CORRUPT, "The backup in '%s' is damaged. %s", path,
+                        restores ? "Use another copy, with RestoreLicensesFromFile." :
+                                   "Make a new one with BackupLicenses and the flag 1.");
         }
 
         *ret_fd = fd_steal(&fd);

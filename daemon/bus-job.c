@@ -130,6 +130,7 @@ int method_job_release(Manager *manager, Caller *caller, sd_bus_message *message
 typedef struct RestrictedRequest {
         Request request;
         RestrictedList *list;
+        bool nothing;
         uint32_t offset, max;
         GPtrArray *page;
 } RestrictedRequest;
@@ -139,6 +140,8 @@ static int restricted_run(Request *request, StoreConnection *connection, Error *
         int r;
 
         restricted->page = g_ptr_array_new();
+        if (restricted->nothing)
+                return 0;
         r = restricted_read(restricted->list, restricted->offset, restricted->max, restricted->page);
         return r < 0 ? error_set_errno(error, ERROR_STORE_READ, r, "The list cannot be read") : 0;
 }
@@ -176,6 +179,8 @@ int method_job_list_restricted(Manager *manager, Caller *caller, sd_bus_message 
                 return r;
         restricted = (RestrictedRequest *)request;
         restricted->list = restricted_ref(job->restricted);
+        /* What a restore has found in conflict before it failed came to nothing. */
+        restricted->nothing = job->kind == JOB_RESTORE && job->state != JOB_DONE;
 
         r = sd_bus_message_read(message, "uu", &restricted->offset, &restricted->max);
         if (r < 0)

@@ -32,7 +32,7 @@ typedef struct PropRequest {
 } PropRequest;
 
 static int check_name(const char *name, Error *error) {
-        if (strcmp(name, "BackupPath") == 0 || strcmp(name, "RestorePath") == 0)
+        if (strcmp(name, BACKUP_PATH) == 0 || strcmp(name, RESTORE_PATH) == 0)
                 return 0;
         return error_set(error, ERROR_UNSUPPORTED_PROPERTY,
                 "There is no property '%.64s'. The properties are BackupPath and RestorePath.", name);

@@ -608,7 +608,7 @@ static int not_started(JobKind kind, int r, Error *error) {
         return error_set_errno(error, ERROR_LIMIT_EXCEEDED, r, "The %s cannot be started", kinds[kind].noun);
 }
 
-/* Makes the job of some work, which is taken over with its place among the user's jobs checked, and starts it. */
+/* Makes the job of some work, which is taken over, and starts it; check_slot() has found a place for it. */
 static int job_start(Manager *manager, Caller *caller, sd_bus_message *message, JobKind kind, Cancel *cancel,
                 RestrictedList *restricted, const WorkClass *class, void *work, Error *error) {
         static const WorkerEvents events = {

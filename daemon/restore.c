@@ -107,6 +107,7 @@ static RestoreTarget *add_target(Restore *restore, const char *name, uid_t uid) 
 
 /* The target of a user that the backup names; one who has no account here, or may have no licenses, is skipped. */
 static int find_user(Restore *restore, const char *name, RestoreTarget **ret, Error *error) {
+        g_autofree char *first = NULL;
         RestoreTarget *target;
         uid_t uid = (uid_t)-1;
         int r;
@@ -122,9 +123,14 @@ static int find_user(Restore *restore, const char *name, RestoreTarget **ret, Er
                 if (g_hash_table_size(restore->users) >= USERS_MAX)
                         return error_set(error, ERROR_LIMIT_EXCEEDED,
                                 "The backup is of more than %u users. Restore them one by one.", USERS_MAX);
+                /* A second name of a number is not the one that its licenses are kept under. */
                 r = user_uid_of(name, &uid);
+                if (r >= 0 && uid != (uid_t)-1)
+                        r = user_name_of(uid, &first);
                 if (r < 0)
                         return error_set_errno(error, ERROR_STORE_READ, r, "The users cannot be looked up");
+                if (g_strcmp0(first, name) != 0)
+                        uid = (uid_t)-1;
 
                 target = add_target(restore, name, user_may_own(uid) ? uid : (uid_t)-1);
                 if (!target)

@@ -3,6 +3,9 @@
 
 #include "backup-read.h"
 
+/* The last one is told with the end. */
+#define PERCENT_READ 99U
+
 struct Verify {
         int fd;
         uint64_t document_max;
@@ -34,7 +37,7 @@ Verify *verify_free(Verify *verify) {
 }
 
 static void tell(Verify *verify) {
-        uint64_t percent = MIN(verify->done, verify->total) * 99 / MAX(verify->total, 1);
+        uint64_t percent = MIN(verify->done, verify->total) * PERCENT_READ / MAX(verify->total, 1);
 
         verify->events->progress(MIN(verify->done, verify->total), (unsigned)percent, verify->events->userdata);
 }

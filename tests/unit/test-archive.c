@@ -7,6 +7,10 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <linux/net_tstamp.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <cmocka.h>
@@ -449,6 +453,43 @@ static void test_pipe_that_gives_nothing_stalls(void **state) {
         close(fds[1]);
 }
 
+/* Its error queue makes poll() return at once, for ever, and there is nothing to read. */
+static void test_socket_with_an_error_in_it_stalls_like_any_other(void **state) {
+        struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), here, there;
+        int stamps = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
+        int64_t start = g_get_monotonic_time();
+        socklen_t size = sizeof address;
+        struct pollfd pending = {};
+        struct rusage before, after;
+        g_auto(Error) error = {};
+        ArchiveCounts counts;
+
+        assert_int_equal(bind(server, (struct sockaddr *)&address, size), 0);
+        assert_int_equal(listen(server, 1), 0);
+        assert_int_equal(getsockname(server, (struct sockaddr *)&address, &size), 0);
+        here = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(here, (struct sockaddr *)&address, size), 0);
+        there = accept4(server, NULL, NULL, SOCK_CLOEXEC);
+        assert_int_equal(setsockopt(here, SOL_SOCKET, SO_TIMESTAMPING, &stamps, sizeof stamps), 0);
+        assert_int_equal(write(here, "x", 1), 1);
+        pending = (struct pollfd) { .fd = here, .events = POLLIN };
+        assert_int_equal(poll(&pending, 1, 5000), 1);
+        assert_int_equal(pending.revents, POLLERR);
+
+        assert_int_equal(getrusage(RUSAGE_THREAD, &before), 0);
+        assert_int_equal(archive_verify(here, TARBALL_DOCUMENT_MAX, 300, NULL, NULL, NULL, &counts, &error),
+                ERROR_MEDIUM);
+        assert_int_equal(getrusage(RUSAGE_THREAD, &after), 0);
+        assert_true(g_get_monotonic_time() - start >= 300 * 1000);
+        /* It sleeps between its looks: a loop that does not looks tens of thousands of times. */
+        assert_true(after.ru_nvcsw - before.ru_nvcsw < 2000);
+        assert_true(after.ru_nvcsw - before.ru_nvcsw > 10);
+        close(here);
+        close(there);
+        close(server);
+}
+
 static void test_canceled_read_gives_the_reason(void **state) {
         g_autoptr(Cancel) cancel = NULL;
         g_auto(Error) error = {};
@@ -529,6 +570,7 @@ int main(void) {
                 cmocka_unit_test(test_line_with_a_nul_is_refused),
                 cmocka_unit_test(test_backup_is_read_from_pipes_and_sockets_in_any_pieces),
                 cmocka_unit_test(test_pipe_that_gives_nothing_stalls),
+                cmocka_unit_test(test_socket_with_an_error_in_it_stalls_like_any_other),
                 cmocka_unit_test(test_canceled_read_gives_the_reason),
                 cmocka_unit_test(test_cancel_ends_a_wait),
                 cmocka_unit_test(test_descriptor_that_cannot_be_read_is_the_mediums_fault),

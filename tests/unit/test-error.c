@@ -109,6 +109,13 @@ static void test_message_from_a_client_becomes_valid_utf8(void **state) {
         assert_string_equal(error_message(&error), "'a?" "?'");
 }
 
+static void test_message_from_a_client_steers_no_terminal(void **state) {
+        g_auto(Error) error = {};
+
+        error_set(&error, ERROR_BACKUP_CORRUPT, "'%s'", "a\033[2J\nb\xe2\x80\xae" "c\xe2\x80\xa8" "d é");
+        assert_string_equal(error_message(&error), "'a?[2J?b?c?d é'");
+}
+
 static void test_long_message_is_cut_between_characters(void **state) {
         g_auto(Error) error = {};
         g_autoptr(GString) text = g_string_new(NULL);
@@ -170,6 +177,7 @@ int main(void) {
                 cmocka_unit_test(test_errno_is_put_into_words),
                 cmocka_unit_test(test_enomem_is_no_memory_whatever_the_code),
                 cmocka_unit_test(test_message_from_a_client_becomes_valid_utf8),
+                cmocka_unit_test(test_message_from_a_client_steers_no_terminal),
                 cmocka_unit_test(test_long_message_is_cut_between_characters),
                 cmocka_unit_test(test_prefix_stands_before_the_message),
                 cmocka_unit_test(test_prefix_of_an_error_without_words_keeps_its_sentence),

@@ -442,6 +442,15 @@ static void test_restore_for_another_owner_goes_to_the_number(void **state) {
         free_accounts(accounts);
 }
 
+static void test_owner_without_an_account_gets_nothing(void **state) {
+        RestoreWorld *world = *state;
+        RestorePlan plan = restore_plan(world, world->backup);
+
+        plan.owner = 4242424;
+        plan.individualize = true;
+        assert_plan_refused(world, plan, ERROR_INVALID_ARGUMENTS, "User 4242424 has no account here.");
+}
+
 static void place_backup(RestoreWorld *world, const char *folder, int fd) {
         g_autofree char *path = g_build_filename(folder, FOLDER_BACKUP_NAME, NULL);
         g_autoptr(GByteArray) tar = tarball_read_file(fd);
@@ -478,9 +487,9 @@ static void assert_path_refused(RestoreWorld *world, ErrorCode code, const char 
 static void test_restore_path_without_a_backup_is_said_so(void **state) {
         RestoreWorld *world = *state;
 
-        assert_path_refused(world, ERROR_BACKUP_CORRUPT, "There is no backup in");
+        assert_path_refused(world, ERROR_BACKUP_CORRUPT, "There is no backup of yours in");
         assert_int_equal(rmdir(world->own), 0);
-        assert_path_refused(world, ERROR_BACKUP_CORRUPT, "There is no backup in");
+        assert_path_refused(world, ERROR_BACKUP_CORRUPT, "There is no backup of yours in");
 }
 
 static void test_restore_path_outside_of_the_allowed_folders_is_refused(void **state) {
@@ -500,7 +509,7 @@ static void test_backup_of_another_user_in_the_own_folder_is_not_seen(void **sta
         _cleanup_fd_ int fd = make_archive_with(PART_MANIFEST, manifest);
 
         place_backup(world, world->own, fd);
-        assert_path_refused(world, ERROR_BACKUP_CORRUPT, "There is no backup in");
+        assert_path_refused(world, ERROR_BACKUP_CORRUPT, "There is no backup of yours in");
 }
 
 static void test_links_in_the_way_of_the_restore_path_are_refused(void **state) {
@@ -601,6 +610,7 @@ int main(void) {
                 IN_WORLD(test_backup_of_all_users_is_not_one_users),
                 IN_WORLD(test_damaged_backup_of_all_users_changes_nobodys_licenses),
                 IN_WORLD(test_restore_for_another_owner_goes_to_the_number),
+                IN_WORLD(test_owner_without_an_account_gets_nothing),
                 IN_WORLD(test_restore_path_is_the_own_folder_at_first),
                 IN_WORLD(test_restore_path_may_be_another_folder_than_the_backup_path),
                 IN_WORLD(test_restore_path_without_a_backup_is_said_so),

@@ -132,6 +132,61 @@ static void test_merge_that_fails_changes_nothing(void **state) {
         assert_books(world->reader);
 }
 
+typedef struct Doubting {
+        int64_t restore;
+        unsigned n_questions, unwanted_at;
+} Doubting;
+
+static bool is_unwanted(void *userdata) {
+        Doubting *doubting = userdata;
+
+        return ++doubting->n_questions == doubting->unwanted_at;
+}
+
+static int merge_doubting(StoreConnection *connection, void *userdata, Error *error) {
+        const StoreMergeEvents events = { NULL, is_unwanted, userdata };
+        Doubting *doubting = userdata;
+        StoreMerge result;
+
+        return store_merge(connection, doubting->restore, &events, &result, error);
+}
+
+/* Of new ids, and of known ones. */
+static void test_merge_that_nobody_wants_any_more_changes_nothing(void **state) {
+        World *world = *state;
+        Sketch *many = g_new0(Sketch, 5000);
+
+        for (unsigned i = 0; i < 5000; i++)
+                many[i] = (Sketch) { .id = g_strdup_printf("id-%04u", i), .document = "doc", .counters = "x=9 y=8" };
+
+        for (unsigned round = 0; round < 2; round++) {
+                Doubting doubting = {};
+                g_autofree char *before = NULL;
+                StoreMerge result;
+
+                for (unsigned i = 0; round == 1 && i < 5000; i++)
+                        many[i].counters = "x=1 y=8";
+                world->stage = (StoreStage) { .restore = store_restore_begin(world->store) };
+                stage_there(world, many, 5000);
+                before = describe_owner(world->reader, &alice);
+                for (unsigned at = 1; at <= 2; at++) {
+                        g_auto(Error) error = {};
+
+                        doubting = (Doubting) { .restore = world->stage.restore, .unwanted_at = at };
+                        assert_true(do_write(world->store, merge_doubting, &doubting, &error) != 0);
+                        assert_int_equal(doubting.n_questions, at);
+                        assert_owner(world->reader, &alice, before);
+                }
+                result = merge_good(world->store, world->stage.restore);
+                assert_int_equal(round == 0 ? result.restored : result.unchanged, 5000);
+                store_restore_end(world->store, world->stage.restore);
+        }
+        assert_books(world->reader);
+        for (unsigned i = 0; i < 5000; i++)
+                g_free((char *)many[i].id);
+        g_free(many);
+}
+
 typedef struct Gate {
         Deed deed;
         Tally *open;
@@ -396,6 +451,7 @@ int main(void) {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
         const struct CMUnitTest tests[] = {
                 IN_WORLD(test_merge_that_fails_changes_nothing),
+                IN_WORLD(test_merge_that_nobody_wants_any_more_changes_nothing),
                 IN_WORLD(test_merge_that_fails_takes_no_other_write_along),
                 IN_WORLD(test_failed_merge_leaves_nothing_behind),
                 IN_WORLD(test_merge_counts_in_the_store_and_for_its_owner),

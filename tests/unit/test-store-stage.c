@@ -387,6 +387,23 @@ static void test_document_that_is_larger_here_counts_by_what_it_grows(void **sta
         stage_all(world, &large, 1);
 }
 
+/* Low marks of what is known are not written for nothing, or a user would fill the disk with them. */
+static void test_state_that_is_larger_than_what_is_here_counts(void **state) {
+        const Sketch bare = { .id = "a" }, marked = { .id = "a", .counters = "one=1 two=2" };
+        World *world = *state;
+        StoreLimits limits = no_limits;
+
+        sketch_put(world->store, &alice, &bare);
+        limits.bytes_per_user = (uint64_t)ask(world->reader, "SELECT bytes FROM owners") + 2 * (64 + 3) - 1;
+        set_limits(world, limits);
+        assert_refused(world, SKETCH_STATES, &marked, 1, "BytesPerUser=");
+        limits.bytes_per_user++;
+        set_limits(world, limits);
+        stage_all(world, &marked, 1);
+        assert_int_equal(world->stage.bytes, 2 * (64 + 3));
+        assert_int_equal(world->stage.remembered, 0);
+}
+
 static void test_nothing_is_staged_on_a_disk_that_is_nearly_full(void **state) {
         World *world = *state;
         StoreLimits limits = no_limits;
@@ -601,6 +618,7 @@ int main(void) {
                 IN_WORLD(test_ids_may_not_be_more_than_are_remembered),
                 IN_WORLD(test_bytes_may_not_be_more_than_allowed),
                 IN_WORLD(test_document_that_is_larger_here_counts_by_what_it_grows),
+                IN_WORLD(test_state_that_is_larger_than_what_is_here_counts),
                 IN_WORLD(test_nothing_is_staged_on_a_disk_that_is_nearly_full),
                 IN_WORLD(test_nothing_is_staged_in_a_store_that_is_full),
                 IN_WORLD(test_restore_of_what_is_here_fits_into_limits_that_are_reached),
