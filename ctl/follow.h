@@ -20,8 +20,8 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(JobEnd, job_end_clear)
 
 /*
  * Makes a call that starts a job, shows its progress under label, and returns at its end: STATUS_OK
- * where it succeeded. about, where not NULL, is put before the message of an error: the file. A signal that would end the program cancels the job; a second one leaves at
- * once. What comes out of copy_from, the read end of a pipe (-1 for none), is copied to stdout
+ * where it succeeded. about, where not NULL, is put before the message of an error: the file. A
+ * signal that would end the program cancels the job; a second one leaves at once. What comes out of copy_from, the read end of a pipe (-1 for none), is copied to stdout
  * meanwhile. call is freed as soon as it is sent, and with it the descriptors in it, so that the pipe
  * can end.
  *

@@ -69,7 +69,8 @@ static int wait_for_bytes(ArchiveSource *source, int64_t silent_since) {
         if (!source->watch.waits)
                 return io_wait(source->fd, POLLIN, source->cancel, source->stall_msec < 0 ? -1 : (int)left);
 
-        r = io_wait(source->fd, POLLIN, source->cancel, source->stall_msec < 0 ? MOMENT_MSEC : (int)MIN(left, MOMENT_MSEC));
+        r = io_wait(source->fd, POLLIN, source->cancel,
+                source->stall_msec < 0 ? MOMENT_MSEC : (int)MIN(left, MOMENT_MSEC));
         if (r != IO_STALLED)
                 return r;
         source->watch.waits(true, source->watch.userdata);

@@ -475,7 +475,8 @@ static void announce(Job *job) {
 
         if (!job->checked)
                 (void)sd_event_add_time_relative(manager->event, &job->patience, CLOCK_MONOTONIC,
-                        manager->config.stall_seconds * UINT64_C(1000000) + STALL_GRACE_USEC, 0, on_check_overdue, job);
+                        manager->config.stall_seconds * UINT64_C(1000000) + STALL_GRACE_USEC, 0, on_check_overdue,
+                        job);
         schedule_soon(manager);
 }
 

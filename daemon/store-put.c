@@ -30,8 +30,8 @@ int store_check_use(StoreConnection *connection, const StoreUse *use, const Stor
 
         if (more->licenses > 0 && use->licenses + more->licenses > limits->licenses_per_user)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "These would be more licenses than a user can have, %" PRIu64 " (LicensesPerUser=). Remove some "
-                        "first.",
+                        "These would be more licenses than a user can have, %" PRIu64 " (LicensesPerUser=). Remove "
+                        "some first.",
                         limits->licenses_per_user);
         if (more->remembered > 0 && use->remembered + more->remembered > limits->remembered_per_user)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,

@@ -204,7 +204,8 @@ static void test_backup_of_the_numbers_former_user_is_neither_shown_nor_replaced
 
         put_some(world, 3, 10);
         run_good(world, new_plan(world), &result);
-        assert_int_equal(backup_open(world->store, no_roots, &newcomer, BACKUP_PATH, &fd, NULL, &error), ERROR_BACKUP_CORRUPT);
+        assert_int_equal(backup_open(world->store, no_roots, &newcomer, BACKUP_PATH, &fd, NULL, &error),
+                ERROR_BACKUP_CORRUPT);
         assert_non_null(strstr(error.message, "There is no backup"));
 
         world->n_begins = world->n_progress = world->percent = 0;

@@ -349,8 +349,8 @@ static void on_settling(void *userdata) {
 }
 
 static const WorkEvents deaf = { .begin = on_begin, .origin = on_origin, .restricted = on_restricted,
-        .watched = on_outside, .outside = on_outside, .in_store = on_outside, .moved = on_moved, .progress = on_progress,
-        .settling = on_settling };
+        .watched = on_outside, .outside = on_outside, .in_store = on_outside, .moved = on_moved,
+        .progress = on_progress, .settling = on_settling };
 
 static int copy_fd(int fd) {
         int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
