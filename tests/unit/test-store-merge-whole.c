@@ -6,52 +6,11 @@
 
 #include <cmocka.h>
 
-#include "sketch.h"
-#include "store-connection.h"
+#include "stage-world.h"
 
 /* The merge as a whole: it is all or nothing, and costs the owner what storing would. */
 
-static const StoreOwner alice = { 1000, "alice" };
-static const StoreOwner bob = { 1001, "bob" };
 static const StoreOwner carol = { 1002, "carol" };
-
-typedef struct World {
-        char *folder;
-        Store *store;
-        StoreConnection *reader;
-        StoreStage stage; /* alice's */
-} World;
-
-static int setup(void **state) {
-        World *world = g_new0(World, 1);
-        g_auto(Error) error = {};
-
-        world->folder = temp_folder_new();
-        assert_good(store_open(world->folder, &no_limits, &world->store, &error), &error);
-        assert_good(store_connect(world->store, &world->reader, &error), &error);
-        world->stage.restore = store_restore_begin(world->store);
-        *state = world;
-        return 0;
-}
-
-static int teardown(void **state) {
-        World *world = *state;
-
-        store_connection_free(world->reader);
-        store_free(world->store);
-        temp_folder_remove(world->folder);
-        g_free(world);
-        return 0;
-}
-
-static void put_here(World *world, const Sketch *sketches, size_t n) {
-        for (size_t i = 0; i < n; i++)
-                sketch_put(world->store, &alice, &sketches[i]);
-}
-
-static void stage_there(World *world, const Sketch *sketches, size_t n) {
-        sketch_stage_good(world->store, &world->stage, &alice, sketches, n);
-}
 
 typedef struct Refusing {
         int64_t restore;
@@ -97,7 +56,7 @@ static const char mixed_after[] =
         "g - g1 restricted\n";
 
 static void test_merge_that_fails_changes_nothing(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         g_autofree char *before = NULL;
         g_auto(Error) error = {};
         StoreMerge result;
@@ -153,7 +112,7 @@ static int merge_doubting(StoreConnection *connection, void *userdata, Error *er
 
 /* Of new ids, and of known ones. */
 static void test_merge_that_nobody_wants_any_more_changes_nothing(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         Sketch *many = g_new0(Sketch, 5000);
 
         for (unsigned i = 0; i < 5000; i++)
@@ -208,7 +167,7 @@ static int merge_in_the_crowd(Deed *deed, StoreConnection *connection, Error *er
 }
 
 static void test_merge_that_fails_takes_no_other_write_along(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         g_autoptr(Tally) done = tally_new(), open = tally_new();
         Gate gate = { .deed = { .work = wait_at_gate, .done = done }, .open = open };
         Deed puts[2] = {
@@ -241,7 +200,7 @@ static void test_merge_that_fails_takes_no_other_write_along(void **state) {
 }
 
 static void test_failed_merge_leaves_nothing_behind(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         Refusing refusing = { .restore = world->stage.restore, .refuse_at = 2 };
         g_autofree char *before = NULL;
         g_auto(Error) error = {};
@@ -257,7 +216,7 @@ static void test_failed_merge_leaves_nothing_behind(void **state) {
 }
 
 static void test_merge_counts_in_the_store_and_for_its_owner(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         g_autoptr(GPtrArray) owners = g_ptr_array_new();
         g_auto(Error) error = {};
         const StoreOwnerRow *row;
@@ -279,7 +238,7 @@ static void test_merge_counts_in_the_store_and_for_its_owner(void **state) {
         assert_int_equal(row->restricted, 1);
 }
 
-static int put_code(World *world, const char *id, const char *words) {
+static int put_code(StageWorld *world, const char *id, const char *words) {
         g_auto(Deed) deed = { .work = deed_put, .owner = alice, .id = id, .document = "document" };
         int r = deed_do(&deed, world->store);
 
@@ -301,7 +260,7 @@ static void test_limits_after_a_merge_are_those_of_storing(void **state) {
                 { .id = "c", .document = "ours" },
                 { .id = "d", .document = "soon revoked", .title = "Title" },
         };
-        World *world = *state;
+        StageWorld *world = *state;
         StoreLimits limits = no_limits;
         uint64_t *const counted[] = { &limits.licenses_per_user, &limits.remembered_per_user,
                 &limits.bytes_per_user };
@@ -342,7 +301,7 @@ static void test_limits_after_a_merge_are_those_of_storing(void **state) {
 
 /* Each limit again when all is read: it may have been lowered since, and the store went on. */
 static void test_merge_over_a_limit_changes_nothing(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         g_autofree char *before = NULL;
         StoreLimits exact = {};
 
@@ -389,7 +348,7 @@ static void test_owners_of_one_restore_are_merged_together_each_for_itself(void 
                 { .id = "a", .document = "theirs", .date = 2, .counters = "x=3" },
                 { .id = "b", .document = "fresh", .counters = "x=3" },
         };
-        World *world = *state;
+        StageWorld *world = *state;
         StoreStage bobs = { .restore = world->stage.restore }, carols = bobs;
         StoreLimits limits = no_limits;
         g_auto(Error) error = {};
@@ -424,7 +383,7 @@ static void test_owners_of_one_restore_are_merged_together_each_for_itself(void 
 }
 
 static void test_snapshot_from_before_still_reads_the_old_licenses(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         g_autofree char *before = NULL;
         g_autoptr(StoreConnection) other = NULL;
         g_auto(Error) error = {};
@@ -448,7 +407,7 @@ static void test_snapshot_from_before_still_reads_the_old_licenses(void **state)
 }
 
 int main(void) {
-#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, stage_world_setup, stage_world_teardown)
         const struct CMUnitTest tests[] = {
                 IN_WORLD(test_merge_that_fails_changes_nothing),
                 IN_WORLD(test_merge_that_nobody_wants_any_more_changes_nothing),

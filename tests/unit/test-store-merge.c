@@ -6,50 +6,9 @@
 
 #include <cmocka.h>
 
-#include "sketch.h"
-#include "store-connection.h"
+#include "stage-world.h"
 
 /* The rules of the merge, one by one, all together, and many times. */
-
-static const StoreOwner alice = { 1000, "alice" };
-
-typedef struct World {
-        char *folder;
-        Store *store;
-        StoreConnection *reader;
-        StoreStage stage; /* alice's */
-} World;
-
-static int setup(void **state) {
-        World *world = g_new0(World, 1);
-        g_auto(Error) error = {};
-
-        world->folder = temp_folder_new();
-        assert_good(store_open(world->folder, &no_limits, &world->store, &error), &error);
-        assert_good(store_connect(world->store, &world->reader, &error), &error);
-        world->stage.restore = store_restore_begin(world->store);
-        *state = world;
-        return 0;
-}
-
-static int teardown(void **state) {
-        World *world = *state;
-
-        store_connection_free(world->reader);
-        store_free(world->store);
-        temp_folder_remove(world->folder);
-        g_free(world);
-        return 0;
-}
-
-static void put_here(World *world, const Sketch *sketches, size_t n) {
-        for (size_t i = 0; i < n; i++)
-                sketch_put(world->store, &alice, &sketches[i]);
-}
-
-static void stage_there(World *world, const Sketch *sketches, size_t n) {
-        sketch_stage_good(world->store, &world->stage, &alice, sketches, n);
-}
 
 /* One id: how it is here, how the backup has it, and what comes of it. */
 typedef struct Case {
@@ -218,7 +177,7 @@ static void assert_outcome(const char *found, const Case *expected, const char *
 }
 
 static void test_each_rule_for_itself(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
 
         for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
                 Case one = name_case(i, "id");
@@ -249,7 +208,7 @@ static void test_each_rule_for_itself(void **state) {
 }
 
 static void test_all_rules_at_once(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         Case all[G_N_ELEMENTS(cases)];
         char ids[G_N_ELEMENTS(cases)][16];
         g_autoptr(GString) conflicts = g_string_new(NULL), expected_conflicts = g_string_new(NULL);
@@ -299,7 +258,7 @@ static void test_all_rules_at_once(void **state) {
 }
 
 static void test_merging_the_same_again_changes_nothing(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         g_autofree char *before = NULL;
 
         for (unsigned round = 0; round < 3; round++) {
@@ -337,7 +296,7 @@ static void test_more_than_64_counters_refuse_the_merge(void **state) {
         static const char *const documents[][2] = {
                 { "doc", "doc" }, { NULL, "doc" }, { "doc", NULL }, { NULL, NULL }, { "doc", "other" },
         };
-        World *world = *state;
+        StageWorld *world = *state;
         char ours[2048], theirs[2048];
 
         for (size_t i = 0; i < G_N_ELEMENTS(documents); i++) {
@@ -390,7 +349,7 @@ static const Case kinds[N_KINDS] = {
 };
 
 typedef struct Many {
-        World *world;
+        StageWorld *world;
         Sketch *sketches;
         char (*ids)[16];
 } Many;
@@ -422,7 +381,7 @@ static void sketch_many(Many *many, bool there) {
         }
 }
 
-static void assert_many(World *world) {
+static void assert_many(StageWorld *world) {
         g_autofree char *found = describe_owner(world->reader, &alice);
         g_auto(GStrv) lines = g_strsplit(found, "\n", -1);
 
@@ -440,7 +399,7 @@ static void assert_many(World *world) {
 /* Storing the id once more leaves it as large as it can be: it never turns round. */
 static void test_largest_generation_is_the_last(void **state) {
         const Sketch largest = { .id = "id", .document = "doc", .generation = INT64_MAX };
-        World *world = *state;
+        StageWorld *world = *state;
 
         stage_there(world, &largest, 1);
         (void)merge_good(world->store, world->stage.restore);
@@ -450,7 +409,7 @@ static void test_largest_generation_is_the_last(void **state) {
 
 static void test_merge_of_20000_is_right(void **state) {
         const unsigned each = N_MANY / N_KINDS, portion = N_MANY / 8;
-        World *world = *state;
+        StageWorld *world = *state;
         Many many = { world, g_new0(Sketch, N_MANY), g_malloc0(N_MANY * sizeof(*many.ids)) };
         g_auto(Error) error = {};
         StoreMerge result;
@@ -475,7 +434,7 @@ static void test_merge_of_20000_is_right(void **state) {
 }
 
 int main(void) {
-#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, stage_world_setup, stage_world_teardown)
         const struct CMUnitTest tests[] = {
                 IN_WORLD(test_each_rule_for_itself),
                 IN_WORLD(test_all_rules_at_once),

@@ -6,52 +6,16 @@
 
 #include <cmocka.h>
 
-#include "sketch.h"
-#include "store-connection.h"
+#include "stage-world.h"
 
 /* What a restore stages: seen by nobody, held to the limits, gone without a merge. */
 
 #define NOW INT64_C(1700000000)
 
-static const StoreOwner alice = { 1000, "alice" };
-static const StoreOwner bob = { 1001, "bob" };
 static const StoreOwner carol = { 1002, "carol" };
 
-typedef struct World {
-        char *folder;
-        Store *store;
-        StoreConnection *reader;
-        StoreStage stage; /* alice's */
-} World;
-
-static int setup(void **state) {
-        World *world = g_new0(World, 1);
-        g_auto(Error) error = {};
-
-        world->folder = temp_folder_new();
-        assert_good(store_open(world->folder, &no_limits, &world->store, &error), &error);
-        assert_good(store_connect(world->store, &world->reader, &error), &error);
-        world->stage.restore = store_restore_begin(world->store);
-        *state = world;
-        return 0;
-}
-
-static int teardown(void **state) {
-        World *world = *state;
-
-        store_connection_free(world->reader);
-        store_free(world->store);
-        temp_folder_remove(world->folder);
-        g_free(world);
-        return 0;
-}
-
-static void stage_all(World *world, const Sketch *sketches, size_t n) {
-        sketch_stage_good(world->store, &world->stage, &alice, sketches, n);
-}
-
 /* The result of staging one sketch of alice's, in a transaction of its own. */
-static StageResult stage_part(World *world, unsigned what, const Sketch *sketch) {
+static StageResult stage_part(StageWorld *world, unsigned what, const Sketch *sketch) {
         g_auto(Error) error = {};
         StageResult result;
 
@@ -69,7 +33,7 @@ static int get_code(StoreConnection *connection, const StoreOwner *owner, const 
 }
 
 /* All that apps and jobs can see of alice's is 'one' in its first form, and what is remembered of 'old'. */
-static void assert_only_the_old_is_seen(World *world) {
+static void assert_only_the_old_is_seen(StageWorld *world) {
         const StoreFilter any = { .valid_at = LICENSE_NO_TIME, .allow_backup = -1 };
         g_autoptr(GPtrArray) licenses = g_ptr_array_new(), owners = g_ptr_array_new();
         g_autofree char *next = NULL;
@@ -110,19 +74,14 @@ static const Sketch coming[] = {
         { .id = "secret", .restricted = true },
 };
 
-static void put_here(World *world) {
-        for (size_t i = 0; i < G_N_ELEMENTS(here); i++)
-                sketch_put(world->store, &alice, &here[i]);
-}
-
 static void test_what_is_staged_is_seen_by_nobody(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         int64_t pages;
 
-        put_here(world);
+        put_here(world, here, G_N_ELEMENTS(here));
         assert_only_the_old_is_seen(world);
         pages = ask(world->reader, "SELECT count(*) FROM documents");
-        stage_all(world, coming, G_N_ELEMENTS(coming));
+        stage_there(world, coming, G_N_ELEMENTS(coming));
         /* It is there all the same: the merge is to move nothing. */
         assert_int_equal(ask(world->reader, "SELECT count(*) FROM documents"), pages + 2);
         assert_int_equal(ask(world->reader, "SELECT count(*) FROM staged_ids"), 4);
@@ -130,10 +89,10 @@ static void test_what_is_staged_is_seen_by_nobody(void **state) {
 }
 
 static void test_what_was_not_merged_never_was(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
 
-        put_here(world);
-        stage_all(world, coming, G_N_ELEMENTS(coming));
+        put_here(world, here, G_N_ELEMENTS(here));
+        stage_there(world, coming, G_N_ELEMENTS(coming));
         store_restore_end(world->store, world->stage.restore);
         assert_only_the_old_is_seen(world);
         wait_swept(world->reader);
@@ -141,14 +100,14 @@ static void test_what_was_not_merged_never_was(void **state) {
 }
 
 static void test_merge_of_another_restore_takes_nothing_of_this_one(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         int64_t other = store_restore_begin(world->store);
         const StoreMerge nothing = {};
         StoreMerge result;
 
         assert_true(other != world->stage.restore);
-        put_here(world);
-        stage_all(world, coming, G_N_ELEMENTS(coming));
+        put_here(world, here, G_N_ELEMENTS(here));
+        stage_there(world, coming, G_N_ELEMENTS(coming));
         result = merge_good(world->store, other);
         assert_merge(&result, &nothing);
         assert_only_the_old_is_seen(world);
@@ -168,16 +127,16 @@ static int use_staged(StoreConnection *connection, void *userdata, Error *error)
 }
 
 static void test_staged_license_cannot_be_used(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         g_auto(Error) error = {};
 
-        stage_all(world, coming, G_N_ELEMENTS(coming));
+        stage_there(world, coming, G_N_ELEMENTS(coming));
         assert_good(do_write(world->store, use_staged, NULL, &error), &error);
 }
 
 static void test_id_is_staged_once(void **state) {
         const Sketch a = { .id = "a", .document = "d" }, b = { .id = "b" };
-        World *world = *state;
+        StageWorld *world = *state;
 
         assert_int_equal(stage_part(world, SKETCH_STATES, &a), STAGE_GOOD);
         assert_int_equal(stage_part(world, SKETCH_STATES, &a), STAGE_TWICE);
@@ -191,7 +150,7 @@ static void test_id_is_staged_once(void **state) {
 
 static void test_id_is_staged_once_in_one_transaction_too(void **state) {
         const Sketch both[] = { { .id = "a", .document = "1" }, { .id = "a", .document = "2" } };
-        World *world = *state;
+        StageWorld *world = *state;
         g_auto(Error) error = {};
         StageResult result;
 
@@ -201,18 +160,18 @@ static void test_id_is_staged_once_in_one_transaction_too(void **state) {
 
 static void test_each_owner_and_each_restore_has_its_own_ids(void **state) {
         const Sketch a = { .id = "a", .document = "d" };
-        World *world = *state;
+        StageWorld *world = *state;
         StoreStage bobs = { .restore = world->stage.restore };
         StoreStage other = { .restore = store_restore_begin(world->store) };
 
-        stage_all(world, &a, 1);
+        stage_there(world, &a, 1);
         sketch_stage_good(world->store, &bobs, &bob, &a, 1);
         sketch_stage_good(world->store, &other, &alice, &a, 1);
 }
 
 static void test_document_needs_a_state_of_its_own_restore_and_owner(void **state) {
         const Sketch a = { .id = "a", .document = "d" };
-        World *world = *state;
+        StageWorld *world = *state;
         StoreStage bobs = { .restore = world->stage.restore };
         StoreStage other = { .restore = store_restore_begin(world->store) };
         g_auto(Error) error = {};
@@ -247,7 +206,7 @@ static void test_document_that_contradicts_its_state_is_told(void **state) {
                 { { .counters = "a=1 b=0", .generation = 3 }, { .counters = "b=0 a=1", .generation = 3 }, STAGE_GOOD },
                 { {}, {}, STAGE_GOOD },
         };
-        World *world = *state;
+        StageWorld *world = *state;
 
         for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
                 g_autofree char *id = g_strdup_printf("id-%zu", i);
@@ -263,11 +222,11 @@ static void test_document_that_contradicts_its_state_is_told(void **state) {
         assert_int_equal(ask(world->reader, "SELECT count(*) FROM documents"), 2);
 }
 
-static void set_limits(World *world, StoreLimits limits) {
+static void set_limits(StageWorld *world, StoreLimits limits) {
         store_set_limits(world->store, &limits);
 }
 
-static void assert_refused(World *world, unsigned what, const Sketch *sketches, size_t n, const char *setting) {
+static void assert_refused(StageWorld *world, unsigned what, const Sketch *sketches, size_t n, const char *setting) {
         int64_t staged = count_staged(world->reader);
         StoreStage before = world->stage;
         g_auto(Error) error = {};
@@ -287,18 +246,18 @@ static const Sketch three[] = {
 };
 
 static void test_document_may_not_be_larger_than_allowed(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         StoreLimits limits = no_limits;
 
         limits.document_bytes = 7;
         set_limits(world, limits);
-        stage_all(world, three, 2);
+        stage_there(world, three, 2);
         assert_refused(world, SKETCH_ALL, &three[2], 1, "DocumentBytes=");
 }
 
 static void test_licenses_may_not_be_more_than_allowed(void **state) {
         const Sketch gone = { .id = "gone" }, again = { .id = "gone", .document = "d" };
-        World *world = *state;
+        StageWorld *world = *state;
         StoreLimits limits = no_limits;
 
         sketch_put(world->store, &bob, &three[0]);
@@ -309,8 +268,8 @@ static void test_licenses_may_not_be_more_than_allowed(void **state) {
         set_limits(world, limits);
 
         /* A state is no license, and one that is here is none more; nor does one count twice. */
-        stage_all(world, &three[0], 1);
-        stage_all(world, &three[2], 1);
+        stage_there(world, &three[0], 1);
+        stage_there(world, &three[2], 1);
         assert_int_equal(stage_part(world, SKETCH_STATES, &three[1]), STAGE_GOOD);
         assert_refused(world, SKETCH_DOCUMENTS, &three[1], 1, "LicensesPerUser=");
         assert_int_equal(stage_part(world, SKETCH_STATES, &again), STAGE_GOOD);
@@ -318,30 +277,30 @@ static void test_licenses_may_not_be_more_than_allowed(void **state) {
 }
 
 static void test_licenses_of_one_transaction_count_together(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         StoreLimits limits = no_limits;
 
         limits.licenses_per_user = 2;
         set_limits(world, limits);
         assert_refused(world, SKETCH_ALL, three, 3, "LicensesPerUser=");
-        stage_all(world, three, 2);
+        stage_there(world, three, 2);
 }
 
 static void test_ids_may_not_be_more_than_are_remembered(void **state) {
         const Sketch gone = { .id = "gone" };
-        World *world = *state;
+        StageWorld *world = *state;
         StoreLimits limits = no_limits;
 
         sketch_put(world->store, &alice, &gone);
         limits.remembered_per_user = 3;
         set_limits(world, limits);
-        stage_all(world, &gone, 1);
-        stage_all(world, three, 2);
+        stage_there(world, &gone, 1);
+        stage_there(world, three, 2);
         assert_refused(world, SKETCH_STATES, &three[2], 1, "RememberedPerUser=");
 }
 
 /* What owners with those licenses, and no more, are charged with. */
-static uint64_t charge_of(World *world, const Sketch *sketches, size_t n) {
+static uint64_t charge_of(StageWorld *world, const Sketch *sketches, size_t n) {
         static const StoreOwner twin = { 2000, "twin" };
         static const char sql[] = "SELECT bytes FROM owners WHERE uid = 2000";
         uint64_t before = 0;
@@ -354,19 +313,19 @@ static uint64_t charge_of(World *world, const Sketch *sketches, size_t n) {
 }
 
 static void test_bytes_may_not_be_more_than_allowed(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         uint64_t first = charge_of(world, three, 1), rest = charge_of(world, &three[1], 2);
         StoreLimits limits = no_limits;
 
         sketch_put(world->store, &alice, &three[0]);
         limits.bytes_per_user = first + rest - 1;
         set_limits(world, limits);
-        stage_all(world, three, 2);
+        stage_there(world, three, 2);
         assert_refused(world, SKETCH_ALL, &three[2], 1, "BytesPerUser=");
 
         limits.bytes_per_user++;
         set_limits(world, limits);
-        stage_all(world, &three[2], 1);
+        stage_there(world, &three[2], 1);
         assert_int_equal(world->stage.bytes, rest);
         assert_int_equal(world->stage.licenses, 2);
         assert_int_equal(world->stage.remembered, 2);
@@ -375,7 +334,7 @@ static void test_bytes_may_not_be_more_than_allowed(void **state) {
 static void test_document_that_is_larger_here_counts_by_what_it_grows(void **state) {
         const Sketch small = { .id = "a", .document = "123", .title = "T" };
         const Sketch large = { .id = "a", .document = "1234567", .title = "Title", .date = 5 };
-        World *world = *state;
+        StageWorld *world = *state;
         StoreLimits limits = no_limits;
 
         sketch_put(world->store, &alice, &small);
@@ -384,13 +343,13 @@ static void test_document_that_is_larger_here_counts_by_what_it_grows(void **sta
         assert_refused(world, SKETCH_ALL, &large, 1, "BytesPerUser=");
         limits.bytes_per_user++;
         set_limits(world, limits);
-        stage_all(world, &large, 1);
+        stage_there(world, &large, 1);
 }
 
 /* Low marks of what is known are not written for nothing, or a user would fill the disk with them. */
 static void test_state_that_is_larger_than_what_is_here_counts(void **state) {
         const Sketch bare = { .id = "a" }, marked = { .id = "a", .counters = "one=1 two=2" };
-        World *world = *state;
+        StageWorld *world = *state;
         StoreLimits limits = no_limits;
 
         sketch_put(world->store, &alice, &bare);
@@ -399,13 +358,13 @@ static void test_state_that_is_larger_than_what_is_here_counts(void **state) {
         assert_refused(world, SKETCH_STATES, &marked, 1, "BytesPerUser=");
         limits.bytes_per_user++;
         set_limits(world, limits);
-        stage_all(world, &marked, 1);
+        stage_there(world, &marked, 1);
         assert_int_equal(world->stage.bytes, 2 * (64 + 3));
         assert_int_equal(world->stage.remembered, 0);
 }
 
 static void test_nothing_is_staged_on_a_disk_that_is_nearly_full(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         StoreLimits limits = no_limits;
 
         assert_int_equal(stage_part(world, SKETCH_STATES, &three[0]), STAGE_GOOD);
@@ -416,7 +375,7 @@ static void test_nothing_is_staged_on_a_disk_that_is_nearly_full(void **state) {
 }
 
 static void test_nothing_is_staged_in_a_store_that_is_full(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         StoreLimits limits = no_limits;
 
         assert_int_equal(stage_part(world, SKETCH_STATES, &three[0]), STAGE_GOOD);
@@ -428,7 +387,7 @@ static void test_nothing_is_staged_in_a_store_that_is_full(void **state) {
 
 static void test_restore_of_what_is_here_fits_into_limits_that_are_reached(void **state) {
         const StoreMerge expected = { .unchanged = 3 };
-        World *world = *state;
+        StageWorld *world = *state;
         StoreLimits limits = no_limits;
         g_autofree char *before = NULL;
         StoreMerge result;
@@ -465,10 +424,10 @@ static void test_license_stored_meanwhile_is_one_of_the_merge(void **state) {
         const Sketch deleted = { .id = "gone", .counters = "print=2" };
         const Sketch revoked = { .id = "dead", .revoked = NOW };
         const StoreMerge expected = { .restored = 2, .newer_kept = 1, .revoked = 1 };
-        World *world = *state;
+        StageWorld *world = *state;
         StoreMerge result;
 
-        stage_all(world, staged, 4);
+        stage_there(world, staged, 4);
         sketch_put(world->store, &alice, &newer);
         sketch_put(world->store, &alice, &older);
         sketch_put(world->store, &alice, &deleted);
@@ -489,7 +448,7 @@ static void test_license_stored_meanwhile_is_one_of_the_merge(void **state) {
 
 /* Stored while a restore holds the rest of the limit: whoever comes second is refused, and the limit holds. */
 static void test_limit_holds_for_a_license_stored_before_the_merge(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         StoreLimits limits = no_limits;
         g_auto(Deed) deed = { .work = deed_put, .owner = alice, .id = "c", .document = "d" };
         g_autofree char *before = NULL;
@@ -499,7 +458,7 @@ static void test_limit_holds_for_a_license_stored_before_the_merge(void **state)
 
         limits.licenses_per_user = 2;
         set_limits(world, limits);
-        stage_all(world, three, 2);
+        stage_there(world, three, 2);
         put_code = deed_do(&deed, world->store);
         before = describe_owner(world->reader, &alice);
 
@@ -522,7 +481,7 @@ static void test_restores_side_by_side_are_merged_each_for_itself(void **state) 
         const Sketch second[] = { { .id = "a", .document = "2", .date = 3, .counters = "x=1" },
                 { .id = "c", .document = "c" } };
         const Sketch bobs[] = { { .id = "a", .document = "bob's" } };
-        World *world = *state;
+        StageWorld *world = *state;
         StoreStage stages[3] = {
                 { .restore = store_restore_begin(world->store) },
                 { .restore = store_restore_begin(world->store) },
@@ -561,12 +520,12 @@ static void test_restores_side_by_side_are_merged_each_for_itself(void **state) 
 }
 
 static void test_ending_one_restore_leaves_the_others_staged(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         StoreStage other = { .restore = store_restore_begin(world->store) };
         StoreStage bobs = { .restore = store_restore_begin(world->store) };
         int64_t end;
 
-        stage_all(world, three, 3);
+        stage_there(world, three, 3);
         sketch_stage_good(world->store, &other, &alice, three, 3);
         sketch_stage_good(world->store, &bobs, &bob, three, 3);
         store_restore_end(world->store, other.restore);
@@ -583,7 +542,7 @@ static void test_ending_one_restore_leaves_the_others_staged(void **state) {
 }
 
 static void test_staging_that_has_to_run_again_starts_afresh(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         g_auto(Error) error = {};
         StageResult result;
         StoreMerge merged;
@@ -601,7 +560,7 @@ static void test_staging_that_has_to_run_again_starts_afresh(void **state) {
 }
 
 int main(void) {
-#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, stage_world_setup, stage_world_teardown)
         const struct CMUnitTest tests[] = {
                 IN_WORLD(test_what_is_staged_is_seen_by_nobody),
                 IN_WORLD(test_what_was_not_merged_never_was),

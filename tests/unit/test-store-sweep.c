@@ -7,51 +7,9 @@
 
 #include <cmocka.h>
 
-#include "sketch.h"
-#include "store-connection.h"
+#include "stage-world.h"
 
 /* What restores leave: it goes without any further call, in slices, and nothing else goes with it. */
-
-static const StoreOwner alice = { 1000, "alice" };
-static const StoreOwner bob = { 1001, "bob" };
-
-typedef struct World {
-        char *folder;
-        Store *store;
-        StoreConnection *reader;
-        StoreStage stage; /* alice's */
-} World;
-
-static void open_store(World *world) {
-        g_auto(Error) error = {};
-
-        assert_good(store_open(world->folder, &no_limits, &world->store, &error), &error);
-        assert_good(store_connect(world->store, &world->reader, &error), &error);
-        world->stage = (StoreStage) { .restore = store_restore_begin(world->store) };
-}
-
-static void close_store(World *world) {
-        world->reader = store_connection_free(world->reader);
-        world->store = store_free(world->store);
-}
-
-static int setup(void **state) {
-        World *world = g_new0(World, 1);
-
-        world->folder = temp_folder_new();
-        open_store(world);
-        *state = world;
-        return 0;
-}
-
-static int teardown(void **state) {
-        World *world = *state;
-
-        close_store(world);
-        temp_folder_remove(world->folder);
-        g_free(world);
-        return 0;
-}
 
 static const Sketch here[] = {
         { .id = "changed", .document = "before", .date = 1, .counters = "x=5" },
@@ -75,21 +33,21 @@ static const char after[] =
         "changed 'after' g1 x=4 date=2\ndead !50 g1 x=4\nfresh 'fresh' g1 x=4\nkept 'ours' g1 x=4 date=5\n"
         "remembered - g1 x=4\nsame 'same' g1 x=4\n";
 
-static void prepare(World *world) {
+static void prepare(StageWorld *world) {
         for (size_t i = 0; i < G_N_ELEMENTS(here); i++)
                 sketch_put(world->store, &alice, &here[i]);
         sketch_stage_good(world->store, &world->stage, &alice, there, G_N_ELEMENTS(there));
         assert_true(count_staged(world->reader) > 0);
 }
 
-static void assert_swept(World *world, const char *expected) {
+static void assert_swept(StageWorld *world, const char *expected) {
         wait_swept(world->reader);
         assert_owner(world->reader, &alice, expected);
         assert_books(world->reader);
 }
 
 static void test_what_was_not_merged_goes_by_itself(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
 
         prepare(world);
         store_restore_end(world->store, world->stage.restore);
@@ -98,7 +56,7 @@ static void test_what_was_not_merged_goes_by_itself(void **state) {
 }
 
 static void test_what_was_merged_stays(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
 
         prepare(world);
         merge_good(world->store, world->stage.restore);
@@ -107,14 +65,14 @@ static void test_what_was_merged_stays(void **state) {
         assert_int_equal(ask(world->reader, "SELECT count(*) FROM documents"), 4);
 
         /* And it stays when the service starts anew, which looks for what is left. */
-        close_store(world);
-        open_store(world);
+        stage_world_close(world);
+        stage_world_open(world);
         put(world->store, &bob, "id", "document");
         assert_swept(world, after);
 }
 
 static void test_nothing_goes_before_the_restore_ends(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         StoreStage other = { .restore = store_restore_begin(world->store) };
         int64_t staged;
 
@@ -130,7 +88,7 @@ static void test_nothing_goes_before_the_restore_ends(void **state) {
 }
 
 static void test_restore_that_staged_nothing_ends(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
 
         store_restore_end(world->store, world->stage.restore);
         for (unsigned i = 0; i < 3; i++) {
@@ -142,7 +100,7 @@ static void test_restore_that_staged_nothing_ends(void **state) {
 
 #define N_MANY 40000U
 
-static void stage_many(World *world, char (*ids)[16]) {
+static void stage_many(StageWorld *world, char (*ids)[16]) {
         g_autofree Sketch *sketches = g_new0(Sketch, N_MANY);
 
         for (unsigned i = 0; i < N_MANY; i++) {
@@ -153,7 +111,7 @@ static void stage_many(World *world, char (*ids)[16]) {
 }
 
 /* Stores licenses of an owner, one after the other, until nothing is left to sweep. */
-static unsigned put_while_swept(World *world, const StoreOwner *owner, unsigned *ret_between) {
+static unsigned put_while_swept(StageWorld *world, const StoreOwner *owner, unsigned *ret_between) {
         int64_t all = count_staged(world->reader);
         unsigned n = 0;
 
@@ -173,7 +131,7 @@ static unsigned put_while_swept(World *world, const StoreOwner *owner, unsigned 
 }
 
 static void test_others_write_while_much_is_swept(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         g_autofree void *ids = g_malloc0(N_MANY * 16);
         unsigned n, between;
 
@@ -190,7 +148,7 @@ static void test_others_write_while_much_is_swept(void **state) {
 
 /* Keys that were staged are free again once they are swept: what is stored under them then must stay. */
 static void test_licenses_stored_while_the_same_owner_is_swept_stay(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         g_autofree void *ids = g_malloc0(N_MANY * 16);
         unsigned n, between;
 
@@ -209,24 +167,24 @@ static void test_licenses_stored_while_the_same_owner_is_swept_stay(void **state
 }
 
 static void test_closing_does_not_wait_for_the_sweep_and_the_next_one_goes_on(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         g_autofree void *ids = g_malloc0(N_MANY * 16);
 
         stage_many(world, ids);
         put(world->store, &alice, "id", "document");
         store_restore_end(world->store, world->stage.restore);
-        close_store(world);
-        open_store(world);
+        stage_world_close(world);
+        stage_world_open(world);
         assert_swept(world, "id 'document' g1\n");
         assert_int_equal(store_count(world->store), 1);
 }
 
 static void test_what_a_stopped_service_left_goes_after_the_next_start(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
 
         prepare(world);
-        close_store(world);
-        open_store(world);
+        stage_world_close(world);
+        stage_world_open(world);
         assert_swept(world, before);
 }
 
@@ -240,10 +198,10 @@ static void copy_file(const char *from_folder, const char *to_folder, const char
 
 /* As after a kill: the files of that moment, without the service's orderly end. */
 static void test_what_a_killed_service_left_goes_after_the_next_start(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
 
         for (unsigned merged = 0; merged < 2; merged++) {
-                World next = { .folder = temp_folder_new() };
+                StageWorld next = { .folder = temp_folder_new() };
 
                 if (merged)
                         merge_good(world->store, world->stage.restore);
@@ -251,23 +209,23 @@ static void test_what_a_killed_service_left_goes_after_the_next_start(void **sta
                         prepare(world);
                 copy_file(world->folder, next.folder, "licenses.db");
                 copy_file(world->folder, next.folder, "licenses.db-wal");
-                open_store(&next);
+                stage_world_open(&next);
                 assert_swept(&next, merged ? after : before);
-                close_store(&next);
+                stage_world_close(&next);
                 temp_folder_remove(next.folder);
         }
 }
 
 static void test_restore_after_a_kill_merges_nothing_of_the_one_before(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         g_autofree void *ids = g_malloc0(N_MANY * 16);
         StoreMerge result;
 
         /* So much that some of it is still there. */
         prepare(world);
         stage_many(world, ids);
-        close_store(world);
-        open_store(world);
+        stage_world_close(world);
+        stage_world_open(world);
         sketch_stage_good(world->store, &world->stage, &alice, &there[2], 1);
         result = merge_good(world->store, world->stage.restore);
         assert_merge(&result, &(StoreMerge){ .restored = 1 });
@@ -320,7 +278,7 @@ static void run_sql(const char *folder, const char *sql) {
         assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
-static void make_version_1(World *world) {
+static void make_version_1(StageWorld *world) {
         char hex[LICENSE_DIGEST_SIZE * 2 + 1];
         g_autofree char *sql = NULL;
         License license = {};
@@ -329,20 +287,20 @@ static void make_version_1(World *world) {
         license_digest_to_hex(license.digest, hex);
         sql = g_strdup_printf(version_1, hex);
 
-        close_store(world);
+        stage_world_close(world);
         temp_folder_remove(world->folder);
         world->folder = temp_folder_new();
         run_sql(world->folder, sql);
 }
 
 static void test_store_of_version_1_is_brought_up_to_date_and_keeps_everything(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         g_autofree char *path = NULL;
         g_auto(Error) error = {};
         StoreMerge result;
 
         make_version_1(world);
-        open_store(world);
+        stage_world_open(world);
         assert_int_equal(ask(world->reader, "PRAGMA user_version"), 2);
         assert_int_equal(ask(world->reader, "PRAGMA application_id"), 1280724052);
         assert_owner(world->reader, &alice, version_1_kept);
@@ -354,15 +312,15 @@ static void test_store_of_version_1_is_brought_up_to_date_and_keeps_everything(v
         sketch_stage_good(world->store, &world->stage, &alice, &there[2], 1);
         result = merge_good(world->store, world->stage.restore);
         assert_merge(&result, &(StoreMerge){ .restored = 1 });
-        close_store(world);
-        open_store(world);
+        stage_world_close(world);
+        stage_world_open(world);
         wait_swept(world->reader);
         assert_int_equal(store_count(world->store), 2);
         assert_books(world->reader);
 }
 
 static void test_checking_a_store_of_version_1_changes_nothing(void **state) {
-        World *world = *state;
+        StageWorld *world = *state;
         g_autoptr(GBytes) old = NULL, new = NULL;
         g_autofree char *path = NULL;
         g_auto(Error) error = {};
@@ -378,7 +336,7 @@ static void test_checking_a_store_of_version_1_changes_nothing(void **state) {
 }
 
 int main(void) {
-#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, stage_world_setup, stage_world_teardown)
         const struct CMUnitTest tests[] = {
                 IN_WORLD(test_what_was_not_merged_goes_by_itself),
                 IN_WORLD(test_what_was_merged_stays),
