@@ -535,25 +535,3 @@ void archive_reader_counts(const ArchiveReader *reader, ArchiveCounts *ret) {
         *ret = reader->counts;
         ret->bytes = reader->source.bytes;
 }
-
-int archive_verify(int fd, uint64_t document_max, int stall_msec, const Cancel *cancel,
-        ArchiveProgress progress, void *userdata, ArchiveCounts *ret, Error *error) {
-        g_autoptr(ArchiveReader) reader = NULL;
-        const ArchiveEntry *entry = NULL;
-        int r;
-
-        r = archive_reader_new(fd, document_max, stall_msec, cancel, &reader, error);
-        if (!reader)
-                return r;
-
-        do {
-                r = archive_reader_next(reader, &entry, error);
-                if (r != 0)
-                        return r;
-                if (progress && reader->place == PLACE_LICENSES)
-                        progress(reader->counts.licenses, userdata);
-        } while (entry);
-
-        archive_reader_counts(reader, ret);
-        return 0;
-}

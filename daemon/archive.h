@@ -94,12 +94,3 @@ void archive_reader_counts(const ArchiveReader *reader, ArchiveCounts *ret);
 
 /* The value of an attribute by name, NULL where there is none. */
 const char *archive_entry_attribute(const ArchiveEntry *entry, const char *name);
-
-typedef void (*ArchiveProgress)(uint64_t licenses, void *userdata);
-
-/*
- * Reads all of a backup and proves it. progress may be NULL. Returns 0 or a code, as
- * archive_reader_next().
- */
-int archive_verify(int fd, uint64_t document_max, int stall_msec, const Cancel *cancel,
-        ArchiveProgress progress, void *userdata, ArchiveCounts *ret, Error *error);

@@ -13,6 +13,7 @@
 
 #include "archive.h"
 #include "store-connection.h"
+#include "tarball.h"
 
 const StoreOwner alice = { 1000, "alice" };
 const StoreOwner bob = { 1001, "bob" };
@@ -212,7 +213,7 @@ void assert_proved(int fd, const WorkResult *result) {
         ArchiveCounts counts;
 
         assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
-        assert_good(archive_verify(fd, UINT64_MAX, -1, NULL, NULL, NULL, &counts, &error), &error);
+        assert_good(tarball_prove(fd, UINT64_MAX, -1, NULL, NULL, NULL, &counts, &error), &error);
         assert_int_equal(counts.licenses, result->licenses);
         assert_int_equal(counts.restricted, result->restricted);
         assert_int_equal(counts.bytes, result->bytes);

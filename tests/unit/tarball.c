@@ -139,8 +139,32 @@ void tarball_add_record(GByteArray *tar, const char *record) {
         tarball_add(tar, PAX_TYPE_EXTENDED, "PaxHeaders/x", "", text, length);
 }
 
+int tarball_prove(int fd, uint64_t document_max, int stall_msec, const Cancel *cancel,
+        void (*progress)(uint64_t licenses, void *userdata), void *userdata, ArchiveCounts *ret, Error *error) {
+        g_autoptr(ArchiveReader) reader = NULL;
+        const ArchiveEntry *entry = NULL;
+        ArchiveCounts counts;
+        int r;
+
+        r = archive_reader_new(fd, document_max, stall_msec, cancel, &reader, error);
+        if (r != 0)
+                return r;
+
+        do {
+                r = archive_reader_next(reader, &entry, error);
+                if (r != 0)
+                        return r;
+                archive_reader_counts(reader, &counts);
+                if (progress && entry && g_str_has_prefix(entry->path, ARCHIVE_LICENSES))
+                        progress(counts.licenses, userdata);
+        } while (entry);
+
+        *ret = counts;
+        return 0;
+}
+
 int tarball_verify(int fd, ArchiveCounts *ret, Error *error) {
-        return archive_verify(fd, TARBALL_DOCUMENT_MAX, 5000, NULL, NULL, NULL, ret, error);
+        return tarball_prove(fd, TARBALL_DOCUMENT_MAX, 5000, NULL, NULL, NULL, ret, error);
 }
 
 void tarball_assert_good(int fd, uint64_t licenses, uint64_t restricted) {

@@ -53,7 +53,14 @@ void tarball_add_zeros(GByteArray *tar, size_t size);
 /* Makes the checksum of the header at that place right again. */
 void tarball_seal(GByteArray *tar, size_t at);
 
-/* archive_verify() with a limit of so many bytes a document. */
+/*
+ * Reads all of a backup, and proves its bytes. progress, which may be NULL, counts documents. The rest, and
+ * what is returned, are as of archive_reader_new() and archive_reader_next().
+ */
+int tarball_prove(int fd, uint64_t document_max, int stall_msec, const Cancel *cancel,
+        void (*progress)(uint64_t licenses, void *userdata), void *userdata, ArchiveCounts *ret, Error *error);
+
+/* tarball_prove() with a limit of so many bytes a document. */
 #define TARBALL_DOCUMENT_MAX 4096U
 int tarball_verify(int fd, ArchiveCounts *ret, Error *error);
 

@@ -65,7 +65,7 @@ static void test_progress_counts_documents(void **state) {
         ArchiveCounts counts;
         int fd = tarball_make_whole();
 
-        assert_int_equal(archive_verify(fd, TARBALL_DOCUMENT_MAX, -1, NULL, note_progress, seen, &counts,
+        assert_int_equal(tarball_prove(fd, TARBALL_DOCUMENT_MAX, -1, NULL, note_progress, seen, &counts,
                 &error), 0);
         assert_string_equal(seen->str, "1 2 ");
         close(fd);
@@ -447,7 +447,7 @@ static void test_pipe_that_gives_nothing_stalls(void **state) {
 
         assert_int_equal(pipe(fds), 0);
         assert_int_equal(write(fds[1], "READ", 4), 4);
-        assert_int_equal(archive_verify(fds[0], TARBALL_DOCUMENT_MAX, 50, NULL, NULL, NULL, &counts, &error),
+        assert_int_equal(tarball_prove(fds[0], TARBALL_DOCUMENT_MAX, 50, NULL, NULL, NULL, &counts, &error),
                 ERROR_MEDIUM);
         close(fds[0]);
         close(fds[1]);
@@ -478,7 +478,7 @@ static void test_socket_with_an_error_in_it_stalls_like_any_other(void **state) 
         assert_int_equal(pending.revents, POLLERR);
 
         assert_int_equal(getrusage(RUSAGE_THREAD, &before), 0);
-        assert_int_equal(archive_verify(here, TARBALL_DOCUMENT_MAX, 300, NULL, NULL, NULL, &counts, &error),
+        assert_int_equal(tarball_prove(here, TARBALL_DOCUMENT_MAX, 300, NULL, NULL, NULL, &counts, &error),
                 ERROR_MEDIUM);
         assert_int_equal(getrusage(RUSAGE_THREAD, &after), 0);
         assert_true(g_get_monotonic_time() - start >= 300 * 1000);
@@ -498,7 +498,7 @@ static void test_canceled_read_gives_the_reason(void **state) {
 
         assert_int_equal(cancel_new(&cancel), 0);
         cancel_trigger(cancel, "The service is stopping.");
-        assert_int_equal(archive_verify(fd, TARBALL_DOCUMENT_MAX, -1, cancel, NULL, NULL, &counts, &error),
+        assert_int_equal(tarball_prove(fd, TARBALL_DOCUMENT_MAX, -1, cancel, NULL, NULL, &counts, &error),
                 ERROR_CANCELED);
         assert_string_equal(error_message(&error), "The service is stopping.");
         close(fd);
@@ -520,7 +520,7 @@ static void test_cancel_ends_a_wait(void **state) {
         assert_int_equal(pipe(fds), 0);
         assert_int_equal(cancel_new(&cancel), 0);
         assert_int_equal(pthread_create(&thread, NULL, cancel_soon, cancel), 0);
-        assert_int_equal(archive_verify(fds[0], TARBALL_DOCUMENT_MAX, -1, cancel, NULL, NULL, &counts,
+        assert_int_equal(tarball_prove(fds[0], TARBALL_DOCUMENT_MAX, -1, cancel, NULL, NULL, &counts,
                 &error), ERROR_CANCELED);
         assert_int_equal(pthread_join(thread, NULL), 0);
         close(fds[0]);
