@@ -111,7 +111,7 @@ BackupFile backup_find(int folder, const char *name, int *ret_fd) {
 }
 
 int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const char *property, int *ret_fd,
-        char **ret_path, Error *error) {
+        Error *error) {
         bool restores = strcmp(property, RESTORE_PATH) == 0;
         g_autofree char *value = NULL, *root = NULL, *path = NULL;
         _cleanup_fd_ int folder = -1, fd = -1;
@@ -144,7 +144,5 @@ int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const
         }
 
         *ret_fd = fd_steal(&fd);
-        if (ret_path)
-                *ret_path = g_steal_pointer(&path);
         return 0;
 }

@@ -81,11 +81,11 @@ typedef enum BackupFile {
 BackupFile backup_find(int folder, const char *name, int *ret_fd);
 
 /*
- * Opens the backup in a user's BackupPath, or RestorePath, for reading. *ret_path is the folder (g_free); may be
- * NULL. ERROR_BACKUP_CORRUPT: there is none. May wait for a disk.
+ * Opens the backup in a user's BackupPath, or RestorePath, for reading. ERROR_BACKUP_CORRUPT: there is none. May
+ * wait for a disk.
  */
 int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const char *property, int *ret_fd,
-        char **ret_path, Error *error);
+        Error *error);
 
 /* backup-archive.c: what stands in a backup. */
 

@@ -108,7 +108,7 @@ static int open_run(Request *request, StoreConnection *connection, Error *error)
         OpenRequest *open = (OpenRequest *)request;
 
         return backup_open(request->manager->store, open->roots, &request->owner, BACKUP_PATH, &open->fd,
-                NULL, error);
+                error);
 }
 
 static int open_reply(Request *request, sd_bus_message *reply) {

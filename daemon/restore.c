@@ -24,8 +24,7 @@ struct Restore {
         RestrictedList *conflicts;
 
         /* From restore_check() on. */
-        char *path; /* the folder; NULL with a client's descriptor */
-        int source;
+        int source; /* the backup in the RestorePath; -1 with a client's descriptor */
 
         /* While it runs. */
         const WorkEvents *events;
@@ -69,7 +68,6 @@ Restore *restore_free(Restore *restore) {
                 restore_plan_clear(&restore->plan);
                 cancel_unref(restore->cancel);
                 restricted_unref(restore->conflicts);
-                g_free(restore->path);
                 fd_closep(&restore->source);
                 g_hash_table_unref(restore->users);
                 g_ptr_array_unref(restore->skipped);
@@ -90,9 +88,8 @@ int restore_check(Restore *restore, Error *error) {
                 return descriptor_check_source(plan->fd, error);
 
         /* A second look, after the first took long, starts afresh. */
-        g_clear_pointer(&restore->path, g_free);
         fd_closep(&restore->source);
-        return backup_open(plan->store, plan->roots, &owner, RESTORE_PATH, &restore->source, &restore->path, error);
+        return backup_open(plan->store, plan->roots, &owner, RESTORE_PATH, &restore->source, error);
 }
 
 /* Whose licenses they become */

@@ -20,7 +20,10 @@ typedef enum WorkOrigin {
 } WorkOrigin;
 
 typedef struct WorkEvents {
-        /* On the worker's thread, all of them. Licenses to do; before the licenses. */
+        /*
+         * On the worker's thread, all but settling(). How many licenses there are to do; comes before origin(),
+         * restricted() and progress().
+         */
         void (*begin)(uint64_t total, void *userdata);
         /* A restore: where the backup is from, such as "anna on laptop"; the callee's. */
         void (*origin)(WorkOrigin origin, char *from, void *userdata);
