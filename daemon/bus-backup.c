@@ -65,6 +65,19 @@ int method_backup_licenses(Manager *manager, Caller *caller, sd_bus_message *mes
         return job_new_backup(manager, caller, message, &plan, error);
 }
 
+static int go_on(Caller *caller, sd_bus_message *message, void *frozen, Error *error) {
+        g_autofree BackupPlan *plan = frozen;
+
+        return job_new_backup(caller->manager, caller, message, plan, error);
+}
+
+static void free_plan(void *frozen) {
+        backup_plan_clear(frozen);
+        g_free(frozen);
+}
+
+static const FrozenClass frozen_class = { go_on, free_plan };
+
 int method_backup_licenses_to_file(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
         BackupPlan plan;
         BusWhose whose;
@@ -86,7 +99,7 @@ int method_backup_licenses_to_file(Manager *manager, Caller *caller, sd_bus_mess
                 backup_plan_clear(&plan);
                 return r;
         }
-        return job_new_backup(manager, caller, message, &plan, error);
+        return method_go_on(caller, message, whose.others, &frozen_class, g_memdup2(&plan, sizeof plan), error);
 }
 
 int method_cancel_license_backup(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {

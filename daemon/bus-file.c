@@ -24,12 +24,12 @@ int bus_read_whose(sd_bus_message *message, const Caller *caller, BusWhose *ret,
                         "Owner %" PRIu32 " is not the number of a user who can have licenses.", owner);
         if (owner != caller->user->uid && all_users)
                 return error_set(error, ERROR_INVALID_ARGUMENTS, "Owner and AllUsers exclude each other.");
-        if (caller->user->uid != 0 && (all_users || owner != caller->user->uid))
-                return error_set(error, ERROR_ACCESS_DENIED,
-                        "The licenses of other users are for root to back up and restore. Leave out Owner and "
-                        "AllUsers.");
 
-        *ret = (BusWhose) { .all_users = all_users, .owner = owner };
+        *ret = (BusWhose) {
+                .all_users = all_users,
+                .owner = owner,
+                .others = all_users || owner != caller->user->uid,
+        };
         return 0;
 }
 

@@ -9,9 +9,10 @@
 typedef struct BusWhose {
         bool all_users;
         uint32_t owner; /* a uid; the caller's own unless it says another */
+        bool others;    /* it is not about the caller's own alone, and needs to be authorized */
 } BusWhose;
 
-/* Reads the options Owner and AllUsers; others' licenses are for root. ERROR_ACCESS_DENIED. */
+/* Reads the options Owner and AllUsers. */
 int bus_read_whose(sd_bus_message *message, const Caller *caller, BusWhose *ret, Error *error);
 
 /* Duplicates a descriptor of the message, which outlives it then. ERROR_LIMIT_EXCEEDED. */

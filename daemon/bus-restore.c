@@ -50,6 +50,19 @@ int method_restore_licenses(Manager *manager, Caller *caller, sd_bus_message *me
         return r != 0 ? r : job_new_restore(manager, caller, message, &plan, error);
 }
 
+static int go_on(Caller *caller, sd_bus_message *message, void *frozen, Error *error) {
+        g_autofree RestorePlan *plan = frozen;
+
+        return job_new_restore(caller->manager, caller, message, plan, error);
+}
+
+static void free_plan(void *frozen) {
+        restore_plan_clear(frozen);
+        g_free(frozen);
+}
+
+static const FrozenClass frozen_class = { go_on, free_plan };
+
 int method_restore_licenses_from_file(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
         RestorePlan plan;
         BusWhose whose;
@@ -70,7 +83,7 @@ int method_restore_licenses_from_file(Manager *manager, Caller *caller, sd_bus_m
                 restore_plan_clear(&plan);
                 return r;
         }
-        return job_new_restore(manager, caller, message, &plan, error);
+        return method_go_on(caller, message, whose.others, &frozen_class, g_memdup2(&plan, sizeof plan), error);
 }
 
 int method_cancel_license_restore(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {

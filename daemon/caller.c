@@ -25,6 +25,7 @@ static void caller_free(Caller *caller) {
         Manager *manager = caller->manager;
         sd_bus_message *message;
 
+        polkit_withdraw(caller);
         while ((message = g_queue_pop_head(&caller->held)))
                 sd_bus_message_unref(message);
         sd_bus_slot_unref(caller->question);
@@ -68,7 +69,7 @@ static void evict(Manager *manager) {
                 Caller *caller = link->data;
 
                 link = link->next;
-                if (caller->user_name && !caller->subscribed)
+                if (caller->user_name && !caller->subscribed && g_queue_is_empty(&caller->questions))
                         caller_gone(manager, caller->name);
         }
 }
@@ -209,6 +210,7 @@ CallerState caller_of(Manager *manager, sd_bus_message *message, Caller **ret, E
                 caller->manager = manager;
                 caller->name = g_strdup(name);
                 g_queue_init(&caller->held);
+                g_queue_init(&caller->questions);
                 g_queue_push_tail(&manager->callers_by_use, caller);
                 caller->use = manager->callers_by_use.tail;
                 g_hash_table_insert(manager->callers, caller->name, caller);

@@ -16,6 +16,7 @@ typedef struct Caller {
         GQueue held;        /* of sd_bus_message *: calls that came before we knew */
         sd_bus_slot *question;
         struct Lookup *lookup;
+        GQueue questions;   /* of Question *, to polkit: calls of it that wait for an answer */
         GList *use;         /* its place in callers_by_use */
 } Caller;
 

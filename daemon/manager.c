@@ -223,6 +223,7 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
         log_info("Stopping.");
 
         job_cancel_all(manager);
+        polkit_withdraw_all(manager);
         (void)sd_event_add_time_relative(manager->event, &manager->stop_timer, CLOCK_MONOTONIC, STOP_USEC, 0,
                 on_stop_due, manager);
         manager_maybe_exit(manager);
@@ -358,26 +359,17 @@ static int on_name_gone(sd_bus_message *message, void *userdata, sd_bus_error *e
 }
 
 static int add_objects(Manager *manager) {
-        static const struct {
-                const char *interface;
-                const sd_bus_vtable *vtable;
-        } objects[] = {
-                { "org.licensevault1.Manager", manager_vtable },
-                { "org.licensevault1.LicenseStore", store_vtable },
-                { "org.licensevault1.LicenseBackup", backup_vtable },
-                { "org.licensevault1.LicenseRestore", restore_vtable },
-                { "org.licensevault1.BackupRestoreProps", props_vtable },
-        };
         sd_bus *bus = manager->bus;
         int r;
 
-        for (size_t i = 0; i < G_N_ELEMENTS(objects); i++) {
-                r = sd_bus_add_object_vtable(bus, NULL, ROOT_PATH, objects[i].interface, objects[i].vtable, manager);
+        for (const Interface *interface = root_interfaces; interface->name; interface++) {
+                r = sd_bus_add_object_vtable(bus, NULL, ROOT_PATH, interface->name, interface->vtable, manager);
                 if (r < 0)
                         return r;
         }
 
-        if ((r = sd_bus_add_fallback_vtable(bus, NULL, JOB_PATH, JOB_INTERFACE, job_vtable, find_job, manager)) < 0 ||
+        if ((r = sd_bus_add_fallback_vtable(bus, NULL, JOB_PATH, job_interface.name, job_interface.vtable, find_job,
+                     manager)) < 0 ||
             (r = sd_bus_add_node_enumerator(bus, NULL, JOB_PATH, list_job_nodes, manager)) < 0 ||
             (r = sd_bus_add_filter(bus, NULL, on_message, manager)) < 0)
                 return r;

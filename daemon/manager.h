@@ -34,7 +34,7 @@ typedef struct User {
         struct Manager *manager;
         unsigned n_ref;
         uid_t uid;
-        unsigned n_writes, n_reads, n_threads, n_subscriptions;
+        unsigned n_writes, n_reads, n_threads, n_subscriptions, n_questions;
         uint64_t write_bytes;
         Job *job;         /* waits or runs */
         unsigned n_stuck; /* abandoned workers: each keeps the slot */

@@ -18,6 +18,9 @@ static const Method methods[] = {
         { MANAGER, "Subscribe", ACCESS_OWN, method_subscribe },
         { MANAGER, "Unsubscribe", ACCESS_OWN, method_unsubscribe },
         { MANAGER, "ListJobs", ACCESS_OWN, method_list_jobs },
+        { MANAGER, "ListOwners", ACCESS_ROOT, method_list_owners },
+        { MANAGER, "ReassignLicenses", ACCESS_ROOT, method_reassign_licenses },
+        { MANAGER, "PurgeLicenses", ACCESS_ROOT, method_purge_licenses },
         { STORE, "StoreLicense", ACCESS_OWN, method_store_license },
         { STORE, "StoreLicenses", ACCESS_OWN, method_store_licenses },
         { STORE, "GetLicense", ACCESS_OWN, method_get_license },
@@ -27,11 +30,11 @@ static const Method methods[] = {
         { STORE, "DeleteLicense", ACCESS_OWN, method_delete_license },
         { STORE, "RevokeLicense", ACCESS_OWN, method_revoke_license },
         { BACKUP, "BackupLicenses", ACCESS_OWN, method_backup_licenses },
-        { BACKUP, "BackupLicensesToFile", ACCESS_OWN, method_backup_licenses_to_file },
+        { BACKUP, "BackupLicensesToFile", ACCESS_OTHERS, method_backup_licenses_to_file },
         { BACKUP, "OpenBackup", ACCESS_OWN, method_open_backup },
         { BACKUP, "CancelLicenseBackup", ACCESS_OWN, method_cancel_license_backup },
         { RESTORE, "RestoreLicenses", ACCESS_OWN, method_restore_licenses },
-        { RESTORE, "RestoreLicensesFromFile", ACCESS_OWN, method_restore_licenses_from_file },
+        { RESTORE, "RestoreLicensesFromFile", ACCESS_OTHERS, method_restore_licenses_from_file },
         { RESTORE, "CancelLicenseRestore", ACCESS_OWN, method_cancel_license_restore },
         { RESTORE, "VerifyBackup", ACCESS_OWN, method_verify_backup },
         { PROPS, "GetPropCount", ACCESS_OWN, method_get_prop_count },
@@ -58,12 +61,51 @@ const Method *method_find(const char *interface, const char *member) {
         return NULL;
 }
 
-static int authorise(const Method *method, const Caller *caller, Error *error) {
-        if (method->access == ACCESS_OWN && user_may_own(caller->user->uid))
-                return 0;
-        return error_set(error, ERROR_ACCESS_DENIED,
-                "User %" PRIu32 " cannot have licenses: the system gives that number to whoever comes next. "
-                "Run as a user of your own.", (uint32_t)caller->user->uid);
+const Interface root_interfaces[] = {
+        { MANAGER, manager_vtable },
+        { STORE, store_vtable },
+        { BACKUP, backup_vtable },
+        { RESTORE, restore_vtable },
+        { PROPS, props_vtable },
+        {},
+};
+
+const Interface job_interface = { JOB_INTERFACE, job_vtable };
+
+static const Method *find_row(sd_bus_message *message) {
+        return method_find(sd_bus_message_get_interface(message), sd_bus_message_get_member(message));
+}
+
+/* What can be said before the call is read. */
+static int authorize(const Method *method, const Caller *caller, Error *error) {
+        if (!method)
+                return error_set(error, ERROR_ACCESS_DENIED, "This method is not open to anyone.");
+        if (!user_may_own(caller->user->uid))
+                return error_set(error, ERROR_ACCESS_DENIED,
+                        "User %" PRIu32 " cannot have licenses: the system gives that number to whoever comes next. "
+                        "Run as a user of your own.", (uint32_t)caller->user->uid);
+        if (method->access == ACCESS_ROOT && caller->user->uid != 0)
+                return error_set(error, ERROR_ACCESS_DENIED, "%s is for root alone.", method->member);
+        return 0;
+}
+
+/* Whether anything can be begun now. */
+static int check_service(const Manager *manager, Error *error) {
+        if (manager->congested)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "The bus does not take the service's answers. Try again in a few seconds.");
+        if (manager->stopping)
+                return error_set(error, ERROR_CANCELED, "The service is stopping. Try again in a moment.");
+        return 0;
+}
+
+/* What a handler returned, as a code that is set in error. */
+static int put_into_words(int r, Error *error) {
+        if (r == -ENOMEM)
+                return error_set_no_memory(error);
+        if (r < 0)
+                return error_set_errno(error, ERROR_INVALID_ARGUMENTS, r, "The call cannot be read");
+        return r;
 }
 
 static int call(Manager *manager, sd_bus_message *message, Error *error) {
@@ -71,11 +113,9 @@ static int call(Manager *manager, sd_bus_message *message, Error *error) {
         Caller *caller;
         int r;
 
-        if (manager->congested)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "The bus does not take the service's answers. Try again in a few seconds.");
-        if (manager->stopping)
-                return error_set(error, ERROR_CANCELED, "The service is stopping. Try again in a moment.");
+        r = check_service(manager, error);
+        if (r != 0)
+                return r;
 
         switch (caller_of(manager, message, &caller, error)) {
         case CALLER_HELD:
@@ -86,25 +126,44 @@ static int call(Manager *manager, sd_bus_message *message, Error *error) {
                 break;
         }
 
-        method = method_find(sd_bus_message_get_interface(message), sd_bus_message_get_member(message));
-        if (!method)
-                return error_set(error, ERROR_ACCESS_DENIED, "This method is not open to anyone.");
-        r = authorise(method, caller, error);
+        method = find_row(message);
+        r = authorize(method, caller, error);
         if (r != 0)
                 return r;
-
-        r = method->handler(manager, caller, message, error);
-        if (r == -ENOMEM)
-                return error_set_no_memory(error);
-        if (r < 0)
-                return error_set_errno(error, ERROR_INVALID_ARGUMENTS, r, "The call cannot be read");
-        return r;
+        return put_into_words(method->handler(manager, caller, message, error), error);
 }
 
 void method_call(Manager *manager, sd_bus_message *message) {
         g_auto(Error) error = {};
 
         if (call(manager, message, &error) != 0)
+                manager_send_error(manager, message, &error);
+}
+
+int method_go_on(Caller *caller, sd_bus_message *message, bool others, const FrozenClass *class, void *frozen,
+        Error *error) {
+        const Method *method = find_row(message);
+
+        if (!others || (method && method->access == ACCESS_OTHERS && caller->user->uid == 0))
+                return class->go_on(caller, message, frozen, error);
+        if (method && method->access == ACCESS_OTHERS)
+                return polkit_ask(caller, message, class, frozen, error);
+
+        class->free(frozen);
+        return error_set(error, ERROR_ACCESS_DENIED, "This method is for what is your own.");
+}
+
+void method_resume(Caller *caller, sd_bus_message *message, const FrozenClass *class, void *frozen) {
+        Manager *manager = caller->manager;
+        g_auto(Error) error = {};
+        int r;
+
+        r = check_service(manager, &error);
+        if (r != 0)
+                class->free(frozen);
+        else
+                r = put_into_words(class->go_on(caller, message, frozen, &error), &error);
+        if (r != 0)
                 manager_send_error(manager, message, &error);
 }
 

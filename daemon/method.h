@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "caller.h"
+#include "polkit.h"
 
 /*
  * The one table of methods: what it does not list is denied. A handler parses and checks everything,
@@ -9,7 +9,9 @@
  */
 
 typedef enum Access {
-        ACCESS_OWN, /* every user that may have licenses, for what is its own */
+        ACCESS_OWN,    /* every user that may have licenses, for what is its own */
+        ACCESS_OTHERS, /* the same; for what is others', root and whom polkit lets */
+        ACCESS_ROOT,   /* root alone */
 } Access;
 
 /*
@@ -34,6 +36,26 @@ int method_dispatch(sd_bus_message *message, void *userdata, sd_bus_error *ret_e
 /* A row of the table by name, NULL where there is none. */
 const Method *method_find(const char *interface, const char *member);
 
+/*
+ * The last step of the handler of a method with ACCESS_OTHERS: lets what it has read and checked go on, at
+ * once where it is the caller's own or the caller is root, else when polkit says so. frozen is taken over,
+ * also on failure.
+ */
+int method_go_on(Caller *caller, sd_bus_message *message, bool others, const FrozenClass *class, void *frozen,
+        Error *error);
+
+/* What polkit's yes leads to: goes on, and answers where that fails. Takes frozen over. */
+void method_resume(Caller *caller, sd_bus_message *message, const FrozenClass *class, void *frozen);
+
+/* The interfaces of our objects, each method of which the table above must list. */
+typedef struct Interface {
+        const char *name;
+        const sd_bus_vtable *vtable;
+} Interface;
+
+extern const Interface root_interfaces[]; /* on the root object; the last one has no name */
+extern const Interface job_interface;     /* on each job */
+
 /* The handlers, by the file they are in. */
 
 /* bus-manager.c */
@@ -41,6 +63,11 @@ extern const sd_bus_vtable manager_vtable[];
 int method_subscribe(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
 int method_unsubscribe(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
 int method_list_jobs(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+
+/* bus-owner.c */
+int method_list_owners(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_reassign_licenses(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
+int method_purge_licenses(Manager *manager, Caller *caller, sd_bus_message *message, Error *error);
 
 /* bus-store.c */
 extern const sd_bus_vtable store_vtable[];

@@ -142,6 +142,15 @@ int statement_write(StoreConnection *connection, sqlite3_stmt *statement, Error 
         return rc == SQLITE_DONE ? 0 : store_connection_failed(connection, rc, true, error);
 }
 
+int store_run_for_key(StoreConnection *connection, const char *sql, int64_t key, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = store_statement(connection, sql, error);
+
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, key);
+        return statement_write(connection, statement, error);
+}
+
 int store_connection_integer(StoreConnection *connection, const char *sql, int64_t *ret, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         int r;

@@ -40,6 +40,9 @@ int statement_row(StoreConnection *connection, sqlite3_stmt *statement, Error *e
 /* Steps a statement that writes. Returns 0 or a code. */
 int statement_write(StoreConnection *connection, sqlite3_stmt *statement, Error *error);
 
+/* Runs SQL that writes and has a key, or an owner's number, as its one parameter. */
+int store_run_for_key(StoreConnection *connection, const char *sql, int64_t key, Error *error);
+
 /* A single integer that SQL without parameters gives; for pragmas. */
 int store_connection_integer(StoreConnection *connection, const char *sql, int64_t *ret, Error *error);
 
@@ -49,7 +52,7 @@ int store_schema_check(StoreConnection *connection, Error *error);
 /* Brings an older store to the present version, keeping all that is in it. */
 int store_schema_upgrade(StoreConnection *connection, Error *error);
 
-/* store-license.c */
+/* store-owner.c */
 /* The number of an owner, 0 where the store does not know it. */
 int store_owner_find(StoreConnection *connection, const StoreOwner *owner, int64_t *ret, Error *error);
 int store_owner_ensure(StoreConnection *connection, const StoreOwner *owner, int64_t *ret, Error *error);
@@ -57,6 +60,16 @@ int store_owner_ensure(StoreConnection *connection, const StoreOwner *owner, int
 int store_owner_add(StoreConnection *connection, int64_t owner, int64_t licenses, int64_t remembered, int64_t bytes,
         Error *error);
 
+/* What an owner has, or would have more. */
+typedef struct StoreUse {
+        uint64_t licenses;
+        uint64_t remembered;
+        uint64_t bytes;
+} StoreUse;
+
+int store_owner_use(StoreConnection *connection, int64_t owner, StoreUse *ret, Error *error);
+
+/* store-license.c */
 /* What the store knows of an id, its license apart. */
 typedef struct StoreRow {
         int64_t key; /* 0: there is none */
@@ -78,14 +91,6 @@ uint64_t store_charge_license(const License *license);
 int store_row_forget(StoreConnection *connection, int64_t owner, const StoreRow *row, const char *id, Error *error);
 
 /* store-put.c */
-/* What an owner has, or would have more. */
-typedef struct StoreUse {
-        uint64_t licenses;
-        uint64_t remembered;
-        uint64_t bytes;
-} StoreUse;
-
-int store_owner_use(StoreConnection *connection, int64_t owner, StoreUse *ret, Error *error);
 /* Whether an owner may have more of something; each limit is named with its setting. ERROR_LIMIT_EXCEEDED. */
 int store_check_use(StoreConnection *connection, const StoreUse *use, const StoreUse *more, Error *error);
 /* Whether anything may be written, as far as the disk and the store as a whole go. ERROR_LIMIT_EXCEEDED. */
@@ -121,4 +126,10 @@ int store_license_rotten(const char *id, Error *error);
 #define N_LICENSE_COLUMNS 13
 
 /* Keys hold an owner's rows together: (owner << 31) + n. */
-#define STORE_KEY_BITS 31
+static inline int64_t store_key_first(int64_t owner) {
+        return owner << 31;
+}
+
+static inline int64_t store_key_last(int64_t owner) {
+        return store_key_first(owner + 1) - 1;
+}

@@ -49,8 +49,8 @@ static int count_restricted(StoreConnection *connection, int64_t owner, uint64_t
                 "SELECT count(*) FROM licenses WHERE key BETWEEN ? AND ? AND present AND NOT allow_backup", error);
         if (!statement)
                 return (int)error->code;
-        sqlite3_bind_int64(statement, 1, owner << STORE_KEY_BITS);
-        sqlite3_bind_int64(statement, 2, ((owner + 1) << STORE_KEY_BITS) - 1);
+        sqlite3_bind_int64(statement, 1, store_key_first(owner));
+        sqlite3_bind_int64(statement, 2, store_key_last(owner));
         if (statement_row(connection, statement, error) < 0)
                 return (int)error->code;
         *ret = (uint64_t)sqlite3_column_int64(statement, 0);
@@ -105,8 +105,8 @@ static int cursor_prepare(StoreConnection *connection, const char *sql, int64_t 
         rc = sqlite3_prepare_v2(connection->db, sql, -1, ret, NULL);
         if (rc != SQLITE_OK)
                 return store_connection_failed(connection, rc, false, error);
-        sqlite3_bind_int64(*ret, 1, owner << STORE_KEY_BITS);
-        sqlite3_bind_int64(*ret, 2, ((owner + 1) << STORE_KEY_BITS) - 1);
+        sqlite3_bind_int64(*ret, 1, store_key_first(owner));
+        sqlite3_bind_int64(*ret, 2, store_key_last(owner));
         return 0;
 }
 

@@ -42,43 +42,6 @@ int store_row_find(StoreConnection *connection, int64_t owner, const char *id, S
         return 0;
 }
 
-int store_owner_find(StoreConnection *connection, const StoreOwner *owner, int64_t *ret, Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        int r;
-
-        statement = store_statement(connection, "SELECT owner FROM owners WHERE uid = ? AND name = ?", error);
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, owner->uid);
-        statement_bind_text(statement, 2, owner->name);
-
-        r = statement_row(connection, statement, error);
-        if (r < 0)
-                return (int)error->code;
-        *ret = r > 0 ? sqlite3_column_int64(statement, 0) : 0;
-        return 0;
-}
-
-int store_owner_ensure(StoreConnection *connection, const StoreOwner *owner, int64_t *ret, Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        int r;
-
-        r = store_owner_find(connection, owner, ret, error);
-        if (r != 0 || *ret > 0)
-                return r;
-
-        statement = store_statement(connection, "INSERT INTO owners (uid, name) VALUES (?, ?)", error);
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, owner->uid);
-        statement_bind_text(statement, 2, owner->name);
-
-        r = statement_write(connection, statement, error);
-        if (r == 0)
-                *ret = sqlite3_last_insert_rowid(connection->db);
-        return r;
-}
-
 static int unavailable(const char *id, Error *error) {
         return error_set(error, ERROR_LICENSE_UNAVAILABLE,
                 "There is no license '%s'. EnumerateLicenses lists those that there are.", id);
@@ -125,23 +88,6 @@ uint64_t store_charge_license(const License *license) {
         return store_charge_remembered(license->id, license->counters) + license->size +
                store_charge_string(license->key_id) + store_charge_string(license->title) +
                store_charge_string(license->issuer) + store_charge_string(license->media_type);
-}
-
-int store_owner_add(StoreConnection *connection, int64_t owner, int64_t licenses, int64_t remembered, int64_t bytes,
-                Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-
-        statement = store_statement(connection,
-                "UPDATE owners SET licenses = licenses + ?, remembered = remembered + ?, bytes = bytes + ? "
-                "WHERE owner = ?",
-                error);
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, licenses);
-        sqlite3_bind_int64(statement, 2, remembered);
-        sqlite3_bind_int64(statement, 3, bytes);
-        sqlite3_bind_int64(statement, 4, owner);
-        return statement_write(connection, statement, error);
 }
 
 /* Copies a text column that may be NULL. */

@@ -220,23 +220,14 @@ static Outcome combine(License *ours, License *theirs, bool *ret_changed) {
         return conflict ? OUTCOME_CONFLICT : OUTCOME_UNCHANGED;
 }
 
-static int run_for_key(StoreConnection *connection, const char *sql, int64_t key, Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = store_statement(connection, sql, error);
-
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, key);
-        return statement_write(connection, statement, error);
-}
-
 /* Puts the document of the backup in the place of ours, whose row takes over the key of that document. */
 static int replace(StoreConnection *connection, int64_t owner, Pair *pair, uint64_t charge, Error *error) {
         int r;
 
         /* Their license has the low marks of both by now. */
-        if ((r = run_for_key(connection, "DELETE FROM counters WHERE key = ?", pair->row.key, error)) != 0 ||
-            (r = run_for_key(connection, "DELETE FROM documents WHERE key = ?", pair->row.key, error)) != 0 ||
-            (r = run_for_key(connection, "DELETE FROM licenses WHERE key = ?", pair->row.key, error)) != 0 ||
+        if ((r = store_run_for_key(connection, "DELETE FROM counters WHERE key = ?", pair->row.key, error)) != 0 ||
+            (r = store_run_for_key(connection, "DELETE FROM documents WHERE key = ?", pair->row.key, error)) != 0 ||
+            (r = store_run_for_key(connection, "DELETE FROM licenses WHERE key = ?", pair->row.key, error)) != 0 ||
             (r = store_row_write(connection, pair->their_key, owner, &pair->theirs, charge, error)) != 0)
                 return r;
         return store_row_write_counters(connection, pair->their_key, &pair->theirs, error);
@@ -445,8 +436,8 @@ static int merge_owner(Merge *merge, int64_t owner, Error *error) {
         int r;
 
         merge->owner = owner;
-        merge->first_key = owner << STORE_KEY_BITS;
-        merge->last_key = ((owner + 1) << STORE_KEY_BITS) - 1;
+        merge->first_key = store_key_first(owner);
+        merge->last_key = store_key_last(owner);
 
         if ((r = sum_up(merge, error)) != 0 ||
             (r = store_owner_use(merge->connection, owner, &use, error)) != 0 ||

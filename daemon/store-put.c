@@ -4,27 +4,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-int store_owner_use(StoreConnection *connection, int64_t owner, StoreUse *ret, Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        int r;
-
-        statement = store_statement(connection,
-                "SELECT licenses, remembered, bytes FROM owners WHERE owner = ?", error);
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, owner);
-        r = statement_row(connection, statement, error);
-        if (r < 0)
-                return (int)error->code;
-
-        *ret = (StoreUse) {
-                .licenses = (uint64_t)sqlite3_column_int64(statement, 0),
-                .remembered = (uint64_t)sqlite3_column_int64(statement, 1),
-                .bytes = (uint64_t)sqlite3_column_int64(statement, 2),
-        };
-        return 0;
-}
-
 int store_check_use(StoreConnection *connection, const StoreUse *use, const StoreUse *more, Error *error) {
         const StoreLimits *limits = &connection->limits;
 
@@ -84,12 +63,8 @@ static int check_limits(StoreConnection *connection, int64_t owner, const StoreR
         return store_check_use(connection, &use, &more, error);
 }
 
-static int64_t first_key(int64_t owner) {
-        return owner << STORE_KEY_BITS;
-}
-
 int store_key_check(int64_t owner, int64_t key, Error *error) {
-        if (key < first_key(owner + 1))
+        if (key <= store_key_last(owner))
                 return 0;
         return error_set(error, ERROR_LIMIT_EXCEEDED,
                 "You have stored as many ids as can be counted. Ask the administrator.");
@@ -103,8 +78,8 @@ int store_next_key(StoreConnection *connection, int64_t owner, int64_t *ret, Err
                 "coalesce((SELECT max(key) FROM staged_ids WHERE key BETWEEN ?1 AND ?2), ?1 - 1))", error);
         if (!statement)
                 return (int)error->code;
-        sqlite3_bind_int64(statement, 1, first_key(owner));
-        sqlite3_bind_int64(statement, 2, first_key(owner + 1) - 1);
+        sqlite3_bind_int64(statement, 1, store_key_first(owner));
+        sqlite3_bind_int64(statement, 2, store_key_last(owner));
         if (statement_row(connection, statement, error) < 0)
                 return (int)error->code;
 

@@ -191,7 +191,8 @@ typedef struct StoreOwnerRow {
         uid_t uid;
         char *name;
         uint64_t licenses;
-        uint64_t restricted;
+        uint64_t restricted; /* of store_snapshot_owners() alone */
+        uint64_t bytes;      /* of store_owner_list() alone: what counts against BytesPerUser= */
 } StoreOwnerRow;
 
 void store_owner_row_free(StoreOwnerRow *row);
@@ -222,6 +223,29 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreCursor, store_cursor_free)
 
 /* The next row, NULL at the end; it is the cursor's. Documents are checked: ERROR_STORE_CORRUPT names the license. */
 int store_cursor_next(StoreCursor *cursor, const StoreCursorRow **ret, Error *error);
+
+/* Owners whose account may be gone. That it is, is for who calls to find out. */
+
+/* At most max owners, by name and uid, from the one at offset on, in ret (of StoreOwnerRow *, freed by it). */
+int store_owner_list(StoreConnection *connection, unsigned offset, unsigned max, GPtrArray *ret, Error *error);
+
+/*
+ * Gives all that an owner has to another, after the rules of store_merge() where that one has something, too; nothing
+ * where there is a conflict: ERROR_INVALID_ARGUMENTS names the license. For a task of its own (alone): anything
+ * but 0 leaves the transaction to be rolled back. restore is a number of store_restore_begin(). *ret_licenses: how many
+ * the first one had. Properties go. ERROR_LICENSE_UNAVAILABLE: there is no such owner; ERROR_BACKUP_BUSY: a
+ * restore to it is under way; ERROR_LIMIT_EXCEEDED.
+ */
+int store_owner_reassign(StoreConnection *connection, const StoreOwner *from, const StoreOwner *to, int64_t restore,
+        uint64_t *ret_licenses, Error *error);
+
+/*
+ * Removes some of what the store has of an owner, low marks and tombstones included, and in the end the owner:
+ * *ret_more says whether to call again, in a transaction of its own. *ret_licenses: how many licenses went this
+ * time. ERROR_LICENSE_UNAVAILABLE, ERROR_BACKUP_BUSY.
+ */
+int store_owner_purge(StoreConnection *connection, const StoreOwner *owner, uint64_t *ret_licenses, bool *ret_more,
+        Error *error);
 
 /*
  * Restores. What a backup says is staged: written beside the licenses, where nobody sees it, in as many
