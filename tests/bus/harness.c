@@ -43,9 +43,11 @@ static const char bus_configuration[] =
         "           send_interface=\"org.freedesktop.DBus.Introspectable\"/>\n"
         "    <allow send_destination=\"org.freedesktop.DBus\"\n"
         "           send_interface=\"org.freedesktop.DBus.Properties\"/>\n"
+        "    <allow send_destination=\"org.freedesktop.PolicyKit1\"/>\n" /* as polkit's own file has it */
         "  </policy>\n"
         "  <policy user=\"%u\">\n"
         "    <allow own=\"org.licensevault1\"/>\n"
+        "    <allow own=\"org.freedesktop.PolicyKit1\"/>\n"
         "    <allow send_destination=\"org.freedesktop.DBus\"\n"
         "           send_interface=\"org.freedesktop.DBus.Monitoring\"/>\n"
         "  </policy>\n"

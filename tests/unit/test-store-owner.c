@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "stage-world.h"
+
+/* What becomes of the licenses of an owner who is gone: given to another, or removed for good. */
+
+static const StoreOwner carol = { 1002, "carol" };
+
+typedef struct Change {
+        StoreOwner from, to;
+        int64_t restore;
+        uint64_t licenses;
+        bool more;
+} Change;
+
+static int reassign_work(StoreConnection *connection, void *userdata, Error *error) {
+        Change *change = userdata;
+
+        return store_owner_reassign(connection, &change->from, &change->to, change->restore, &change->licenses, error);
+}
+
+static int reassign(StageWorld *world, const StoreOwner *from, const StoreOwner *to, uint64_t *ret, Error *error) {
+        Change change = { .from = *from, .to = *to, .restore = store_restore_begin(world->store) };
+        int r;
+
+        r = do_write(world->store, reassign_work, &change, error);
+        store_restore_end(world->store, change.restore);
+        *ret = change.licenses;
+        return r;
+}
+
+static int purge_work(StoreConnection *connection, void *userdata, Error *error) {
+        Change *change = userdata;
+
+        return store_owner_purge(connection, &change->from, &change->licenses, &change->more, error);
+}
+
+static const Sketch all_kinds[] = {
+        { .id = "book", .document = "moby dick", .date = 7, .counters = "copy=2 print=7", .generation = 3,
+          .key_id = "k", .title = "Moby Dick", .issuer = "i", .media_type = "m", .not_before = 5, .not_after = 50 },
+        { .id = "deleted", .counters = "print=1", .generation = 2 },
+        { .id = "empty", .document = "" },
+        { .id = "restricted", .document = "not to be backed up", .restricted = true },
+        { .id = "revoked", .revoked = 99, .generation = 4 },
+};
+
+static void put_for(StageWorld *world, const StoreOwner *owner, const Sketch *sketches, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                sketch_put(world->store, owner, &sketches[i]);
+}
+
+static int64_t count_owner(StageWorld *world, const StoreOwner *owner) {
+        g_autofree char *sql = g_strdup_printf("SELECT count(*) FROM owners WHERE uid = %u AND name = '%s'",
+                (unsigned)owner->uid, owner->name);
+
+        return ask(world->reader, sql);
+}
+
+static void test_reassigning_to_a_new_owner_gives_all_that_there_was(void **state) {
+        StageWorld *world = *state;
+        g_autofree char *before = NULL;
+        g_auto(Error) error = {};
+        uint64_t licenses;
+
+        put_here(world, all_kinds, G_N_ELEMENTS(all_kinds));
+        put(world->store, &carol, "carols", "own");
+        before = describe_owner(world->reader, &alice);
+
+        assert_good(reassign(world, &alice, &bob, &licenses, &error), &error);
+        assert_int_equal(licenses, 3);
+        assert_owner(world->reader, &bob, before);
+        assert_owner(world->reader, &alice, "");
+        assert_owner(world->reader, &carol, "carols 'own' g1\n");
+        assert_int_equal(count_owner(world, &alice), 0);
+        assert_books(world->reader);
+
+        /* And they are as good as stored ones: a counter that was low stays low. */
+        sketch_put(world->store, &bob, &(Sketch){ .id = "deleted", .document = "again", .counters = "print=9" });
+        assert_int_equal(ask(world->reader, "SELECT remaining FROM counters AS c JOIN licenses AS l ON l.key = c.key "
+                                            "WHERE l.id = 'deleted'"), 1);
+}
+
+static void test_reassigning_to_an_owner_who_has_some_merges(void **state) {
+        static const Sketch bobs[] = {
+                { .id = "book", .document = "moby dick, older", .date = 6, .counters = "copy=5 print=1" },
+                { .id = "bobs", .document = "his own" },
+                { .id = "revoked", .document = "still here" },
+                { .id = "deleted", .document = "his", .counters = "print=9" },
+        };
+        StageWorld *world = *state;
+        g_auto(Error) error = {};
+        uint64_t licenses;
+
+        put_here(world, all_kinds, G_N_ELEMENTS(all_kinds));
+        put_for(world, &bob, bobs, G_N_ELEMENTS(bobs));
+
+        assert_good(reassign(world, &alice, &bob, &licenses, &error), &error);
+        assert_int_equal(licenses, 3);
+        assert_owner(world->reader, &bob,
+                "bobs 'his own' g1\n"
+                "book 'moby dick' g3 copy=2 print=1 date=7 key=k title=Moby Dick issuer=i type=m from=5 to=50\n"
+                "deleted 'his' g2 print=1\n"
+                "empty '' g1\n"
+                "restricted 'not to be backed up' g1 restricted\n"
+                "revoked !99 g4\n");
+        assert_int_equal(count_owner(world, &alice), 0);
+        assert_books(world->reader);
+        wait_swept(world->reader);
+        assert_int_equal(count_staged(world->reader), 0);
+}
+
+static void test_conflict_reassigns_nothing_and_names_the_license(void **state) {
+        static const Sketch bobs[] = { { .id = "empty", .document = "not empty" } };
+        g_autofree char *alices = NULL, *his = NULL;
+        StageWorld *world = *state;
+        g_auto(Error) error = {};
+        uint64_t licenses;
+
+        put_here(world, all_kinds, G_N_ELEMENTS(all_kinds));
+        put_for(world, &bob, bobs, G_N_ELEMENTS(bobs));
+        alices = describe_owner(world->reader, &alice);
+        his = describe_owner(world->reader, &bob);
+
+        assert_int_equal(reassign(world, &alice, &bob, &licenses, &error), ERROR_INVALID_ARGUMENTS);
+        assert_error(&error, ERROR_INVALID_ARGUMENTS, "'empty'");
+        assert_owner(world->reader, &alice, alices);
+        assert_owner(world->reader, &bob, his);
+        assert_int_equal(count_staged(world->reader), 0);
+        assert_books(world->reader);
+}
+
+static void test_reassigning_keeps_to_the_limits_of_the_new_owner(void **state) {
+        StageWorld *world = *state;
+        StoreLimits limits = no_limits;
+        g_autofree char *alices = NULL;
+        g_auto(Error) error = {};
+        uint64_t licenses;
+
+        put_here(world, all_kinds, G_N_ELEMENTS(all_kinds));
+        put(world->store, &bob, "bobs", "one");
+        alices = describe_owner(world->reader, &alice);
+        limits.licenses_per_user = 3;
+        store_set_limits(world->store, &limits);
+
+        assert_int_equal(reassign(world, &alice, &bob, &licenses, &error), ERROR_LIMIT_EXCEEDED);
+        assert_error(&error, ERROR_LIMIT_EXCEEDED, "LicensesPerUser");
+        assert_owner(world->reader, &alice, alices);
+        assert_owner(world->reader, &bob, "bobs 'one' g1\n");
+        assert_books(world->reader);
+}
+
+static void test_whoever_the_store_does_not_know_cannot_be_reassigned_or_purged(void **state) {
+        StageWorld *world = *state;
+        Change change = { .from = carol };
+        g_auto(Error) error = {};
+        uint64_t licenses;
+
+        assert_int_equal(reassign(world, &carol, &bob, &licenses, &error), ERROR_LICENSE_UNAVAILABLE);
+        assert_error(&error, ERROR_LICENSE_UNAVAILABLE, "'carol' (1002)");
+        error_clear(&error);
+        assert_int_equal(do_write(world->store, purge_work, &change, &error), ERROR_LICENSE_UNAVAILABLE);
+}
+
+static void test_owner_with_a_restore_under_way_is_left_alone(void **state) {
+        static const Sketch there[] = { { .id = "coming", .document = "soon" } };
+        StageWorld *world = *state;
+        Change change = { .from = alice };
+        g_auto(Error) error = {};
+        uint64_t licenses;
+
+        put(world->store, &alice, "here", "already");
+        stage_there(world, there, G_N_ELEMENTS(there));
+
+        assert_int_equal(reassign(world, &alice, &bob, &licenses, &error), ERROR_BACKUP_BUSY);
+        error_clear(&error);
+        assert_int_equal(do_write(world->store, purge_work, &change, &error), ERROR_BACKUP_BUSY);
+        error_clear(&error);
+        (void)merge_good(world->store, world->stage.restore);
+        assert_owner(world->reader, &alice, "coming 'soon' g1\nhere 'already' g1\n");
+}
+
+/* A restore to the new owner that is under way is not disturbed: keys are given out over both. */
+static void test_reassigning_beside_a_restore_to_the_new_owner_loses_neither(void **state) {
+        static const Sketch there[] = { { .id = "restored", .document = "from a backup" } };
+        StageWorld *world = *state;
+        g_auto(Error) error = {};
+        uint64_t licenses;
+
+        put(world->store, &alice, "alices", "here");
+        put(world->store, &bob, "bobs", "old");
+        stage_there(world, there, G_N_ELEMENTS(there));
+
+        assert_good(reassign(world, &bob, &alice, &licenses, &error), &error);
+        assert_owner(world->reader, &alice, "alices 'here' g1\nbobs 'old' g1\n");
+        (void)merge_good(world->store, world->stage.restore);
+        store_restore_end(world->store, world->stage.restore);
+        assert_owner(world->reader, &alice, "alices 'here' g1\nbobs 'old' g1\nrestored 'from a backup' g1\n");
+        wait_swept(world->reader);
+        assert_owner(world->reader, &alice, "alices 'here' g1\nbobs 'old' g1\nrestored 'from a backup' g1\n");
+        assert_books(world->reader);
+}
+
+static void test_purge_removes_all_of_one_owner_in_slices(void **state) {
+        StageWorld *world = *state;
+        Change change = { .from = alice, .more = true };
+        g_auto(Error) error = {};
+        uint64_t licenses = 0;
+        unsigned slices = 0;
+
+        put_here(world, all_kinds, G_N_ELEMENTS(all_kinds));
+        for (unsigned i = 0; i < 1200; i++) {
+                g_autofree char *id = g_strdup_printf("id%u", i);
+
+                put(world->store, &alice, id, "document");
+        }
+        put_for(world, &bob, all_kinds, G_N_ELEMENTS(all_kinds));
+        g_autofree char *his = describe_owner(world->reader, &bob);
+
+        for (; change.more; slices++) {
+                assert_good(do_write(world->store, purge_work, &change, &error), &error);
+                licenses += change.licenses;
+                assert_books(world->reader);
+        }
+        assert_int_equal(licenses, 1203);
+        assert_int_equal(slices, 3);
+        assert_owner(world->reader, &alice, "");
+        assert_int_equal(count_owner(world, &alice), 0);
+        assert_owner(world->reader, &bob, his);
+        assert_int_equal(ask(world->reader, "SELECT count(*) FROM documents"), 3);
+        assert_int_equal(ask(world->reader, "SELECT count(*) FROM counters"), 3);
+}
+
+static void test_list_gives_pages_by_name(void **state) {
+        StageWorld *world = *state;
+        g_autoptr(GPtrArray) page = g_ptr_array_new(), rest = g_ptr_array_new();
+        g_auto(Error) error = {};
+
+        put(world->store, &carol, "one", "document");
+        put(world->store, &alice, "one", "document");
+        put(world->store, &bob, "one", "document");
+        put(world->store, &bob, "two", "document");
+
+        assert_good(store_owner_list(world->reader, 0, 2, page, &error), &error);
+        assert_int_equal(page->len, 2);
+        assert_string_equal(((StoreOwnerRow *)page->pdata[0])->name, "alice");
+        assert_string_equal(((StoreOwnerRow *)page->pdata[1])->name, "bob");
+        assert_int_equal(((StoreOwnerRow *)page->pdata[1])->uid, 1001);
+        assert_int_equal(((StoreOwnerRow *)page->pdata[1])->licenses, 2);
+        assert_true(((StoreOwnerRow *)page->pdata[1])->bytes > 16);
+        assert_good(store_owner_list(world->reader, 2, 2, rest, &error), &error);
+        assert_int_equal(rest->len, 1);
+        assert_string_equal(((StoreOwnerRow *)rest->pdata[0])->name, "carol");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, stage_world_setup, stage_world_teardown)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                TEST(test_reassigning_to_a_new_owner_gives_all_that_there_was),
+                TEST(test_reassigning_to_an_owner_who_has_some_merges),
+                TEST(test_conflict_reassigns_nothing_and_names_the_license),
+                TEST(test_reassigning_keeps_to_the_limits_of_the_new_owner),
+                TEST(test_whoever_the_store_does_not_know_cannot_be_reassigned_or_purged),
+                TEST(test_owner_with_a_restore_under_way_is_left_alone),
+                TEST(test_reassigning_beside_a_restore_to_the_new_owner_loses_neither),
+                TEST(test_purge_removes_all_of_one_owner_in_slices),
+                TEST(test_list_gives_pages_by_name),
+        };
+
+        return cmocka_run_group_tests_name("store-owner", tests, NULL, NULL);
+}
