@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,19 +15,30 @@
 #include "json.h"
 #include "named.h"
 #include "output.h"
+#include "series.h"
 #include "text.h"
+#include "whose.h"
 
 #define LABEL "Backing up"
+#define KEEP_ALL INT_MIN
 #define COPY_SIZE (256U * 1024)
 
-static char *backup_output;
+static char *backup_output, *backup_folder;
+static int backup_keep = KEEP_ALL;
+static Whose backup_whose;
 static gboolean backup_overwrite, export_overwrite;
 
 const GOptionEntry backup_options[] = {
         { "output", 'o', 0, G_OPTION_ARG_FILENAME, &backup_output,
                 "Back up to FILE, or with '-' to standard output", "FILE" },
+        { "folder", 0, 0, G_OPTION_ARG_FILENAME, &backup_folder,
+                "Back up to a new file in FOLDER, named by the time", "FOLDER" },
+        { "keep", 0, 0, G_OPTION_ARG_INT, &backup_keep,
+                "With --folder: remove the oldest backups there, so that N are left", "N" },
         { "overwrite", 0, 0, G_OPTION_ARG_NONE, &backup_overwrite, "Replace the backup that is there",
                 NULL },
+        WHOSE_OPTIONS(backup_whose, "Back up the licenses of all users (to a file)",
+                "Back up the licenses of USER (to a file)"),
         {},
 };
 
@@ -125,12 +137,11 @@ static Status new_file_call(Ctl *ctl, int fd, sd_bus_message **ret) {
         if (status != STATUS_OK)
                 return status;
 
-        r = sd_bus_message_append(*ret, "hua{sv}", fd, 0, 0);
-        if (r < 0) {
+        r = sd_bus_message_append(*ret, "hu", fd, 0);
+        status = r < 0 ? bus_fail_build(ctl, r) : whose_append(ctl, &backup_whose, *ret);
+        if (status != STATUS_OK)
                 *ret = sd_bus_message_unref(*ret);
-                return bus_fail_build(ctl, r);
-        }
-        return STATUS_OK;
+        return status;
 }
 
 static Status backup_to_descriptor(Ctl *ctl, int fd, JobEnd *ret) {
@@ -141,28 +152,59 @@ static Status backup_to_descriptor(Ctl *ctl, int fd, JobEnd *ret) {
         return status == STATUS_OK ? follow_job(ctl, call, LABEL, NULL, -1, ret) : status;
 }
 
-static Status backup_to_file(Ctl *ctl) {
+/* Reads what the service wrote once more, from the disk if the system can be made to, and as a restore would. */
+static Status check_written(Ctl *ctl, int fd, const char *file, const JobEnd *end) {
+        uint64_t licenses = 0;
+        Status status;
+
+        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+        if (lseek(fd, 0, SEEK_SET) < 0)
+                return ctl_fail_errno(ctl, -errno, "'%s' cannot be read back", file);
+        status = verify_descriptor(ctl, fd, file, &licenses);
+        if (status == STATUS_OK && licenses != json_get_u64(end->result, "licenses"))
+                return ctl_fail(ctl, STATUS_CORRUPT, "'%s' does not have the licenses that were backed up.", file);
+        return status;
+}
+
+static Status backup_to_file(Ctl *ctl, const char *file, bool check) {
         g_auto(Output) output = OUTPUT_NONE;
         g_auto(JobEnd) end = {};
         Interrupts interrupts;
         Status status;
 
         interrupt_block(&interrupts);
-        status = output_open(ctl, backup_output, backup_overwrite, &output);
+        status = output_open(ctl, file, backup_overwrite, &output);
         if (status != STATUS_OK)
                 return status;
 
         status = backup_to_descriptor(ctl, output.draft.fd, &end);
+        if (status == STATUS_OK && check) {
+                /* The reader listens to Ctrl-C by itself. */
+                interrupt_restore(&interrupts);
+                status = check_written(ctl, output.draft.fd, file, &end);
+                interrupt_block(&interrupts);
+        }
         if (status == STATUS_OK)
                 status = output_publish(ctl, &output);
         if (status != STATUS_OK) {
-                note_unwritten(ctl, backup_output, backup_overwrite);
+                note_unwritten(ctl, file, backup_overwrite);
                 return status;
         }
 
         interrupt_restore(&interrupts);
-        report(ctl, &end, backup_output);
+        report(ctl, &end, file);
         return STATUS_OK;
+}
+
+/* A backup that nobody looks at: what the service says of it is not enough for an old one to go. */
+static Status backup_to_folder(Ctl *ctl) {
+        g_autofree char *path = NULL;
+        Status status;
+
+        if ((status = series_next(ctl, backup_folder, &path)) != STATUS_OK ||
+            (status = backup_to_file(ctl, path, true)) != STATUS_OK)
+                return status;
+        return backup_keep != KEEP_ALL ? series_prune(ctl, backup_folder, path, (unsigned)backup_keep) : STATUS_OK;
 }
 
 /* Whether the service can write to stdout itself. What it could not, we copy. */
@@ -228,10 +270,30 @@ static Status backup_to_stdout(Ctl *ctl) {
         return status;
 }
 
+static Status check_options(Ctl *ctl) {
+        if (backup_folder && (backup_output || backup_overwrite))
+                return ctl_fail(ctl, STATUS_USAGE,
+                        "--folder makes a new file each time. Leave out --output and --overwrite.");
+        if (backup_keep != KEEP_ALL && (backup_keep < 1 || !backup_folder))
+                return ctl_fail(ctl, STATUS_USAGE,
+                        "--keep is a number of backups from 1 on, and goes with --folder.");
+        if (whose_is_given(&backup_whose) && !backup_output && !backup_folder)
+                return ctl_fail(ctl, STATUS_USAGE,
+                        "--all-users and --owner back up to a file. Name one with --output or --folder.");
+        return STATUS_OK;
+}
+
 Status command_backup(Ctl *ctl, char **arguments) {
+        Status status;
+
+        status = check_options(ctl);
+        if (status != STATUS_OK)
+                return status;
+        if (backup_folder)
+                return backup_to_folder(ctl);
         if (!backup_output)
                 return backup_in_service(ctl);
-        return is_stdout(backup_output) ? backup_to_stdout(ctl) : backup_to_file(ctl);
+        return is_stdout(backup_output) ? backup_to_stdout(ctl) : backup_to_file(ctl, backup_output, false);
 }
 
 /* export */

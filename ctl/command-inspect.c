@@ -85,16 +85,11 @@ static Status fail_reading(const Reading *reading, const Error *error) {
         return status;
 }
 
-static Status begin(Ctl *ctl, const char *file, Source *source, Reading *reading) {
-        Status status;
+static Status begin(Ctl *ctl, const Source *source, Reading *reading) {
         int r;
 
         reading->ctl = ctl;
         reading->source = source;
-        status = source_open(ctl, file, source);
-        if (status != STATUS_OK)
-                return status;
-
         r = cancel_new(&reading->cancel);
         if (r < 0)
                 return ctl_fail_errno(ctl, r, "'%s' cannot be read", source->name);
@@ -136,24 +131,43 @@ static int verify_license(BackupLicense *license, void *userdata, Error *error) 
         return 0;
 }
 
-Status command_verify(Ctl *ctl, char **arguments) {
-        g_auto(Source) source = SOURCE_NONE;
-        g_auto(Reading) reading = {};
-        const BackupVisitor visitor = { .origin = verify_origin, .license = verify_license, .userdata = &reading };
+static Status verify(Ctl *ctl, const Source *source, Reading *reading, ArchiveCounts *ret) {
+        const BackupVisitor visitor = { .origin = verify_origin, .license = verify_license, .userdata = reading };
         g_auto(Error) error = {};
-        ArchiveCounts counts;
         Status status;
         int r;
 
-        status = begin(ctl, arguments[0], &source, &reading);
+        status = begin(ctl, source, reading);
         if (status != STATUS_OK)
                 return status;
 
-        bar_init(&reading.bar, "Verifying", ctl->quiet);
-        r = backup_read(source.fd, DOCUMENT_MAX, -1, reading.cancel, &visitor, &counts, &error);
-        bar_erase(&reading.bar);
-        if (r != 0)
-                return fail_reading(&reading, &error);
+        bar_init(&reading->bar, "Verifying", ctl->quiet);
+        r = backup_read(source->fd, DOCUMENT_MAX, -1, reading->cancel, &visitor, ret, &error);
+        bar_erase(&reading->bar);
+        return r != 0 ? fail_reading(reading, &error) : STATUS_OK;
+}
+
+Status verify_descriptor(Ctl *ctl, int fd, const char *name, uint64_t *ret_licenses) {
+        const Source source = { .name = name, .fd = fd };
+        g_auto(Reading) reading = {};
+        ArchiveCounts counts;
+        Status status;
+
+        status = verify(ctl, &source, &reading, &counts);
+        if (status == STATUS_OK)
+                *ret_licenses = counts.licenses;
+        return status;
+}
+
+Status command_verify(Ctl *ctl, char **arguments) {
+        g_auto(Source) source = SOURCE_NONE;
+        g_auto(Reading) reading = {};
+        ArchiveCounts counts;
+        Status status;
+
+        if ((status = source_open(ctl, arguments[0], &source)) != STATUS_OK ||
+            (status = verify(ctl, &source, &reading, &counts)) != STATUS_OK)
+                return status;
 
         set_result(&reading, &counts);
         ctl_result(ctl, "origin", json_incref(reading.origin));
@@ -342,8 +356,8 @@ Status command_inspect(Ctl *ctl, char **arguments) {
         Status status;
         int r;
 
-        status = begin(ctl, arguments[0], &source, &reading);
-        if (status != STATUS_OK)
+        if ((status = source_open(ctl, arguments[0], &source)) != STATUS_OK ||
+            (status = begin(ctl, &source, &reading)) != STATUS_OK)
                 return status;
 
         r = backup_read(source.fd, DOCUMENT_MAX, -1, reading.cancel, &visitor, &counts, &error);

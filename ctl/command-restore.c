@@ -9,14 +9,18 @@
 #include "named.h"
 #include "source.h"
 #include "text.h"
+#include "whose.h"
 
 #define LABEL "Restoring"
 
 static gboolean restore_yes;
+static Whose restore_whose;
 
 const GOptionEntry restore_options[] = {
         { "yes", 'y', 0, G_OPTION_ARG_NONE, &restore_yes,
                 "Bring over what another machine or user backed up, without a question", NULL },
+        WHOSE_OPTIONS(restore_whose, "Restore the backup of all users to all users (FILE is needed)",
+                "Restore to USER (FILE is needed)"),
         {},
 };
 
@@ -70,10 +74,13 @@ static Status report(Ctl *ctl, const JobEnd *end) {
                 ctl_result(ctl, "origin", json_string(end->origin));
         (void)json_object_update(ctl->result, end->result);
 
+        const char *into = restore_whose.all_users ? "the licenses of its users" :
+                restore_whose.owner ? "the licenses of that user" : "your licenses";
+
         if (end->origin)
-                ctl_note(ctl, "The backup of %s is merged into your licenses:", end->origin);
+                ctl_note(ctl, "The backup of %s is merged into %s:", end->origin, into);
         else
-                ctl_note(ctl, "The backup is merged into your licenses:");
+                ctl_note(ctl, "The backup is merged into %s:", into);
         for (unsigned i = 0; i < G_N_ELEMENTS(outcomes); i++) {
                 uint64_t n = json_get_u64(end->result, outcomes[i].member);
 
@@ -95,13 +102,14 @@ static Status new_call(Ctl *ctl, const Source *source, uint32_t flags, sd_bus_me
         if (status != STATUS_OK)
                 return status;
 
-        r = source ? sd_bus_message_append(*ret, "hua{sv}", source->fd, flags, 0) :
-                sd_bus_message_append(*ret, "u", flags);
-        if (r < 0) {
+        r = source ? sd_bus_message_append(*ret, "hu", source->fd, flags) : sd_bus_message_append(*ret, "u", flags);
+        if (r < 0)
+                status = bus_fail_build(ctl, r);
+        else if (source)
+                status = whose_append(ctl, &restore_whose, *ret);
+        if (status != STATUS_OK)
                 *ret = sd_bus_message_unref(*ret);
-                return bus_fail_build(ctl, r);
-        }
-        return STATUS_OK;
+        return status;
 }
 
 static Status run_job(Ctl *ctl, const Source *source, bool agreed, JobEnd *ret) {
@@ -114,28 +122,8 @@ static Status run_job(Ctl *ctl, const Source *source, bool agreed, JobEnd *ret) 
 
 /* A pipe cannot be read twice, and an answer needs someone to give it. */
 static bool can_ask(const Ctl *ctl, const Source *source) {
-        return !ctl->quiet && isatty(STDIN_FILENO) && isatty(STDERR_FILENO) &&
+        return ctl_can_ask(ctl) &&
                 (!source || (!source->is_stdin && lseek(source->fd, 0, SEEK_CUR) >= 0));
-}
-
-static bool ask(const char *origin) {
-        g_autofree char *safe = text_safe(origin);
-        char *answer = NULL;
-        size_t size = 0;
-        ssize_t n;
-        bool yes;
-
-        fprintf(stderr, "This backup is from '%s'. Take over its licenses? [y/N] ", safe);
-        fflush(stderr);
-        n = getline(&answer, &size, stdin);
-        if (n <= 0)
-                fputc('\n', stderr);
-        else
-                g_strstrip(answer);
-
-        yes = n > 0 && (g_ascii_strcasecmp(answer, "y") == 0 || g_ascii_strcasecmp(answer, "yes") == 0);
-        free(answer);
-        return yes;
 }
 
 static Status restore_with_consent(Ctl *ctl, const Source *source, const char *origin, JobEnd *ret) {
@@ -144,7 +132,7 @@ static Status restore_with_consent(Ctl *ctl, const Source *source, const char *o
                         "this machine, run the command again with --yes. Nothing was restored.", origin);
                 return ctl_fail_named(ctl, STATUS_CONSENT, error_name(ERROR_NEEDS_INDIVIDUALIZATION), message);
         }
-        if (!ask(origin))
+        if (!ctl_ask("This backup is from '%s'. Take over its licenses?", origin))
                 return ctl_fail(ctl, STATUS_CONSENT, "Nothing was restored.");
 
         /* The service read from our descriptor, and moved its offset. */
@@ -161,6 +149,9 @@ Status command_restore(Ctl *ctl, char **arguments) {
         JobEnd *end = &first;
         Status status;
 
+        if (!arguments[0] && whose_is_given(&restore_whose))
+                return ctl_fail(ctl, STATUS_USAGE,
+                        "--all-users and --owner restore from a file. Name one, or '-' for standard input.");
         if (arguments[0]) {
                 status = source_open(ctl, arguments[0], &opened);
                 if (status != STATUS_OK)

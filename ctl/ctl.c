@@ -69,6 +69,35 @@ void ctl_note(const Ctl *ctl, const char *format, ...) {
         fprintf(stderr, "%s\n", safe);
 }
 
+bool ctl_can_ask(const Ctl *ctl) {
+        return !ctl->quiet && isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
+}
+
+bool ctl_ask(const char *format, ...) {
+        g_autofree char *question = NULL, *safe = NULL;
+        char *answer = NULL;
+        size_t size = 0;
+        va_list ap;
+        ssize_t n;
+        bool yes;
+
+        va_start(ap, format);
+        question = g_strdup_vprintf(format, ap);
+        va_end(ap);
+        safe = text_safe(question);
+        fprintf(stderr, "%s [y/N] ", safe);
+        fflush(stderr);
+
+        n = getline(&answer, &size, stdin);
+        if (n <= 0)
+                fputc('\n', stderr);
+        else
+                g_strstrip(answer);
+        yes = n > 0 && (g_ascii_strcasecmp(answer, "y") == 0 || g_ascii_strcasecmp(answer, "yes") == 0);
+        free(answer);
+        return yes;
+}
+
 void ctl_result(Ctl *ctl, const char *name, json_t *value) {
         if (!ctl->result)
                 ctl->result = json_object();

@@ -35,7 +35,7 @@
         X(STATUS_REVOKED, 12, "the license was revoked") \
         X(STATUS_UNREACHABLE, 13, "the service is not running, or does not answer") \
         X(STATUS_STORE, 14, "the service's license store cannot be read or written") \
-        X(STATUS_CONSENT, 15, "the backup is another machine's or user's: restore needs --yes")
+        X(STATUS_CONSENT, 15, "your consent is needed: --yes gives it")
 
 typedef enum Status {
 #define STATUS_ENUM(name, number, sentence) name = number,
@@ -62,6 +62,11 @@ Status ctl_fail_errno(Ctl *ctl, int r, const char *format, ...) G_GNUC_PRINTF(3,
 /* Says something on stderr that is no failure, on a line of its own; nothing with --quiet. */
 void ctl_note(const Ctl *ctl, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
+/* Whether there is somebody to ask: not with --quiet, and with a terminal alone. */
+bool ctl_can_ask(const Ctl *ctl);
+/* Asks on the terminal, with " [y/N] " after the question. */
+bool ctl_ask(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
 /* Sets a member of the result for --json. Takes the reference to value. */
 void ctl_result(Ctl *ctl, const char *name, json_t *value);
 
@@ -74,12 +79,19 @@ Status ctl_flush(Ctl *ctl);
 Status ctl_write(Ctl *ctl, const void *data, size_t size);
 
 /*
+ * Reads a backup from where a descriptor stands, as the command verify does, and tells how many licenses it has, or
+ * what is wrong with what is called name.
+ */
+Status verify_descriptor(Ctl *ctl, int fd, const char *name, uint64_t *ret_licenses);
+
+/*
  * Commands, run with their arguments, which end in NULL, after their options were parsed into the
  * variables of their own files.
  */
 typedef Status (*CommandRun)(Ctl *ctl, char **arguments);
 
-extern const GOptionEntry add_options[], backup_options[], export_options[], get_options[], restore_options[];
+extern const GOptionEntry add_options[], backup_options[], export_options[], get_options[], purge_options[],
+        restore_options[];
 
 Status command_add(Ctl *ctl, char **arguments);
 Status command_backup(Ctl *ctl, char **arguments);
@@ -89,6 +101,9 @@ Status command_get(Ctl *ctl, char **arguments);
 Status command_inspect(Ctl *ctl, char **arguments);
 Status command_jobs(Ctl *ctl, char **arguments);
 Status command_list(Ctl *ctl, char **arguments);
+Status command_owners(Ctl *ctl, char **arguments);
+Status command_purge(Ctl *ctl, char **arguments);
+Status command_reassign(Ctl *ctl, char **arguments);
 Status command_remove(Ctl *ctl, char **arguments);
 Status command_restore(Ctl *ctl, char **arguments);
 Status command_revoke(Ctl *ctl, char **arguments);

@@ -15,6 +15,7 @@
 #include "text.h"
 
 #define COPY_SIZE (64U * 1024)
+#define PERSON_USEC (6 * 60 * G_USEC_PER_SEC)
 
 typedef struct Follow {
         Ctl *ctl;
@@ -258,7 +259,9 @@ static int begin(Follow *follow, sd_bus_slot **filter, sd_bus_slot **match, sd_b
                     "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='" BUS_NAME "'",
                     on_owner_changed, follow)) < 0)
                 return r;
-        return sd_bus_call_async(bus, NULL, call, on_reply, follow, 0);
+        /* Where a person may be asked for a password, it is the service that loses patience. */
+        return sd_bus_call_async(bus, NULL, call, on_reply, follow,
+                sd_bus_message_get_allow_interactive_authorization(call) > 0 ? PERSON_USEC : 0);
 }
 
 Status follow_job(Ctl *ctl, sd_bus_message *call, const char *label, const char *about, int copy_from,

@@ -61,9 +61,16 @@ static const struct Command {
                 "is a tar archive that any archive manager opens. A file is read back and verified\n"
                 "before it takes its name; where that fails, nothing is left behind. Ctrl-C cancels.\n"
                 "\n"
+                "--folder is for backups that are made again and again: each gets a name of its own,\n"
+                "licenses-20240131T235959Z.tar by the time in UTC, and is read once more\n"
+                "before it gets that name and --keep removes an older one.\n"
+                "\n"
+                "--all-users and --owner are for root, and for whom polkit lets.\n"
+                "\n"
                 "With --json: {\"job\": path, \"licenses\": n, \"restricted\": n, \"bytes\": n,\n"
-                "\"verified\": bool}, with \"output\" where --output was given, and, where licenses may\n"
-                "not be backed up, the first 1,000 of them as \"not_backed_up\":\n"
+                "\"verified\": bool}, with \"output\" where it went to a file, \"removed\": [name, …] where\n"
+                "--keep was given, and, where licenses may not be backed up, the first 1,000 of them\n"
+                "as \"not_backed_up\":\n"
                 "[{LicenseId, KeyId, Title}, …]." },
         { "export", "FILE", 1, 1, export_options, command_export,
                 "Copy the service's backup to a file",
@@ -108,6 +115,31 @@ static const struct Command {
                 "User}} and {\"restricted\": {LicenseId, Generation, User}}, then {\"license\": {as of list,\n"
                 "Entry, Size, Generation, User}}, and at the end {\"whole\": true, \"licenses\": n,\n"
                 "\"restricted\": n, \"bytes\": n}. Without that last line the others prove nothing." },
+        { "owners", NULL, 0, 0, NULL, command_owners,
+                "List whose licenses there are",
+                "For root. Lists the users that the service has licenses of, and whether their account is\n"
+                "'here' or 'gone': then the number that they were stored under is unused, or somebody\n"
+                "else's. Nobody gets to see such licenses but by 'reassign'. On a terminal the list is a\n"
+                "table. Elsewhere each row is one line of uid, name, licenses, bytes and account, with a\n"
+                "tab between them.\n"
+                "\n"
+                "With --json: {\"owners\": [{\"uid\": n, \"name\": text, \"licenses\": n, \"bytes\": n,\n"
+                "\"gone\": bool}, …]}." },
+        { "reassign", "OWNER USER", 2, 2, NULL, command_reassign,
+                "Give the licenses of a gone user to another",
+                "For root. Gives all licenses of an owner whose account is gone to a user who is here, as\n"
+                "when a user was renamed, or got another number. OWNER is a name, a number, or UID:NAME, of\n"
+                "'licensevaultctl owners'; USER is a name or number. Where the user has some of these\n"
+                "licenses, too, the rules of a restore hold.\n"
+                "\n"
+                "With --json: {\"licenses\": n}." },
+        { "purge", "OWNER", 1, 1, purge_options, command_purge,
+                "Remove the licenses of a gone user",
+                "For root. Removes all that the service knows of an owner whose account is gone, for good.\n"
+                "OWNER as for reassign. On a terminal you are asked first, elsewhere --yes is needed. Backups\n"
+                "of that user stay where they are.\n"
+                "\n"
+                "With --json: {\"licenses\": n}." },
         { "jobs", NULL, 0, 0, NULL, command_jobs,
                 "List the jobs",
                 "Lists the jobs that wait, run, or ended within the last minute.\n"
@@ -151,7 +183,7 @@ static char *list_commands(void) {
                 g_autofree char *usage = commands[i].arguments ?
                         g_strdup_printf("%s %s", commands[i].name, commands[i].arguments) :
                         g_strdup(commands[i].name);
-                int padding = 18 - (int)g_utf8_strlen(usage, -1);
+                int padding = 22 - (int)g_utf8_strlen(usage, -1);
 
                 g_string_append_printf(text, "\n  %s%*s%s", usage, padding, "", commands[i].summary);
         }

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "ctl.h"
+
+/*
+ * A folder of backups that are made again and again: licenses-20240131T235959Z.tar, by the time in UTC at which
+ * each was begun, so that their order is that of their names. Files of other names are nobody's business here.
+ */
+
+/*
+ * The path of the next backup in a folder (g_free), a name that is free. Removes what killed backups left
+ * half-written there.
+ */
+Status series_next(Ctl *ctl, const char *folder, char **ret_path);
+
+/*
+ * Removes the oldest backups of a folder, so that keep of them are left, at least 1. newest, the path of series_next(),
+ * stays whatever the clock says. Adds the names of the removed ones as "removed" to the result.
+ */
+Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned keep);

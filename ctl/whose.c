@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "whose.h"
+
+#include "bus.h"
+#include "user-name.h"
+
+bool whose_is_given(const Whose *whose) {
+        return whose->all_users || whose->owner;
+}
+
+Status user_from_text(Ctl *ctl, const char *text, uint32_t *ret) {
+        uid_t uid = (uid_t)-1;
+        uint64_t number;
+        int r;
+
+        if (g_ascii_string_to_unsigned(text, 10, 0, UINT32_MAX - 1, &number, NULL)) {
+                *ret = (uint32_t)number;
+                return STATUS_OK;
+        }
+
+        r = user_uid_of(text, &uid);
+        if (r < 0)
+                return ctl_fail(ctl, STATUS_FAILED, "The users of this machine cannot be looked up: %s.",
+                        g_strerror(-r));
+        if (uid == (uid_t)-1)
+                return ctl_fail(ctl, STATUS_USAGE, "There is no user '%s' on this machine.", text);
+        *ret = uid;
+        return STATUS_OK;
+}
+
+Status whose_append(Ctl *ctl, const Whose *whose, sd_bus_message *call) {
+        uint32_t uid = 0;
+        Status status;
+        int r;
+
+        if (!whose_is_given(whose)) {
+                r = sd_bus_message_append(call, "a{sv}", 0);
+                return r < 0 ? bus_fail_build(ctl, r) : STATUS_OK;
+        }
+        if (whose->all_users && whose->owner)
+                return ctl_fail(ctl, STATUS_USAGE, "--all-users and --owner exclude each other.");
+
+        if (whose->owner) {
+                status = user_from_text(ctl, whose->owner, &uid);
+                if (status != STATUS_OK)
+                        return status;
+        }
+        r = whose->owner ? sd_bus_message_append(call, "a{sv}", 1, "Owner", "u", uid) :
+                sd_bus_message_append(call, "a{sv}", 1, "AllUsers", "b", 1);
+        if (r >= 0)
+                r = sd_bus_message_set_allow_interactive_authorization(call, !ctl->quiet);
+        return r < 0 ? bus_fail_build(ctl, r) : STATUS_OK;
+}
