@@ -4,18 +4,41 @@
 #include <errno.h>
 #include <string.h>
 
+#include <systemd/sd-daemon.h>
+
 /* Storing a large batch on a slow disk takes its time. */
 #define CALL_TIMEOUT_USEC (90 * G_USEC_PER_SEC)
 
-#define NOT_RUNNING \
-        "The licensevault service is not running. Start it with: systemctl start licensevaultd"
-#define VANISHED "The licensevault service stopped before it was done. Run the command again."
-#define SILENT "The licensevault service does not answer. Look at: systemctl status licensevaultd"
+typedef enum Trouble {
+        NOT_RUNNING,
+        VANISHED,
+        SILENT,
+} Trouble;
+
+/* Where systemd does not run the machine, as in most containers, its commands are no help. */
+static const struct {
+        const char *with_systemd;
+        const char *without;
+} troubles[] = {
+        [NOT_RUNNING] = {
+                "The licensevault service is not running. Start it with: systemctl start licensevaultd",
+                "The licensevault service is not running, and systemd, which would start it, does not run this "
+                "machine. Start licensevaultd as the user licensevault.",
+        },
+        [VANISHED] = {
+                "The licensevault service stopped before it was done. Run the command again.",
+                "The licensevault service stopped before it was done. Start licensevaultd, and run the command again.",
+        },
+        [SILENT] = {
+                "The licensevault service does not answer. Look at: systemctl status licensevaultd",
+                "The licensevault service does not answer. See what licensevaultd says.",
+        },
+};
 
 /* Errors of the bus itself, by the start of their names: the service was not reached, or went away. */
 static const struct {
         const char *prefix;
-        const char *message;
+        Trouble trouble;
 } bus_errors[] = {
         { SD_BUS_ERROR_SERVICE_UNKNOWN, NOT_RUNNING },
         { SD_BUS_ERROR_NAME_HAS_NO_OWNER, NOT_RUNNING },
@@ -65,10 +88,14 @@ static const Status statuses[_ERROR_MAX] = {
         [ERROR_STORE_LOCKED] = STATUS_BUSY,
 };
 
+static const char *describe(Trouble trouble) {
+        return sd_booted() > 0 ? troubles[trouble].with_systemd : troubles[trouble].without;
+}
+
 Status bus_fail_named(Ctl *ctl, const char *name, const char *message, const char *about) {
         for (unsigned i = 0; i < G_N_ELEMENTS(bus_errors); i++)
                 if (g_str_has_prefix(name, bus_errors[i].prefix))
-                        return ctl_fail_named(ctl, STATUS_UNREACHABLE, name, bus_errors[i].message);
+                        return ctl_fail_named(ctl, STATUS_UNREACHABLE, name, describe(bus_errors[i].trouble));
 
         ErrorCode code = error_from_name(name);
         const Error error = { .code = code };
@@ -87,7 +114,7 @@ Status bus_fail(Ctl *ctl, const sd_bus_error *error, const char *about) {
 }
 
 Status bus_fail_vanished(Ctl *ctl) {
-        return ctl_fail(ctl, STATUS_UNREACHABLE, "%s", VANISHED);
+        return ctl_fail(ctl, STATUS_UNREACHABLE, "%s", describe(VANISHED));
 }
 
 Status bus_fail_build(Ctl *ctl, int r) {
