@@ -464,13 +464,25 @@ static int open_store(Manager *manager) {
         return EXIT_GOOD;
 }
 
+/* Signals come before calls: whoever asked for a reload and is answered then has its new configuration. */
+static int add_signal(Manager *manager, int number, sd_event_signal_handler_t handler) {
+        sd_event_source *source;
+        int r;
+
+        if ((r = sd_event_add_signal(manager->event, &source, number, handler, manager)) < 0)
+                return r;
+        if ((r = sd_event_source_set_priority(source, SD_EVENT_PRIORITY_IMPORTANT)) >= 0)
+                r = sd_event_source_set_floating(source, true);
+        sd_event_source_unref(source);
+        return r;
+}
+
 static int set_up_event(Manager *manager) {
         int r;
 
         if ((r = sd_event_new(&manager->event)) < 0 ||
-            (r = sd_event_add_signal(manager->event, NULL, SIGTERM, on_stop, manager)) < 0 ||
-            (r = sd_event_add_signal(manager->event, NULL, SIGINT, on_stop, manager)) < 0 ||
-            (r = sd_event_add_signal(manager->event, NULL, SIGHUP, on_reload, manager)) < 0 ||
+            (r = add_signal(manager, SIGTERM, on_stop)) < 0 || (r = add_signal(manager, SIGINT, on_stop)) < 0 ||
+            (r = add_signal(manager, SIGHUP, on_reload)) < 0 ||
             (r = sd_event_add_post(manager->event, NULL, on_turn, manager)) < 0 ||
             (r = sd_event_set_watchdog(manager->event, true)) < 0 ||
             (r = mailbox_new(manager->event, &manager->mailbox)) < 0) {
