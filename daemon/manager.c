@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <linux/sockios.h>
 
@@ -241,13 +242,20 @@ static void tidy(const char *folder) {
         (void)draft_tidy(fd, RESTRICTED_DRAFT_NAME);
 }
 
-/* With a draft, which leaves nothing behind, and which a later look tidies away where it did. */
+/*
+ * With a draft, which leaves nothing behind, and which a later look tidies away where it did. A root may be the
+ * administrator's, and only the users' folders in it the service's: then what can be said of it is whether anything
+ * there can be written, which a unit without ReadWritePaths= prevents.
+ */
 static void try_root(const char *root) {
         _cleanup_fd_ int folder = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         g_auto(Draft) draft = DRAFT_NONE;
+        struct statvfs st;
         int r;
 
         r = folder < 0 ? -errno : draft_open(folder, FOLDER_BACKUP_NAME, &draft);
+        if (r == -EACCES && folder >= 0 && fstatvfs(folder, &st) >= 0)
+                r = st.f_flag & ST_RDONLY ? -EROFS : 0;
         if (r < 0)
                 log_warning("Backups cannot go to the root '%s': %s. Mend that, and name it in the unit's "
                             "ReadWritePaths=.", root, g_strerror(-r));

@@ -2,10 +2,12 @@
 #include "system.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,15 +57,73 @@ pid_t run_behind(const char *const *arguments) {
         return pid;
 }
 
-int open_as(uid_t uid, const char *path, int flags, mode_t mode) {
-        int fd, r;
+/* In the child that opens the file: it becomes the user in all that FUSE looks at, which is every uid and gid. */
+static int open_and_send(int socket_fd, uid_t uid, const char *path, int flags, mode_t mode) {
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(sizeof(int))];
+        } control = {};
+        char letter = 'x';
+        struct iovec content = { .iov_base = &letter, .iov_len = 1 };
+        struct msghdr message = {
+                .msg_iov = &content,
+                .msg_iovlen = 1,
+                .msg_control = &control,
+                .msg_controllen = sizeof control,
+        };
+        struct passwd *entry = getpwuid(uid);
+        int fd;
 
-        assert_int_equal(seteuid(uid), 0);
+        if (!entry || setgroups(0, NULL) < 0 || setgid(entry->pw_gid) < 0 || setuid(uid) < 0)
+                return errno ?: ENOENT;
         fd = open(path, flags | O_CLOEXEC, mode);
-        r = errno;
-        assert_int_equal(seteuid(0), 0);
         if (fd < 0)
-                fail_msg("uid %u cannot open %s: %s", (unsigned)uid, path, strerror(r));
+                return errno;
+        control.header = (struct cmsghdr) {
+                .cmsg_level = SOL_SOCKET,
+                .cmsg_type = SCM_RIGHTS,
+                .cmsg_len = CMSG_LEN(sizeof(int)),
+        };
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+        return sendmsg(socket_fd, &message, MSG_NOSIGNAL) == 1 ? 0 : errno;
+}
+
+static int receive_descriptor(int socket_fd) {
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(sizeof(int))];
+        } control = {};
+        char letter;
+        struct iovec content = { .iov_base = &letter, .iov_len = 1 };
+        struct msghdr message = {
+                .msg_iov = &content,
+                .msg_iovlen = 1,
+                .msg_control = &control,
+                .msg_controllen = sizeof control,
+        };
+        int fd;
+
+        assert_int_equal(recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC), 1);
+        assert_true(message.msg_controllen >= sizeof control.header);
+        memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
+        return fd;
+}
+
+int open_as(uid_t uid, const char *path, int flags, mode_t mode) {
+        int fds[2], fd, status;
+        pid_t pid;
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+        pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0)
+                _exit(open_and_send(fds[1], uid, path, flags, mode));
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        if (status != 0)
+                fail_msg("uid %u cannot open %s: %s", (unsigned)uid, path, strerror(WEXITSTATUS(status)));
+        fd = receive_descriptor(fds[0]);
+        close(fds[0]);
+        close(fds[1]);
         return fd;
 }
 
