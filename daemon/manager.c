@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <linux/sockios.h>
 
@@ -242,13 +243,20 @@ static void tidy(const char *folder) {
         (void)draft_tidy(fd, RESTRICTED_DRAFT_NAME);
 }
 
-/* With a draft, which leaves nothing behind, and which a later look tidies away where it did. */
+/*
+ * With a draft, which leaves nothing behind, and which a later look tidies away where it did. A root may be the
+ * administrator's, and only the users' folders in it the service's: then what can be said of it is whether anything
+ * there can be written, which a unit without ReadWritePaths= prevents.
+ */
 static void try_root(const char *root) {
         _cleanup_fd_ int folder = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         g_auto(Draft) draft = DRAFT_NONE;
+        struct statvfs st;
         int r;
 
         r = folder < 0 ? -errno : draft_open(folder, FOLDER_BACKUP_NAME, &draft);
+        if (r == -EACCES && folder >= 0 && fstatvfs(folder, &st) >= 0)
+                r = st.f_flag & ST_RDONLY ? -EROFS : 0;
         if (r < 0)
                 log_warning("Backups cannot go to the root '%s': %s. Mend that, and name it in the unit's "
                             "ReadWritePaths=.", root, g_strerror(-r));
@@ -456,13 +464,25 @@ static int open_store(Manager *manager) {
         return EXIT_GOOD;
 }
 
+/* Signals come before calls: whoever asked for a reload and is answered then has its new configuration. */
+static int add_signal(Manager *manager, int number, sd_event_signal_handler_t handler) {
+        sd_event_source *source;
+        int r;
+
+        if ((r = sd_event_add_signal(manager->event, &source, number, handler, manager)) < 0)
+                return r;
+        if ((r = sd_event_source_set_priority(source, SD_EVENT_PRIORITY_IMPORTANT)) >= 0)
+                r = sd_event_source_set_floating(source, true);
+        sd_event_source_unref(source);
+        return r;
+}
+
 static int set_up_event(Manager *manager) {
         int r;
 
         if ((r = sd_event_new(&manager->event)) < 0 ||
-            (r = sd_event_add_signal(manager->event, NULL, SIGTERM, on_stop, manager)) < 0 ||
-            (r = sd_event_add_signal(manager->event, NULL, SIGINT, on_stop, manager)) < 0 ||
-            (r = sd_event_add_signal(manager->event, NULL, SIGHUP, on_reload, manager)) < 0 ||
+            (r = add_signal(manager, SIGTERM, on_stop)) < 0 || (r = add_signal(manager, SIGINT, on_stop)) < 0 ||
+            (r = add_signal(manager, SIGHUP, on_reload)) < 0 ||
             (r = sd_event_add_post(manager->event, NULL, on_turn, manager)) < 0 ||
             (r = sd_event_set_watchdog(manager->event, true)) < 0 ||
             (r = mailbox_new(manager->event, &manager->mailbox)) < 0) {

@@ -225,11 +225,11 @@ static void close_connection(gpointer bus) {
         sd_bus_close_unref(bus);
 }
 
-int harness_setup_bus(void **state) {
+/* What every world has: a folder, and connections to whichever bus. */
+static Harness *new_harness(void) {
         Harness *h = g_new0(Harness, 1);
         struct rlimit files;
 
-        *state = h;
         h->notify_fd = -1;
         signal(SIGPIPE, SIG_IGN);
         /* The test of 600 connections holds them all. */
@@ -238,12 +238,32 @@ int harness_setup_bus(void **state) {
                 setrlimit(RLIMIT_NOFILE, &files);
         }
 
-        find_users(h);
         h->folder = g_build_filename(g_get_tmp_dir(), "licensevault-test-XXXXXX", NULL);
         if (!mkdtemp(h->folder) || chmod(h->folder, 0711) < 0)
                 fail_msg("Cannot make %s: %s", h->folder, strerror(errno));
         register_folder(h->folder);
         h->log = harness_path(h, "log");
+        h->settings = g_key_file_new();
+        h->connections = g_ptr_array_new_with_free_func(close_connection);
+        return h;
+}
+
+int harness_setup_system(void **state) {
+        Harness *h = new_harness();
+
+        *state = h;
+        h->address = g_strdup("unix:path=/run/dbus/system_bus_socket");
+        h->state = g_strdup("/var/lib/licensevault");
+        h->configuration = g_strdup("/etc/licensevault");
+        h->observer = harness_connect_uid(h, geteuid());
+        return 0;
+}
+
+int harness_setup_bus(void **state) {
+        Harness *h = new_harness();
+
+        *state = h;
+        find_users(h);
         h->state = new_folder(h, "state", 0700);
         h->configuration = new_folder(h, "configuration", 0755);
         g_free(new_folder(h, "runtime", 0755));
@@ -254,11 +274,8 @@ int harness_setup_bus(void **state) {
                 assert_int_equal(chown(path, h->users[i], (gid_t)-1), 0);
         }
 
-        h->settings = g_key_file_new();
         /* A full disk on the machine of a tester is not what is tested. */
         harness_set(h, "Limits", "MinimumFreePercent", "0");
-        h->connections = g_ptr_array_new_with_free_func(close_connection);
-
         start_bus(h);
         h->observer = harness_connect_uid(h, geteuid());
         return 0;

@@ -52,6 +52,11 @@ typedef struct Harness {
 /* A folder, a bus, no daemon yet. For cmocka's setup: harness_setup() starts the daemon, too. */
 int harness_setup_bus(void **state);
 int harness_setup(void **state);
+/*
+ * The system bus and the service on it: nothing is started, and nothing stopped. There are no users and no
+ * media until the caller makes them. For tests/boot, where the system is the test's own.
+ */
+int harness_setup_system(void **state);
 /* Stops the daemon, which must exit with 0, and removes everything. Fails with what the log says. */
 int harness_teardown(void **state);
 
