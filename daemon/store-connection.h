@@ -88,7 +88,7 @@ typedef struct StoreUse {
 int store_owner_use(StoreConnection *connection, int64_t owner, StoreUse *ret, Error *error);
 /* Whether an owner may have more of something; each limit is named with its setting. ERROR_LIMIT_EXCEEDED. */
 int store_check_use(StoreConnection *connection, const StoreUse *use, const StoreUse *more, Error *error);
-/* Whether anything may be written, as far as the disk and the store as a whole go. ERROR_LIMIT_EXCEEDED. */
+/* Whether anything may be written, as far as the disk and the store as a whole go. ERROR_STORE_FULL. */
 int store_check_space(StoreConnection *connection, Error *error);
 int store_check_document(StoreConnection *connection, const License *license, Error *error);
 
