@@ -107,23 +107,38 @@ static void spoil(const char *path, const char *text) {
         g_free(content);
 }
 
-static void test_damage_that_a_call_meets_is_told_once_and_without_the_license(void **state) {
-        Harness *h = *state;
+/* A daemon whose store has one license, damaged. */
+static sd_bus *start_with_damage(Harness *h) {
         g_autofree char *path = g_build_filename(h->state, "licenses.db", NULL);
+
         harness_start(h);
         store_simple(harness_connect(h, 0), "rotten");
         harness_stop(h);
         spoil(path, "the document of rotten");
         harness_start(h);
-        sd_bus *bus = harness_connect(h, 0);
         assert_log(h, "NS_E_DRM_DATASTORE_CORRUPT", 0);
+        return harness_connect(h, 0);
+}
+
+static void test_damage_that_a_call_meets_is_told_once_and_without_the_license(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = start_with_damage(h);
 
         for (unsigned i = 0; i < OFTEN; i++)
                 call_error(bus, ROOT, "LicenseStore.GetLicense", "NS_E_DRM_DATASTORE_CORRUPT", "*rotten*", "s",
                         "rotten");
         assert_log(h, "The license store is damaged. (NS_E_DRM_DATASTORE_CORRUPT)\n", 1);
+        assert_log(h, "NS_E_DRM_DATASTORE_CORRUPT", 1);
+        assert_log(h, "rotten", 0);
+}
+
+static void test_damage_that_a_backup_meets_is_told_once_and_without_the_license(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = start_with_damage(h);
+
         for (unsigned i = 0; i < OFTEN; i++)
                 must_fail(bus, BACKUP, "NS_E_DRM_DATASTORE_CORRUPT");
+        assert_log(h, "The license store is damaged. (NS_E_DRM_DATASTORE_CORRUPT)\n", 1);
         assert_log_job(h, "backup", 0, "NS_E_DRM_DATASTORE_CORRUPT", 1);
         assert_log(h, "NS_E_DRM_DATASTORE_CORRUPT", 2);
         assert_log(h, "rotten", 0);
@@ -215,17 +230,16 @@ static int setup_media(void **state) {
         return 0;
 }
 
-/* Sets a user's BackupPath and RestorePath to a folder that is not there. */
+/* Sets a user's BackupPath to a folder that is not there. */
 static sd_bus *connect_without_folder(Harness *h, unsigned user) {
         g_autofree char *folder = g_strdup_printf("%s/%u/gone", h->media, (unsigned)h->users[user]);
         sd_bus *bus = harness_connect(h, user);
 
         call_void(bus, ROOT, "BackupRestoreProps.SetProp", "sv", "BackupPath", "s", folder);
-        call_void(bus, ROOT, "BackupRestoreProps.SetProp", "sv", "RestorePath", "s", folder);
         return bus;
 }
 
-static void test_backup_and_restore_without_their_folder_are_told_once(void **state) {
+static void test_backup_without_its_folder_is_told_once(void **state) {
         Harness *h = *state;
         sd_bus *bus = connect_without_folder(h, 0);
 
@@ -349,11 +363,12 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_store_that_is_no_store_is_told_at_the_start_and_once),
                 TEST(test_damage_that_a_call_meets_is_told_once_and_without_the_license),
+                TEST(test_damage_that_a_backup_meets_is_told_once_and_without_the_license),
                 TEST(test_disk_without_room_is_told_once),
                 TEST(test_store_at_its_limit_is_told_once),
                 TEST(test_limit_of_a_user_is_not_told),
                 TEST(test_full_disk_is_told_once),
-                MEDIA_TEST(test_backup_and_restore_without_their_folder_are_told_once),
+                MEDIA_TEST(test_backup_without_its_folder_is_told_once),
                 MEDIA_TEST(test_failure_of_one_user_does_not_hide_anothers),
                 TEST(test_damaged_backup_in_the_folder_is_told_once),
                 TEST(test_backup_that_cannot_be_recognised_is_told_once),
