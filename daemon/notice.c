@@ -6,8 +6,9 @@
 #include "log.h"
 
 void notice_error(const Error *error) {
+        const Error general = { .code = error->code };
         /* What is said of a damaged store names the license; of its disk, only what is wrong with it. */
-        const char *message = error_message(error->code == ERROR_STORE_CORRUPT ? &(Error){ .code = error->code } : error);
+        const char *message = error_message(error->code == ERROR_STORE_CORRUPT ? &general : error);
         const char *name = error_hresult_name(error->code);
         LogEvent event;
 
