@@ -73,7 +73,7 @@ static int check_space(Writing *writing, Error *error) {
         if (archive->reserve_percent == 0 || fstatvfs(writing->fd, &vfs) < 0 || vfs.f_blocks == 0)
                 return 0;
         if (vfs.f_bavail < vfs.f_blocks / 100 * archive->reserve_percent)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                return error_set(error, ERROR_STORE_FULL,
                         "Less than %u %% of the service's disk is free (MinimumFreePercent=). Make room, then "
                         "try again.",
                         archive->reserve_percent);

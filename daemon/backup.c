@@ -358,7 +358,7 @@ int backup_run(Backup *backup, const WorkEvents *events, WorkResult *ret, Error 
                 r = run_to_descriptor(backup, &result, error);
         else {
                 r = run_to_folder(backup, &result, error);
-                if ((r == ERROR_MEDIUM || r == ERROR_LIMIT_EXCEEDED) && !backup->replaced) {
+                if ((r == ERROR_MEDIUM || r == ERROR_STORE_FULL) && !backup->replaced) {
                         error_prefix(error, "Backup to '%s' failed", backup->path);
                         error_set(error, error->code, "%s A backup that was there before is unchanged.",
                                 error_message(error));

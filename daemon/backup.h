@@ -43,7 +43,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Backup, backup_free)
  */
 int backup_check(Backup *backup, Error *error);
 
-/* Makes it. Besides the codes of backup_check(): ERROR_CANCELED, ERROR_LIMIT_EXCEEDED, those of the store. */
+/* Makes it. Besides the codes of backup_check(): ERROR_CANCELED, those of the store. */
 int backup_run(Backup *backup, const WorkEvents *events, WorkResult *ret, Error *error);
 
 /* What was skipped, complete once backup_run() has ended. The caller refs what it keeps. */
@@ -81,8 +81,8 @@ typedef enum BackupFile {
 BackupFile backup_find(int folder, const char *name, int *ret_fd);
 
 /*
- * Opens the backup in a user's BackupPath, or RestorePath, for reading. ERROR_BACKUP_CORRUPT: there is none. May
- * wait for a disk.
+ * Opens the backup in a user's BackupPath, or RestorePath, for reading. ERROR_BACKUP_MISSING, ERROR_BACKUP_CORRUPT.
+ * May wait for a disk.
  */
 int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const char *property, int *ret_fd,
         Error *error);

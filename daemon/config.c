@@ -29,10 +29,11 @@ static const Config defaults = {
         .stall_seconds = 60,
 };
 
+/* All that can be set: what is not in here is not a setting. licensevaultd.conf and docs/settings.md tell the same. */
 static const struct Setting {
         const char *group, *key;
         size_t offset, size;
-        uint64_t min, max;
+        uint64_t min, max; /* of a number; both 0: a list of folders */
 } settings[] = {
 #define SETTING(group, key, field, min, max) \
         { group, key, offsetof(Config, field), sizeof(((Config *)0)->field), min, max }
@@ -52,6 +53,7 @@ static const struct Setting {
         SETTING("Jobs", "ResultSeconds", result_seconds, 1, 24 * 60 * 60),
         SETTING("Jobs", "ResultsPerUser", results_per_user, 1, 1000),
         SETTING("Jobs", "StallSeconds", stall_seconds, 1, 24 * 60 * 60),
+        SETTING("Backup", "Roots", roots, 0, 0),
 #undef SETTING
 };
 
@@ -83,36 +85,38 @@ static void take_number(Config *config, const char *path, GKeyFile *file, const 
         set_number(config, setting, value);
 }
 
-static void take_roots(Config *config, const char *path, GKeyFile *file, unsigned *problems) {
+static void take_folders(Config *config, const char *path, GKeyFile *file, const struct Setting *setting,
+                unsigned *problems) {
         g_autoptr(GError) error = NULL;
-        g_auto(GStrv) roots = g_key_file_get_string_list(file, "Backup", "Roots", NULL, &error);
+        g_auto(GStrv) folders = g_key_file_get_string_list(file, setting->group, setting->key, NULL, &error);
+        char ***field = (char ***)(void *)((uint8_t *)config + setting->offset);
         GPtrArray *good;
 
-        if (!roots) {
+        if (!folders) {
                 if (g_error_matches(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_INVALID_VALUE) ||
                     g_error_matches(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_UNKNOWN_ENCODING)) {
-                        log_warning("%s: [Backup] Roots= must be full paths with ';' between. It is ignored.", path);
+                        log_warning("%s: [%s] %s= must be full paths with ';' between. It is ignored.", path,
+                                setting->group, setting->key);
                         (*problems)++;
                 }
                 return;
         }
 
         good = g_ptr_array_new();
-        for (char **root = roots; *root; root++)
-                if (folder_path_is_plain(*root))
-                        g_ptr_array_add(good, g_strdup(*root));
+        for (char **folder = folders; *folder; folder++)
+                if (folder_path_is_plain(*folder))
+                        g_ptr_array_add(good, g_strdup(*folder));
                 else {
-                        log_warning("%s: [Backup] Roots=: '%s' is not a full path. It is ignored.", path, *root);
+                        log_warning("%s: [%s] %s=: '%s' is not a full path. It is ignored.", path, setting->group,
+                                setting->key, *folder);
                         (*problems)++;
                 }
         g_ptr_array_add(good, NULL);
-        g_strfreev(config->roots);
-        config->roots = (char **)g_ptr_array_free(good, false);
+        g_strfreev(*field);
+        *field = (char **)g_ptr_array_free(good, false);
 }
 
 static bool is_known(const char *group, const char *key) {
-        if (g_str_equal(group, "Backup") && g_str_equal(key, "Roots"))
-                return true;
         for (size_t i = 0; i < G_N_ELEMENTS(settings); i++)
                 if (g_str_equal(group, settings[i].group) && g_str_equal(key, settings[i].key))
                         return true;
@@ -147,8 +151,10 @@ static void take_file(Config *config, const char *path, unsigned *problems) {
 
         warn_unknown(path, file, problems);
         for (size_t i = 0; i < G_N_ELEMENTS(settings); i++)
-                take_number(config, path, file, &settings[i], problems);
-        take_roots(config, path, file, problems);
+                if (settings[i].max > 0)
+                        take_number(config, path, file, &settings[i], problems);
+                else
+                        take_folders(config, path, file, &settings[i], problems);
 }
 
 static int compare_names(const void *a, const void *b) {

@@ -35,6 +35,8 @@ static const struct {
                 "Licenses are already backed up there." },
         [ERROR_BACKUP_CORRUPT] = { OURS("NS_E_DRM_BACKUP_CORRUPT"), "NS_E_DRM_BACKUP_CORRUPT", 0xC00D2743,
                 "The backup is missing, incomplete or damaged." },
+        [ERROR_BACKUP_MISSING] = { OURS("NS_E_DRM_BACKUP_CORRUPT"), "NS_E_DRM_BACKUP_CORRUPT", 0xC00D2743,
+                "There is no backup." },
         [ERROR_BACKUP_BUSY] = { OURS("NS_E_DRM_BACKUPRESTORE_BUSY"), "NS_E_DRM_BACKUPRESTORE_BUSY",
                 0xC00D2744, "Another backup or restore of yours is running." },
         [ERROR_MEDIUM] = { OURS("NS_E_BACKUP_RESTORE_FAILURE"), "NS_E_BACKUP_RESTORE_FAILURE", 0xC00D272D,
@@ -62,6 +64,8 @@ static const struct {
                 0xC00D2783, "The license store is damaged." },
         [ERROR_STORE_LOCKED] = { OURS("NS_E_DRM_BUSY"), "NS_E_DRM_BUSY", 0xC00D2841,
                 "Another licensevaultd holds the license store." },
+        [ERROR_STORE_FULL] = { STANDARD("LimitsExceeded"), "NS_E_DRM_LICENSE_STORE_SAVE_ERROR", 0xC00D2714,
+                "The license store is full." },
 };
 
 const char *error_name(ErrorCode code) {

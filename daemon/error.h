@@ -8,7 +8,7 @@
 
 /*
  * What a client is told when something goes wrong, and the one table that knows its D-Bus name and
- * HRESULT (design, section 6).
+ * HRESULT (design, section 6). Two codes may be one to a client, where it is someone else who must act.
  *
  * Functions of this project return 0 when all went well and a negative errno for what nobody
  * expected. Those whose failures a person reads take an Error and return, besides 0, only the
@@ -25,6 +25,7 @@ typedef enum ErrorCode {
         ERROR_LIMIT_EXCEEDED,
         ERROR_BACKUP_EXISTS,
         ERROR_BACKUP_CORRUPT,
+        ERROR_BACKUP_MISSING, /* the same to a client; there is nothing to mend */
         ERROR_BACKUP_BUSY,
         ERROR_MEDIUM,
         ERROR_CANCELED,
@@ -38,6 +39,7 @@ typedef enum ErrorCode {
         ERROR_STORE_WRITE,
         ERROR_STORE_CORRUPT,
         ERROR_STORE_LOCKED,
+        ERROR_STORE_FULL, /* a limit to a client; it is the administrator's to make room */
         _ERROR_MAX,
 } ErrorCode;
 
@@ -55,7 +57,7 @@ int32_t error_hresult(ErrorCode code);
 /* The name of an HRESULT's constant, such as "NS_E_DRM_BACKUP_EXISTS". */
 const char *error_hresult_name(ErrorCode code);
 
-/* The code of a D-Bus error name, ERROR_NONE for one that is not in the table. */
+/* The code of a D-Bus error name, the first of those that have it; ERROR_NONE for one that is not in the table. */
 ErrorCode error_from_name(const char *name);
 
 /* The message of an error, never NULL: a general sentence where it has none of its own. */

@@ -8,6 +8,7 @@
 #include <sodium.h>
 
 #include "log.h"
+#include "notice.h"
 #include "verify.h"
 
 #define ANSWER_USEC (1 * G_USEC_PER_SEC)     /* a check that takes longer is told by Done */
@@ -257,6 +258,9 @@ static void finish(Job *job, Error *error) {
                 job->percent = 100;
         }
         job_tell_what_is_new(job, true);
+        /* Before Done: who was told of a failure finds it in the log. */
+        notice_error(&job->error);
+        notice_job(job, &job->error);
 
         job->state = job->error.code == ERROR_NONE     ? JOB_DONE :
                      job->error.code == ERROR_CANCELED ? JOB_CANCELED :
@@ -265,11 +269,6 @@ static void finish(Job *job, Error *error) {
         for (unsigned i = 0; i < job->waiters->len; i++)
                 answer_waiter(job, sd_bus_message_ref(job->waiters->pdata[i]));
         g_ptr_array_set_size(job->waiters, 0);
-
-        /* A question to the user is nothing for the administrator. */
-        if (job->state == JOB_FAILED && job->error.code != ERROR_NEEDS_INDIVIDUALIZATION)
-                log_warning("A %s of user %" PRIu32 " failed: %s", kinds[job->kind].noun, (uint32_t)job->user->uid,
-                        error_hresult_name(job->error.code));
 
         if (job->release)
                 job_free(job);
@@ -496,6 +495,7 @@ static void on_checked(Error *error, void *userdata) {
                 return;
         }
 
+        notice_job(job, error);
         manager_send_error(manager, job->call, error);
         manager->n_unfinished--;
         job_free(job);
@@ -650,6 +650,7 @@ static int job_start(Manager *manager, Caller *caller, sd_bus_message *message, 
 
 int job_new_backup(Manager *manager, Caller *caller, sd_bus_message *message, BackupPlan *plan, Error *error) {
         g_autoptr(Cancel) cancel = NULL;
+        bool in_folder = plan->fd < 0;
         Backup *backup;
         int r;
 
@@ -664,12 +665,16 @@ int job_new_backup(Manager *manager, Caller *caller, sd_bus_message *message, Ba
         r = backup_new(plan, cancel, &backup);
         if (r < 0)
                 return not_started(JOB_BACKUP, r, error);
-        return job_start(manager, caller, message, JOB_BACKUP, cancel, backup_restricted(backup), &backup_class,
+        r = job_start(manager, caller, message, JOB_BACKUP, cancel, backup_restricted(backup), &backup_class,
                 backup, error);
+        if (r == 0)
+                caller->user->job->in_folder = in_folder;
+        return r;
 }
 
 int job_new_restore(Manager *manager, Caller *caller, sd_bus_message *message, RestorePlan *plan, Error *error) {
         g_autoptr(Cancel) cancel = NULL;
+        bool in_folder = plan->fd < 0;
         Restore *restore;
         int r;
 
@@ -684,8 +689,11 @@ int job_new_restore(Manager *manager, Caller *caller, sd_bus_message *message, R
         r = restore_new(plan, cancel, &restore);
         if (r < 0)
                 return not_started(JOB_RESTORE, r, error);
-        return job_start(manager, caller, message, JOB_RESTORE, cancel, restore_conflicts(restore), &restore_class,
+        r = job_start(manager, caller, message, JOB_RESTORE, cancel, restore_conflicts(restore), &restore_class,
                 restore, error);
+        if (r == 0)
+                caller->user->job->in_folder = in_folder;
+        return r;
 }
 
 int job_new_verify(Manager *manager, Caller *caller, sd_bus_message *message, int fd, Error *error) {

@@ -33,6 +33,7 @@ struct Job {
         uint64_t number;      /* counts the jobs of this daemon */
         char path[sizeof(JOB_PATH) + 1 + 16];
         JobKind kind;
+        bool in_folder;       /* it goes to, or comes from, a folder of the service, not a client's descriptor */
         User *user;           /* who asked */
         JobState state;
         sd_bus_message *call; /* while JOB_CHECKING: not answered yet */

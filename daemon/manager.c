@@ -20,6 +20,7 @@
 #include "job.h"
 #include "log.h"
 #include "method.h"
+#include "notice.h"
 #include "restricted.h"
 
 #define TICK_USEC (1 * G_USEC_PER_SEC)
@@ -54,6 +55,7 @@ void manager_send_error(Manager *manager, sd_bus_message *message, const Error *
         sd_bus_message *reply = NULL;
         int r;
 
+        notice_error(error);
         r = sd_bus_message_new_method_error(message, &reply,
                 &SD_BUS_ERROR_MAKE_CONST(error_name(error->code), error_message(error)));
         if (r < 0)
@@ -110,7 +112,8 @@ void manager_status_changed(Manager *manager) {
 }
 
 static int leave_bus(Manager *manager) {
-        log_warning("The bus has taken nothing from us for a while: leaving it, and coming back.");
+        log_event(LOG_EVENT_BUS_LEFT, NULL,
+                "The bus has taken nothing from us for a while: leaving it, and coming back.");
         job_forget_connection(manager, NULL);
         caller_forget_all(manager);
         sd_bus_detach_event(manager->bus);
@@ -258,8 +261,9 @@ static void try_root(const char *root) {
         if (r == -EACCES && folder >= 0 && fstatvfs(folder, &st) >= 0)
                 r = st.f_flag & ST_RDONLY ? -EROFS : 0;
         if (r < 0)
-                log_warning("Backups cannot go to the root '%s': %s. Mend that, and name it in the unit's "
-                            "ReadWritePaths=.", root, g_strerror(-r));
+                log_event(LOG_EVENT_ROOT_UNWRITABLE, LOG_VALUES(root),
+                        "Backups cannot go to the root '%s': %s. Mend that, and name it in the unit's "
+                        "ReadWritePaths=.", root, g_strerror(-r));
 }
 
 /* The roots may be on a medium that hangs. Nobody waits for this thread. */
@@ -459,7 +463,8 @@ static int open_store(Manager *manager) {
         folder_tidy_root(backups);
 
         if (store_open(manager->state_folder, &manager->config.limits, &manager->store, &manager->store_error) != 0)
-                log_error("%s (%s)", error_message(&manager->store_error),
+                log_event(LOG_EVENT_STORE_UNREADABLE, LOG_VALUES(error_hresult_name(manager->store_error.code)),
+                        "%s (%s)", error_message(&manager->store_error),
                         error_hresult_name(manager->store_error.code));
         return EXIT_GOOD;
 }

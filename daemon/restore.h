@@ -36,7 +36,7 @@ Restore *restore_free(Restore *restore);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Restore, restore_free)
 
 /*
- * Whether there is something to restore from: ERROR_BACKUP_CORRUPT (there is no backup),
+ * Whether there is something to restore from: ERROR_BACKUP_MISSING, ERROR_BACKUP_CORRUPT,
  * ERROR_ACCESS_DENIED, ERROR_INVALID_ARGUMENTS (a descriptor that cannot be read), ERROR_MEDIUM. Reads
  * nothing of a descriptor.
  */

@@ -93,7 +93,7 @@ int store_row_forget(StoreConnection *connection, int64_t owner, const StoreRow 
 /* store-put.c */
 /* Whether an owner may have more of something; each limit is named with its setting. ERROR_LIMIT_EXCEEDED. */
 int store_check_use(StoreConnection *connection, const StoreUse *use, const StoreUse *more, Error *error);
-/* Whether anything may be written, as far as the disk and the store as a whole go. ERROR_LIMIT_EXCEEDED. */
+/* Whether anything may be written, as far as the disk and the store as a whole go. ERROR_STORE_FULL. */
 int store_check_space(StoreConnection *connection, Error *error);
 int store_check_document(StoreConnection *connection, const License *license, Error *error);
 

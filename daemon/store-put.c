@@ -28,12 +28,12 @@ int store_check_space(StoreConnection *connection, Error *error) {
         const StoreLimits *limits = &connection->limits;
 
         if (connection->no_space)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                return error_set(error, ERROR_STORE_FULL,
                         "Less than %u %% of the store's disk is free (MinimumFreePercent=). Make room, then try "
                         "again.",
                         limits->minimum_free_percent);
         if (connection->store_full)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                return error_set(error, ERROR_STORE_FULL,
                         "The license store has reached its %" PRIu64 " bytes (StoreBytes=). Ask the administrator.",
                         limits->store_bytes);
         return 0;

@@ -17,7 +17,7 @@
  *
  * Functions that take a StoreConnection belong to the thread that has it. They return 0 or the code
  * that they left in error; any of them can be ERROR_STORE_READ, ERROR_STORE_WRITE,
- * ERROR_STORE_CORRUPT or ERROR_NO_MEMORY.
+ * ERROR_STORE_CORRUPT or ERROR_NO_MEMORY, and one that adds to the store ERROR_STORE_FULL.
  */
 
 typedef struct Store Store;

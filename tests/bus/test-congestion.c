@@ -42,6 +42,7 @@ static void test_daemon_comes_back_when_the_bus_takes_nothing(void **state) {
                 sleep_msec(5);
         }
         wait_for_service(h, victim);
+        harness_expect_log(h, "leaving it, and coming back");
         store_simple(victim, "one");
         store_simple(victim, "two");
 }

@@ -71,6 +71,11 @@ void assert_error(const Error *error, ErrorCode code, const char *words) {
                         error_name(error->code), error_message(error));
 }
 
+ErrorCode code_of_limit(const char *setting) {
+        return g_str_equal(setting, "MinimumFreePercent=") || g_str_equal(setting, "StoreBytes=") ?
+                ERROR_STORE_FULL : ERROR_LIMIT_EXCEEDED;
+}
+
 void assert_good(int r, const Error *error) {
         if (r != 0)
                 fail_msg("%s: %s", error_name(error->code), error_message(error));

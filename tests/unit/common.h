@@ -18,6 +18,8 @@ int noise_file(size_t size);
 
 /* error is of that code, and its message has the words in it. */
 void assert_error(const Error *error, ErrorCode code, const char *words);
+/* What who reaches a limit is told: those of the store as a whole are the administrator's. */
+ErrorCode code_of_limit(const char *setting);
 /* Fails with the message of an error where r is not 0. */
 void assert_good(int r, const Error *error);
 

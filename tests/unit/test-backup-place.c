@@ -154,11 +154,11 @@ static void test_backup_is_opened_for_reading(void **state) {
         g_auto(Error) error = {};
         WorkResult result;
 
-        assert_int_equal(open_backup(world, &fd, &error), ERROR_BACKUP_CORRUPT);
-        assert_error(&error, ERROR_BACKUP_CORRUPT, "no backup");
+        assert_int_equal(open_backup(world, &fd, &error), ERROR_BACKUP_MISSING);
+        assert_error(&error, ERROR_BACKUP_MISSING, "no backup");
         error_clear(&error);
         assert_int_equal(rmdir(world->own), 0);
-        assert_int_equal(open_backup(world, &fd, &error), ERROR_BACKUP_CORRUPT);
+        assert_int_equal(open_backup(world, &fd, &error), ERROR_BACKUP_MISSING);
         error_clear(&error);
 
         put_some(world, 3, 10);
@@ -205,7 +205,7 @@ static void test_backup_of_the_numbers_former_user_is_neither_shown_nor_replaced
         put_some(world, 3, 10);
         run_good(world, new_plan(world), &result);
         assert_int_equal(backup_open(world->store, no_roots, &newcomer, BACKUP_PATH, &fd, &error),
-                ERROR_BACKUP_CORRUPT);
+                ERROR_BACKUP_MISSING);
         assert_non_null(strstr(error.message, "There is no backup"));
 
         world->n_begins = world->n_progress = world->percent = 0;

@@ -438,7 +438,7 @@ static void test_disk_that_is_full_to_the_last_keeps_the_reserve(void **state) {
         put(world->store, &alice, "a", "d");
         limits.minimum_free_percent = 100;
         store_set_limits(world->store, &limits);
-        assert_fails(world, ERROR_LIMIT_EXCEEDED, "MinimumFreePercent=");
+        assert_fails(world, ERROR_STORE_FULL, "MinimumFreePercent=");
 }
 
 int main(void) {

@@ -234,7 +234,7 @@ static void test_cancel_before_the_first_byte(void **state) {
 static void assert_limit(RestoreWorld *world, StoreLimits limits, const char *setting) {
         assert_int_equal(lseek(world->backup, 0, SEEK_SET), 0);
         store_set_limits(world->store, &limits);
-        assert_plan_refused(world, restore_plan(world, world->backup), ERROR_LIMIT_EXCEEDED, setting);
+        assert_plan_refused(world, restore_plan(world, world->backup), code_of_limit(setting), setting);
         store_set_limits(world->store, &no_limits);
         assert_restores(world);
         restore_world_renew(world);

@@ -487,9 +487,9 @@ static void assert_path_refused(RestoreWorld *world, ErrorCode code, const char 
 static void test_restore_path_without_a_backup_is_said_so(void **state) {
         RestoreWorld *world = *state;
 
-        assert_path_refused(world, ERROR_BACKUP_CORRUPT, "There is no backup of yours in");
+        assert_path_refused(world, ERROR_BACKUP_MISSING, "There is no backup of yours in");
         assert_int_equal(rmdir(world->own), 0);
-        assert_path_refused(world, ERROR_BACKUP_CORRUPT, "There is no backup of yours in");
+        assert_path_refused(world, ERROR_BACKUP_MISSING, "There is no backup of yours in");
 }
 
 static void test_restore_path_outside_of_the_allowed_folders_is_refused(void **state) {
@@ -509,7 +509,7 @@ static void test_backup_of_another_user_in_the_own_folder_is_not_seen(void **sta
         _cleanup_fd_ int fd = make_archive_with(PART_MANIFEST, manifest);
 
         place_backup(world, world->own, fd);
-        assert_path_refused(world, ERROR_BACKUP_CORRUPT, "There is no backup of yours in");
+        assert_path_refused(world, ERROR_BACKUP_MISSING, "There is no backup of yours in");
 }
 
 static void test_links_in_the_way_of_the_restore_path_are_refused(void **state) {

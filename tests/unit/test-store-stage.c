@@ -233,8 +233,8 @@ static void assert_refused(StageWorld *world, unsigned what, const Sketch *sketc
         StageResult result;
 
         assert_int_equal(sketch_stage(world->store, &world->stage, &alice, what, sketches, n, &result, &error),
-                ERROR_LIMIT_EXCEEDED);
-        assert_error(&error, ERROR_LIMIT_EXCEEDED, setting);
+                code_of_limit(setting));
+        assert_error(&error, code_of_limit(setting), setting);
         assert_int_equal(count_staged(world->reader), staged);
         assert_memory_equal(&world->stage, &before, sizeof before);
 }

@@ -303,8 +303,8 @@ static void assert_limited(const char *folder, const StoreLimits *limits, const 
 
         put(store, &alice, "a", "0123456789");
         store_set_limits(store, limits);
-        assert_int_equal(deed_do(&refused, store), ERROR_LIMIT_EXCEEDED);
-        assert_error(&refused.task.error, ERROR_LIMIT_EXCEEDED, setting);
+        assert_int_equal(deed_do(&refused, store), code_of_limit(setting));
+        assert_error(&refused.task.error, code_of_limit(setting), setting);
         assert_int_equal(store_count(store), 1);
 
         assert_good(deed_do(&removed, store), &removed.task.error);

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "notice.h"
+
+#include <stdio.h>
+
+#include "log.h"
+
+void notice_error(const Error *error) {
+        const Error general = { .code = error->code };
+        /* What is said of a damaged store names the license; of its disk, only what is wrong with it. */
+        const char *message = error_message(error->code == ERROR_STORE_CORRUPT ? &general : error);
+        const char *name = error_hresult_name(error->code);
+        LogEvent event;
+
+        switch (error->code) {
+        case ERROR_STORE_READ:
+        case ERROR_STORE_CORRUPT:
+                event = LOG_EVENT_STORE_UNREADABLE;
+                break;
+        case ERROR_STORE_WRITE:
+                event = LOG_EVENT_STORE_UNWRITABLE;
+                break;
+        case ERROR_STORE_FULL:
+                event = LOG_EVENT_STORE_FULL;
+                break;
+        default:
+                return;
+        }
+        log_event(event, LOG_VALUES(name), "%s (%s)", message, name);
+}
+
+/*
+ * Whose it is to act. The store and the service's own folders are the administrator's. A descriptor is the client's: a
+ * pipe that was closed, a full disk behind it, a damaged file in it. A backup is built on the service's disk before
+ * any byte goes to the descriptor. What is left is between the client and us: a backup that is there, or is not, a
+ * limit of that user, a size that does not fit into memory.
+ */
+static bool is_ours(const Job *job, ErrorCode code) {
+        switch (code) {
+        case ERROR_STORE_READ:
+        case ERROR_STORE_WRITE:
+        case ERROR_STORE_CORRUPT:
+        case ERROR_STORE_FULL:
+                return true;
+        case ERROR_BACKUP_CORRUPT:
+                return job->in_folder;
+        case ERROR_MEDIUM:
+                return job->in_folder || (job->kind == JOB_BACKUP && job->begun && job->checked && !job->watched);
+        default:
+                return false;
+        }
+}
+
+void notice_job(const Job *job, const Error *error) {
+        const char *name = error_hresult_name(error->code);
+        char user[16];
+
+        if (error->code == ERROR_NONE || error->code == ERROR_CANCELED)
+                return;
+
+        snprintf(user, sizeof user, "%" PRIu32, (uint32_t)job->user->uid);
+        if (job->kind != JOB_VERIFY && is_ours(job, error->code))
+                log_event(job->kind == JOB_BACKUP ? LOG_EVENT_BACKUP_FAILED : LOG_EVENT_RESTORE_FAILED,
+                        LOG_VALUES(user, name), "A %s of user %s failed: %s", job_kind_name(job), user, name);
+        /* A question to the user is no news, nor is a call that was refused. */
+        else if (job->begun && error->code != ERROR_NEEDS_INDIVIDUALIZATION)
+                log_info("A %s of user %s failed: %s", job->kind == JOB_VERIFY ? "check" : job_kind_name(job), user,
+                        name);
+}
