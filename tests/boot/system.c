@@ -208,7 +208,7 @@ char *home_path(const char *user, const char *name) {
         return g_build_filename("/home", user, name, NULL);
 }
 
-static void find_or_add_users(Harness *h) {
+void system_add_users(Harness *h) {
         for (; h->n_users < TEST_USERS; h->n_users++) {
                 struct passwd *entry = getpwnam(system_users[h->n_users]);
 
@@ -231,7 +231,7 @@ int system_setup(void **state) {
         run_program(ARGUMENTS("systemctl", "reset-failed", UNIT), NULL, NULL);
 
         harness_setup_system(state);
-        find_or_add_users(*state);
+        system_add_users(*state);
         g_free(journal_cursor);
         journal_cursor = find_cursor();
         expected_signal = NULL;

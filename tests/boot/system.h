@@ -23,6 +23,8 @@ int system_setup_running(void **state);
  * forbidden system calls kill, so do they.
  */
 int system_teardown(void **state);
+/* For a harness_setup_system() of another kind: the users alone. */
+void system_add_users(Harness *h);
 /* The test may end the unit's main process with this signal ("KILL"). Holds until its teardown. */
 void system_expect_signal(const char *name);
 

@@ -11,6 +11,7 @@ import pty
 import re
 import select
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -87,7 +88,11 @@ class World:
             config.write(BUS_CONFIG.format(path=self.path("bus")))
         self.bus = subprocess.Popen(["dbus-daemon", "--config-file", self.path("bus.conf"), "--nofork",
                                      "--nopidfile", "--nosyslog"], stdin=subprocess.DEVNULL)
-        wait_until(lambda: os.path.exists(self.path("bus")), "the bus did not start")
+        wait_until(self.bus_listens, "the bus did not start")
+
+    def bus_listens(self):
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(self.path("bus")) == 0
 
     def start(self, *command):
         environment = dict(self.environment)
