@@ -374,6 +374,30 @@ static void test_what_was_frozen_is_checked_again_when_it_goes_on(void **state) 
         close(fd);
 }
 
+static int setup_small_cache(void **state) {
+        harness_setup_bus(state);
+        harness_set(*state, "Limits", "CachedCallers", "16");
+        harness_start(*state);
+        return 0;
+}
+
+/* Who waits for an answer is not forgotten for others who come by. */
+static void test_question_outlives_a_full_cache_of_callers(void **state) {
+        Harness *h = *state;
+        sd_bus *polkit = start_polkit(h), *bus = harness_connect(h, 0);
+        g_auto(Question) question = {};
+        int fd = new_file(h, "all.tar");
+
+        send_backup(bus, fd, true);
+        receive_question(polkit, &question);
+        for (unsigned i = 0; i < 40; i++)
+                store_simple(harness_connect(h, 0), "id");
+        answer(polkit, &question, 1, 0, NULL);
+        g_autofree char *job = next_string(bus);
+        g_hash_table_unref(assert_job_succeeds(bus, job));
+        close(fd);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, harness_setup, harness_teardown)
 
 int main(void) {
@@ -391,6 +415,8 @@ int main(void) {
                 TEST(test_polkit_is_not_asked_about_what_is_ones_own),
                 TEST(test_root_is_not_asked),
                 TEST(test_what_was_frozen_is_checked_again_when_it_goes_on),
+                cmocka_unit_test_setup_teardown(test_question_outlives_a_full_cache_of_callers, setup_small_cache,
+                        harness_teardown),
         };
 
         return cmocka_run_group_tests_name("polkit", tests, NULL, NULL);

@@ -62,6 +62,41 @@ static int64_t count_owner(StageWorld *world, const StoreOwner *owner) {
         return ask(world->reader, sql);
 }
 
+static int set_paths(StoreConnection *connection, void *userdata, Error *error) {
+        const StoreOwner *owner = userdata;
+        int r;
+
+        r = store_property_set(connection, owner, "BackupPath", "/srv/1000", error);
+        return r != 0 ? r : store_property_set(connection, owner, "RestorePath", "/srv/1000", error);
+}
+
+/* Paths hold the number of the user: they would be no use to another. */
+static void test_paths_of_an_owner_go_with_it(void **state) {
+        StageWorld *world = *state;
+        Change change = { .from = carol, .more = true };
+        g_auto(Error) error = {};
+        uint64_t licenses;
+        StoreOwner owner;
+
+        owner = alice;
+        assert_good(do_write(world->store, set_paths, &owner, &error), &error);
+        assert_good(reassign(world, &alice, &bob, &licenses, &error), &error);
+        assert_int_equal(ask(world->reader, "SELECT count(*) FROM properties"), 0);
+
+        /* The same where the other has something already, and keeps what is its own. */
+        assert_good(do_write(world->store, set_paths, &owner, &error), &error);
+        owner = bob;
+        assert_good(do_write(world->store, set_paths, &owner, &error), &error);
+        assert_good(reassign(world, &alice, &bob, &licenses, &error), &error);
+        assert_int_equal(ask(world->reader, "SELECT count(*) FROM properties"), 2);
+
+        owner = carol;
+        assert_good(do_write(world->store, set_paths, &owner, &error), &error);
+        while (change.more)
+                assert_good(do_write(world->store, purge_work, &change, &error), &error);
+        assert_int_equal(ask(world->reader, "SELECT count(*) FROM properties"), 2);
+}
+
 static void test_reassigning_to_a_new_owner_gives_all_that_there_was(void **state) {
         StageWorld *world = *state;
         g_autofree char *before = NULL;
@@ -113,6 +148,10 @@ static void test_reassigning_to_an_owner_who_has_some_merges(void **state) {
         assert_books(world->reader);
         wait_swept(world->reader);
         assert_int_equal(count_staged(world->reader), 0);
+        /* Nothing is left under the old keys. */
+        assert_int_equal(ask(world->reader, "SELECT count(*) FROM licenses"), 6);
+        assert_int_equal(ask(world->reader, "SELECT count(*) FROM documents"), 5);
+        assert_int_equal(ask(world->reader, "SELECT count(*) FROM counters"), 3);
 }
 
 static void test_conflict_reassigns_nothing_and_names_the_license(void **state) {
@@ -262,6 +301,7 @@ static void test_list_gives_pages_by_name(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
+                TEST(test_paths_of_an_owner_go_with_it),
                 TEST(test_reassigning_to_a_new_owner_gives_all_that_there_was),
                 TEST(test_reassigning_to_an_owner_who_has_some_merges),
                 TEST(test_conflict_reassigns_nothing_and_names_the_license),
