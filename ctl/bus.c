@@ -55,6 +55,9 @@ static const struct {
 
 /* What the service says in terms of D-Bus, in those of the command line. */
 static const char *const messages[_ERROR_MAX] = {
+        [ERROR_AUTHORIZATION_REQUIRED] =
+                "The licenses of other users need an administrator's authorization. Leave out --quiet, so that it can "
+                "be asked for, or run as root.",
         [ERROR_UNKNOWN_OBJECT] = "There is no such job. List them with: licensevaultctl jobs",
         [ERROR_BACKUP_EXISTS] =
                 "Licenses are already backed up. Use --overwrite to replace that backup, --output FILE for another.",

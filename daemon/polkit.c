@@ -18,7 +18,7 @@
 #define ANSWER_USEC (25 * G_USEC_PER_SEC)
 #define PERSON_USEC (5 * 60 * G_USEC_PER_SEC)
 
-#define HINT "Leave out Owner and AllUsers, or run as root."
+#define HINT "Run as root, or do it for your own licenses alone."
 
 typedef struct Question {
         Caller *caller;
@@ -91,7 +91,7 @@ static int explain(const sd_bus_error *failure, Error *error) {
                 if (g_str_has_prefix(failure->name, absent[i]))
                         return error_set(error, ERROR_ACCESS_DENIED,
                                 "Without polkit, which does not run on this machine, the licenses of other users are "
-                                "for root alone. " HINT);
+                                "for root alone.");
 
         if (sd_bus_error_has_name(failure, SD_BUS_ERROR_NO_REPLY) ||
             sd_bus_error_has_name(failure, SD_BUS_ERROR_TIMEOUT) ||

@@ -126,7 +126,7 @@ static void test_others_are_for_root_alone_without_polkit(void **state) {
         sd_bus *bus = harness_connect(h, 0);
         int fd = new_file(h, "all.tar");
 
-        call_error(bus, ROOT, TO_FILE, "AccessDenied", "*polkit*does not run*root*", "hua{sv}", fd, 0, 1, "AllUsers",
+        call_error(bus, ROOT, TO_FILE, "AccessDenied", "*polkit*does not run*root alone.", "hua{sv}", fd, 0, 1, "AllUsers",
                 "b", 1);
         call_error(bus, ROOT, FROM_FILE, "AccessDenied", "*polkit*does not run*root*", "hua{sv}", fd, 0, 1, "Owner",
                 "u", 4242);
