@@ -193,8 +193,10 @@ uid_t add_user(const char *name, uid_t uid) {
         g_autofree char *number = g_strdup_printf("%u", (unsigned)uid);
         struct passwd *entry;
 
-        run_quietly(uid == 0 ? ARGUMENTS("useradd", "--create-home", "--key", "HOME_MODE=0700", name)
-                             : ARGUMENTS("useradd", "--create-home", "--key", "HOME_MODE=0700", "--uid", number, name));
+        if (uid == 0)
+                run_quietly(ARGUMENTS("useradd", "--create-home", "--key", "HOME_MODE=0700", name));
+        else
+                run_quietly(ARGUMENTS("useradd", "--create-home", "--key", "HOME_MODE=0700", "--uid", number, name));
         entry = getpwnam(name);
         assert_non_null(entry);
         return entry->pw_uid;
@@ -251,8 +253,8 @@ void system_expect_signal(const char *name) {
 /* Returns whether no process of the unit was killed, but by what the test expects. */
 static bool check_signals(void) {
         g_autofree char *journal = unit_journal();
-        g_autoptr(GRegex) regex = g_regex_new("process exited, code=(?:killed|dumped), status=[0-9]+/([A-Z0-9]+)", 0, 0,
-                NULL);
+        g_autoptr(GRegex) regex = g_regex_new("process exited, code=(?:killed|dumped), status=[0-9]+/([A-Z0-9]+)", 0,
+                0, NULL);
         g_autoptr(GMatchInfo) match = NULL;
         bool good = true;
 

@@ -53,25 +53,28 @@ static void test_command_line_backs_up_into_a_home_and_restores_from_it(void **s
         Harness *h = *state;
         sd_bus *bus = harness_connect(h, 0);
         g_autofree char *path = home_path(system_users[0], "x.tar");
-        g_autofree char *out = NULL, *err = NULL, *restored = NULL, *restore_err = NULL, *again_err = NULL;
+        g_autofree char *err = NULL, *restore_err = NULL, *again_err = NULL;
         struct stat st;
         store_many(bus, "a", 5, 100);
+        g_autofree char *before = snapshot_licenses(bus);
 
-        if (run_as(system_users[0], ARGUMENTS("licensevaultctl", "backup", "--output", "x.tar"), &out, &err) != 0)
+        if (run_as(system_users[0], ARGUMENTS("licensevaultctl", "backup", "--output", "x.tar"), NULL, &err) != 0)
                 fail_msg("licensevaultctl backup: %s", err);
         assert_int_equal(stat(path, &st), 0);
         assert_int_equal(st.st_uid, h->users[0]);
         assert_int_equal(st.st_mode, S_IFREG | 0600);
         run_quietly(ARGUMENTS("tar", "tf", path));
-        assert_int_not_equal(run_as(system_users[0], ARGUMENTS("licensevaultctl", "backup", "--output", "x.tar"), NULL,
-                                     &again_err), 0);
+        assert_int_not_equal(run_as(system_users[0], ARGUMENTS("licensevaultctl", "backup", "--output", "x.tar"),
+                                     NULL, &again_err), 0);
+        assert_non_null(strstr(again_err, "x.tar"));
         /* Nobody else may so much as see it. */
         assert_int_not_equal(run_as(system_users[1], ARGUMENTS("licensevaultctl", "verify", path), NULL, NULL), 0);
 
         delete_license(bus, "a00003");
-        if (run_as(system_users[0], ARGUMENTS("licensevaultctl", "restore", "x.tar"), &restored, &restore_err) != 0)
+        if (run_as(system_users[0], ARGUMENTS("licensevaultctl", "restore", "--yes", "x.tar"), NULL,
+                    &restore_err) != 0)
                 fail_msg("licensevaultctl restore: %s", restore_err);
-        g_hash_table_unref(assert_license(bus, "a00003", make_document(100, 3), 100));
+        assert_snapshot(bus, before);
         assert_int_equal(unlink(path), 0);
 }
 
@@ -100,7 +103,6 @@ static int teardown_root(void **state) {
 static void test_root_needs_to_be_writable_for_the_unit(void **state) {
         Harness *h = *state;
         g_autofree char *folder = make_root_folder(h->users[0]);
-        g_autofree char *file = g_build_filename(folder, "licenses.tar", NULL);
         start_with_root(h, NULL);
         sd_bus *bus = harness_connect(h, 0);
         store_simple(bus, "one");
@@ -146,14 +148,14 @@ static void test_paths_that_are_not_the_users_are_refused(void **state) {
         g_autofree char *home = home_path(system_users[0], NULL);
         g_autofree char *foreign_default = g_strdup_printf(STATE "/backups/%u", (unsigned)h->users[1]);
         g_autofree char *around = g_strconcat(own, "/../", NULL);
-        const char *const refused[] = { home, "/srv", ROOT_FOLDER, foreign, foreign_default, STATE, "/etc/licensevault",
-                "/tmp" };
+        const char *const refused[] = { home, "/srv", ROOT_FOLDER, foreign, foreign_default, STATE,
+                "/etc/licensevault", "/tmp" };
         start_with_root(h, "[Service]\nReadWritePaths=" ROOT_FOLDER "\n");
         sd_bus *bus = harness_connect(h, 0);
 
         for (unsigned i = 0; i < G_N_ELEMENTS(refused); i++)
-                call_error(bus, ROOT, PROPS "SetProp", "AccessDenied", "*BackupLicensesToFile*", "sv", "BackupPath", "s",
-                        refused[i]);
+                call_error(bus, ROOT, PROPS "SetProp", "AccessDenied", "*BackupLicensesToFile*", "sv", "BackupPath",
+                        "s", refused[i]);
         call_error(bus, ROOT, PROPS "SetProp", "InvalidArgs", NULL, "sv", "BackupPath", "s", around);
         call_void(bus, ROOT, PROPS "SetProp", "sv", "BackupPath", "s", own);
 }
@@ -222,7 +224,8 @@ static int teardown_fuse(void **state) {
 static void test_descriptor_on_fuse_takes_a_backup_and_gives_it_back(void **state) {
         Harness *h = *state;
         sd_bus *bus = harness_connect(h, 0);
-        g_autofree char *path = home_path(system_users[0], "fuse/x.tar"), *below = home_path(system_users[0], "below/x.tar");
+        g_autofree char *path = home_path(system_users[0], "fuse/x.tar");
+        g_autofree char *below = home_path(system_users[0], "below/x.tar");
         struct stat st;
 
         if (access("/dev/fuse", F_OK) < 0) {

@@ -51,7 +51,7 @@ static int teardown(void **state) {
 static void test_first_call_starts_the_service_as_its_own_user(void **state) {
         Harness *h = *state;
         struct passwd *entry = getpwnam("licensevault");
-        g_autofree char *first = read_file("/proc/1/comm", NULL), *err = NULL;
+        g_autofree char *first = read_file("/proc/1/comm", NULL);
         struct stat st;
         assert_string_not_equal(first, "systemd\n");
         assert_null(harness_owner(h));
@@ -78,7 +78,8 @@ static void test_user_backs_up_and_restores(void **state) {
         if (run_as(system_users[0], ARGUMENTS("licensevaultctl", "backup", "--output", "x.tar"), NULL, &err) != 0)
                 fail_msg("licensevaultctl backup: %s", err);
         delete_license(bus, "a00007");
-        if (run_as(system_users[0], ARGUMENTS("licensevaultctl", "restore", "--yes", "x.tar"), NULL, &restore_err) != 0)
+        if (run_as(system_users[0], ARGUMENTS("licensevaultctl", "restore", "--yes", "x.tar"), NULL,
+                    &restore_err) != 0)
                 fail_msg("licensevaultctl restore: %s", restore_err);
         assert_snapshot(bus, before);
 }

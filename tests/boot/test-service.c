@@ -296,7 +296,8 @@ static void test_disk_that_fills_up_is_left_some_room(void **state) {
         store_simple(bus, "one");
 
         fill_disk();
-        store_license_error(bus, "LimitsExceeded", "*MinimumFreePercent*", "x", 1, "a{sv}", 1, "LicenseId", "s", "two");
+        store_license_error(bus, "LimitsExceeded", "*MinimumFreePercent*", "x", 1, "a{sv}", 1, "LicenseId", "s",
+                "two");
         assert_int_equal(unlink(STATE "/ballast"), 0);
         store_simple(bus, "two");
 }

@@ -102,7 +102,8 @@ static void assert_as_fast(sd_bus *bus, const char *member, const char *types, c
 
         int64_t foreign = times[0][ROUNDS / 2], missing = times[1][ROUNDS / 2];
         int64_t bound = MAX(missing / 4, 40);
-        print_message("%s: %" PRIi64 " us for a foreign one, %" PRIi64 " us for a missing one\n", member, foreign, missing);
+        print_message("%s: %" PRIi64 " us for a foreign one, %" PRIi64 " us for a missing one\n", member, foreign,
+                missing);
         if (ABS(foreign - missing) > bound)
                 fail_msg("%s tells by its time that something is there", member);
 }
@@ -136,7 +137,8 @@ static void test_next_holder_of_a_uid_finds_nothing(void **state) {
         g_autofree char *list = list_as("lv-next");
         assert_null(strstr(list, "secret"));
         call_error(next, ROOT, "LicenseStore.GetLicense", "NS_E_DRM_LICENSE_UNAVAILABLE", NULL, "s", "secret");
-        call_error(next, ROOT, "LicenseBackup.OpenBackup", "NS_E_DRM_BACKUP_CORRUPT", "There is no backup of yours*", "");
+        call_error(next, ROOT, "LicenseBackup.OpenBackup", "NS_E_DRM_BACKUP_CORRUPT", "There is no backup of yours*",
+                "");
         call_error(next, ROOT, "LicenseRestore.RestoreLicenses", "NS_E_DRM_BACKUP_CORRUPT",
                 "There is no backup of yours*", "u", 2);
         store_simple(next, "own");
