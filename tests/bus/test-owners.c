@@ -58,10 +58,9 @@ static void test_root_lists_owners_and_sees_who_is_gone(void **state) {
         store_simple(harness_connect(h, 1), "one");
         store_simple(harness_connect(h, 1), "two");
         g_autofree char *first = name_of(h->users[0]), *second = name_of(h->users[1]);
-        g_autofree char *lines[2] = {
-                g_strdup_printf("%s %u 1 here\n", first, (unsigned)h->users[0]),
-                g_strdup_printf("%s %u 2 here\n", second, (unsigned)h->users[1]),
-        };
+        g_autofree char *first_line = g_strdup_printf("%s %u 1 here\n", first, (unsigned)h->users[0]),
+                        *second_line = g_strdup_printf("%s %u 2 here\n", second, (unsigned)h->users[1]);
+        const char *const lines[] = { first_line, second_line };
         bool in_order = strcmp(first, second) < 0;
         g_autofree char *expected = g_strconcat(lines[!in_order], lines[in_order], NULL);
 
