@@ -22,8 +22,7 @@ static const struct {
 } troubles[] = {
         [NOT_RUNNING] = {
                 "The licensevault service is not running. Start it with: systemctl start licensevaultd",
-                "The licensevault service is not running, and systemd, which would start it, does not run this "
-                "machine. Start licensevaultd as the user licensevault.",
+                "The licensevault service is not running, nor is systemd. Start licensevaultd as the user licensevault.",
         },
         [VANISHED] = {
                 "The licensevault service stopped before it was done. Run the command again.",
@@ -56,8 +55,7 @@ static const struct {
 /* What the service says in terms of D-Bus, in those of the command line. */
 static const char *const messages[_ERROR_MAX] = {
         [ERROR_AUTHORIZATION_REQUIRED] =
-                "The licenses of other users need an administrator's authorization. Leave out --quiet, so that it can "
-                "be asked for, or run as root.",
+                "An administrator has to authorize this. Leave out --quiet, to be asked for it, or run as root.",
         [ERROR_UNKNOWN_OBJECT] = "There is no such job. List them with: licensevaultctl jobs",
         [ERROR_BACKUP_EXISTS] =
                 "Licenses are already backed up. Use --overwrite to replace that backup, --output FILE for another.",

@@ -115,15 +115,17 @@ static bool is_meant(const Owner *owner, const char *text) {
         return strcmp(text, uid) == 0 || strcmp(text, owner->name) == 0 || strcmp(text, both) == 0;
 }
 
-/* The one owner that text names. Who is gone comes before who is here; the service refuses the latter. */
-static Status find_owner(Ctl *ctl, GPtrArray *owners, const char *text, const Owner **ret) {
+/*
+ * The one owner that text names. Who is gone comes before who is here; the service refuses the latter. NULL, with
+ * *ret_status set, where there is none.
+ */
+static const Owner *find_owner(Ctl *ctl, GPtrArray *owners, const char *text, Status *ret_status) {
         const Owner *found = NULL;
         unsigned n_gone = 0;
-        Status status;
 
-        status = list_owners(ctl, owners);
-        if (status != STATUS_OK)
-                return status;
+        *ret_status = list_owners(ctl, owners);
+        if (*ret_status != STATUS_OK)
+                return NULL;
         for (unsigned i = 0; i < owners->len; i++) {
                 const Owner *owner = owners->pdata[i];
 
@@ -135,14 +137,15 @@ static Status find_owner(Ctl *ctl, GPtrArray *owners, const char *text, const Ow
         }
 
         if (!found)
-                return ctl_fail(ctl, STATUS_NOT_FOUND,
+                *ret_status = ctl_fail(ctl, STATUS_NOT_FOUND,
                         "The service has no licenses of '%s'. See of whom it has: licensevaultctl owners", text);
-        if (n_gone > 1)
-                return ctl_fail(ctl, STATUS_USAGE,
+        else if (n_gone > 1) {
+                *ret_status = ctl_fail(ctl, STATUS_USAGE,
                         "'%s' may be several. Name one as UID:NAME, such as '%" PRIu32 ":%s'.", text, found->uid,
                         found->name);
-        *ret = found;
-        return STATUS_OK;
+                found = NULL;
+        }
+        return found;
 }
 
 /* Makes a call that answers with a number, and puts it into the result. */
@@ -164,14 +167,18 @@ static Status call_for_count(Ctl *ctl, sd_bus_message *call, int r, uint64_t *re
 Status command_reassign(Ctl *ctl, char **arguments) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL;
         g_autoptr(GPtrArray) owners = g_ptr_array_new_with_free_func(owner_free);
-        const Owner *owner = NULL;
         uint64_t licenses = 0;
+        const Owner *owner;
         uint32_t to = 0;
         Status status;
 
-        if ((status = user_from_text(ctl, arguments[1], &to)) != STATUS_OK ||
-            (status = find_owner(ctl, owners, arguments[0], &owner)) != STATUS_OK ||
-            (status = bus_call_new(ctl, BUS_MANAGER, "ReassignLicenses", &call)) != STATUS_OK ||
+        status = user_from_text(ctl, arguments[1], &to);
+        if (status != STATUS_OK)
+                return status;
+        owner = find_owner(ctl, owners, arguments[0], &status);
+        if (!owner)
+                return status;
+        if ((status = bus_call_new(ctl, BUS_MANAGER, "ReassignLicenses", &call)) != STATUS_OK ||
             (status = call_for_count(ctl, call, sd_bus_message_append(call, "usu", owner->uid, owner->name, to),
                      &licenses)) != STATUS_OK)
                 return status;
@@ -205,12 +212,14 @@ static Status agree(Ctl *ctl, const Owner *owner) {
 Status command_purge(Ctl *ctl, char **arguments) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL;
         g_autoptr(GPtrArray) owners = g_ptr_array_new_with_free_func(owner_free);
-        const Owner *owner = NULL;
         uint64_t licenses = 0;
+        const Owner *owner;
         Status status;
 
-        if ((status = find_owner(ctl, owners, arguments[0], &owner)) != STATUS_OK ||
-            (owner->gone && (status = agree(ctl, owner)) != STATUS_OK) ||
+        owner = find_owner(ctl, owners, arguments[0], &status);
+        if (!owner)
+                return status;
+        if ((owner->gone && (status = agree(ctl, owner)) != STATUS_OK) ||
             (status = bus_call_new(ctl, BUS_MANAGER, "PurgeLicenses", &call)) != STATUS_OK ||
             (status = call_for_count(ctl, call, sd_bus_message_append(call, "us", owner->uid, owner->name),
                      &licenses)) != STATUS_OK)

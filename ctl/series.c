@@ -27,34 +27,35 @@ static bool is_backup(const char *name) {
         return begins_like_backup(name) && name[PATTERN_LENGTH] == '\0';
 }
 
-static Status open_folder(Ctl *ctl, const char *folder, int *ret_fd, DIR **ret_dir) {
+/* NULL, with *ret_status set, where that cannot be. */
+static DIR *open_folder(Ctl *ctl, const char *folder, Status *ret_status) {
         _cleanup_fd_ int fd = -1;
-        int copy;
+        DIR *dir;
 
         fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-                return ctl_fail_errno(ctl, -errno, "The folder '%s' cannot be opened", folder);
-
-        copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-        *ret_dir = copy >= 0 ? fdopendir(copy) : NULL;
-        if (!*ret_dir) {
-                int r = -errno;
-
-                fd_closep(&copy);
-                return ctl_fail_errno(ctl, r, "The folder '%s' cannot be read", folder);
+        dir = fd >= 0 ? fdopendir(fd) : NULL;
+        if (!dir) {
+                *ret_status = ctl_fail_errno(ctl, -errno, "The folder '%s' cannot be opened", folder);
+                return NULL;
         }
-        *ret_fd = fd_steal(&fd);
-        return STATUS_OK;
+        (void)fd_steal(&fd);
+        return dir;
 }
 
-static void tidy(int fd, DIR *dir) {
+static void close_folder(DIR **dir) {
+        if (*dir)
+                closedir(*dir);
+}
+#define _cleanup_folder_ __attribute__((cleanup(close_folder)))
+
+static void tidy(DIR *dir) {
         const struct dirent *entry;
 
         while ((entry = readdir(dir)))
                 if (entry->d_name[0] == '.' && begins_like_backup(entry->d_name + 1)) {
                         g_autofree char *name = g_strndup(entry->d_name + 1, PATTERN_LENGTH);
 
-                        (void)draft_tidy(fd, name);
+                        (void)draft_tidy(dirfd(dir), name);
                 }
 }
 
@@ -67,20 +68,18 @@ static void name_now(char ret[sizeof PATTERN]) {
 }
 
 Status series_next(Ctl *ctl, const char *folder, char **ret_path) {
-        _cleanup_fd_ int fd = -1;
+        _cleanup_folder_ DIR *dir = NULL;
+        Status status = STATUS_OK;
         char name[sizeof PATTERN];
         struct stat st;
-        Status status;
-        DIR *dir;
 
-        status = open_folder(ctl, folder, &fd, &dir);
-        if (status != STATUS_OK)
+        dir = open_folder(ctl, folder, &status);
+        if (!dir)
                 return status;
-        tidy(fd, dir);
-        closedir(dir);
+        tidy(dir);
 
         /* One was made this very second: the next one has its own. */
-        for (name_now(name); fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0; name_now(name))
+        for (name_now(name); fstatat(dirfd(dir), name, &st, AT_SYMLINK_NOFOLLOW) >= 0; name_now(name))
                 g_usleep(G_USEC_PER_SEC / 10);
         *ret_path = g_build_filename(folder, name, NULL);
         return STATUS_OK;
@@ -91,14 +90,14 @@ static int compare_names(const void *a, const void *b) {
 }
 
 /* The older backups, oldest first. */
-static GPtrArray *list_older(int fd, DIR *dir, const char *newest) {
+static GPtrArray *list_older(DIR *dir, const char *newest) {
         GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
         const struct dirent *entry;
         struct stat st;
 
         while ((entry = readdir(dir)))
                 if (is_backup(entry->d_name) && strcmp(entry->d_name, newest) != 0 &&
-                    fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && S_ISREG(st.st_mode))
+                    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && S_ISREG(st.st_mode))
                         g_ptr_array_add(names, g_strdup(entry->d_name));
         g_ptr_array_sort(names, compare_names);
         return names;
@@ -107,26 +106,24 @@ static GPtrArray *list_older(int fd, DIR *dir, const char *newest) {
 Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned keep) {
         g_autofree char *newest_name = g_path_get_basename(newest);
         g_autoptr(GPtrArray) older = NULL;
+        _cleanup_folder_ DIR *dir = NULL;
         json_t *removed = json_array();
-        _cleanup_fd_ int fd = -1;
-        Status status;
-        DIR *dir;
+        Status status = STATUS_OK;
 
         ctl_result(ctl, "removed", removed);
-        status = open_folder(ctl, folder, &fd, &dir);
-        if (status != STATUS_OK)
+        dir = open_folder(ctl, folder, &status);
+        if (!dir)
                 return status;
-        older = list_older(fd, dir, newest_name);
-        closedir(dir);
+        older = list_older(dir, newest_name);
 
         for (unsigned i = 0; i + keep <= older->len; i++) {
-                if (unlinkat(fd, older->pdata[i], 0) < 0)
+                if (unlinkat(dirfd(dir), older->pdata[i], 0) < 0)
                         return ctl_fail_errno(ctl, -errno, "The old backup '%s' in '%s' cannot be removed",
                                 (char *)older->pdata[i], folder);
                 ctl_note(ctl, "Removed the old backup '%s'.", (char *)older->pdata[i]);
                 (void)json_array_append_new(removed, json_string(older->pdata[i]));
         }
-        if (fsync(fd) < 0 && errno != EINVAL)
+        if (fsync(dirfd(dir)) < 0 && errno != EINVAL)
                 return ctl_fail_errno(ctl, -errno, "The folder '%s' cannot be synced", folder);
         return STATUS_OK;
 }

@@ -54,7 +54,7 @@ static int find_out_gone(const char *name, uid_t uid, bool *ret, Error *error) {
 }
 
 static int check_gone(const OwnerRequest *owner, Error *error) {
-        bool gone;
+        bool gone = false;
         int r;
 
         r = find_out_gone(owner->name, owner->uid, &gone, error);
