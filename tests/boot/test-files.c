@@ -147,8 +147,8 @@ static void test_paths_that_are_not_the_users_are_refused(void **state) {
         g_autofree char *own = make_root_folder(h->users[0]), *foreign = make_root_folder(h->users[1]);
         g_autofree char *home = home_path(system_users[0], NULL);
         g_autofree char *foreign_default = g_strdup_printf(STATE "/backups/%u", (unsigned)h->users[1]);
-        g_autofree char *around = g_strconcat(own, "/../", NULL);
-        const char *const refused[] = { home, "/srv", ROOT_FOLDER, foreign, foreign_default, STATE,
+        g_autofree char *around = g_strconcat(own, "/../", NULL), *sibling = g_strconcat(own, "0", NULL);
+        const char *const refused[] = { home, "/srv", ROOT_FOLDER, foreign, sibling, foreign_default, STATE,
                 "/etc/licensevault", "/tmp" };
         start_with_root(h, "[Service]\nReadWritePaths=" ROOT_FOLDER "\n");
         sd_bus *bus = harness_connect(h, 0);
