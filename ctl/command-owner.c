@@ -6,6 +6,7 @@
 #include "bus.h"
 #include "table.h"
 #include "text.h"
+#include "user-name.h"
 #include "whose.h"
 
 /* Whose licenses the service has, and what root does with those whose account is gone. */
@@ -196,9 +197,32 @@ const GOptionEntry purge_options[] = {
         {},
 };
 
+/*
+ * Root's shell may know users that the service, without a network, does not: of a directory, by a module that
+ * asks it in-process. What cannot be brought back is not left to the service's eyes alone.
+ */
+static Status check_gone(Ctl *ctl, const Owner *owner) {
+        uid_t uid = (uid_t)-1;
+        int r;
+
+        r = user_uid_of(owner->name, &uid);
+        if (r < 0)
+                return ctl_fail(ctl, STATUS_FAILED, "The users of this machine cannot be looked up: %s.",
+                        g_strerror(-r));
+        if (owner->gone && uid == owner->uid)
+                return ctl_fail(ctl, STATUS_DENIED,
+                        "'%s' (%" PRIu32 ") has an account on this machine, which the service cannot see. Nothing was "
+                        "removed.", owner->name, owner->uid);
+        return STATUS_OK;
+}
+
 static Status agree(Ctl *ctl, const Owner *owner) {
         g_autofree char *count = text_licenses(owner->licenses);
+        Status status;
 
+        status = check_gone(ctl, owner);
+        if (status != STATUS_OK)
+                return status;
         if (purge_yes)
                 return STATUS_OK;
         if (!ctl_can_ask(ctl))
@@ -219,7 +243,8 @@ Status command_purge(Ctl *ctl, char **arguments) {
         owner = find_owner(ctl, owners, arguments[0], &status);
         if (!owner)
                 return status;
-        if ((owner->gone && (status = agree(ctl, owner)) != STATUS_OK) ||
+        /* Of an owner who is here, too: the service decides anew whether that is so. */
+        if ((status = agree(ctl, owner)) != STATUS_OK ||
             (status = bus_call_new(ctl, BUS_MANAGER, "PurgeLicenses", &call)) != STATUS_OK ||
             (status = call_for_count(ctl, call, sd_bus_message_append(call, "us", owner->uid, owner->name),
                      &licenses)) != STATUS_OK)

@@ -576,7 +576,8 @@ Manager *manager_free(Manager *manager) {
         sd_event_source_disable_unref(manager->stop_timer);
         sd_event_source_disable_unref(manager->deferred);
         mailbox_free(manager->mailbox);
-        sd_bus_flush_close_unref(manager->bus);
+        /* Not flushed: a stop has waited for that, and a bus that takes nothing is not waited for without end. */
+        sd_bus_close_unref(manager->bus);
         sd_event_unref(manager->event);
         fd_closep(&manager->lock_fd);
         g_hash_table_unref(manager->jobs);

@@ -266,7 +266,8 @@ int store_owner_reassign(StoreConnection *connection, const StoreOwner *from, co
         if (target == 0)
                 return rename_owner(connection, source, to, error);
 
-        if ((r = stage_all(connection, source, target, restore, error)) != 0 ||
+        if ((r = store_check_space(connection, error)) != 0 ||
+            (r = stage_all(connection, source, target, restore, error)) != 0 ||
             (r = store_merge(connection, restore, &events, &merged, error)) != 0 ||
             (r = forget_keys(connection, store_key_first(source), store_key_last(source), error)) != 0)
                 return r;
