@@ -12,9 +12,30 @@
 #define UID_DYNAMIC_FIRST 61184U
 #define UID_DYNAMIC_LAST 65519U
 
-/* These say that there is no such user; other codes, that nobody knows at the moment. */
-static bool is_unknown(int r) {
-        return r == 0 || r == ENOENT || r == ESRCH;
+/*
+ * What a look-up that found nobody says: 0, there is no such user; or a negative errno, nobody knows at the moment.
+ * glibc calls it "no such user", too, when a database could not be read, such as /etc/passwd without a descriptor
+ * left, and a later one has no such user: then errno alone tells. (nss-systemd keeps it.)
+ */
+static int nobody_found(int r, int saved) {
+        if (r != 0 && r != ENOENT && r != ESRCH)
+                return -r;
+        switch (saved) {
+        case EIO:
+        case EINTR:
+        case EAGAIN:
+        case EMFILE:
+        case ENFILE:
+        case ENOMEM:
+        case EACCES:
+        case ENOSPC:
+        case EROFS:
+        case ESTALE:
+        case ETIMEDOUT:
+                return -saved;
+        default:
+                return 0;
+        }
 }
 
 int user_name_of(uid_t uid, char **ret) {
@@ -22,12 +43,13 @@ int user_name_of(uid_t uid, char **ret) {
         char buffer[16 * 1024];
         int r;
 
-        do
+        do {
+                errno = 0;
                 r = getpwuid_r(uid, &entry, buffer, sizeof buffer, &found);
-        while (r == EINTR);
+        } while (r == EINTR);
 
-        if (!found && !is_unknown(r))
-                return -r;
+        if (!found && (r = nobody_found(r, errno)) < 0)
+                return r;
         if (found && !license_string_is_valid(found->pw_name))
                 return -EILSEQ;
 
@@ -40,12 +62,13 @@ int user_uid_of(const char *name, uid_t *ret) {
         char buffer[16 * 1024];
         int r;
 
-        do
+        do {
+                errno = 0;
                 r = getpwnam_r(name, &entry, buffer, sizeof buffer, &found);
-        while (r == EINTR);
+        } while (r == EINTR);
 
-        if (!found && !is_unknown(r))
-                return -r;
+        if (!found && (r = nobody_found(r, errno)) < 0)
+                return r;
 
         /* Some databases find a name by another spelling: that is somebody else to us. */
         *ret = found && strcmp(found->pw_name, name) == 0 ? found->pw_uid : (uid_t)-1;
