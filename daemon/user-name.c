@@ -12,66 +12,63 @@
 #define UID_DYNAMIC_FIRST 61184U
 #define UID_DYNAMIC_LAST 65519U
 
+/* One look-up, by number or, where name is set, by name. Returns 1, 0 for nobody, or a negative errno. */
+static int look_up(uid_t uid, const char *name, struct passwd *entry, char *buffer, size_t size) {
+        struct passwd *found = NULL;
+        int r;
+
+        do
+                r = name ? getpwnam_r(name, entry, buffer, size, &found) : getpwuid_r(uid, entry, buffer, size, &found);
+        while (r == EINTR);
+
+        if (found)
+                return 1;
+        return r == 0 || r == ENOENT || r == ESRCH ? 0 : -r;
+}
+
 /*
- * What a look-up that found nobody says: 0, there is no such user; or a negative errno, nobody knows at the moment.
- * glibc calls it "no such user", too, when a database could not be read, such as /etc/passwd without a descriptor
- * left, and a later one has no such user: then errno alone tells. (nss-systemd keeps it.)
+ * glibc also says that there is no such user where a database could not be read, for want of a descriptor or by an I/O
+ * error, and another one has no such user. Who is nobody for a moment would store licenses under no name, and never see
+ * them again. So nobody is who is not there twice, while root, who always is, can be found.
  */
-static int nobody_found(int r, int saved) {
-        if (r != 0 && r != ENOENT && r != ESRCH)
-                return -r;
-        switch (saved) {
-        case EIO:
-        case EINTR:
-        case EAGAIN:
-        case EMFILE:
-        case ENFILE:
-        case ENOMEM:
-        case EACCES:
-        case ENOSPC:
-        case EROFS:
-        case ESTALE:
-        case ETIMEDOUT:
-                return -saved;
-        default:
-                return 0;
-        }
+static int look_up_surely(uid_t uid, const char *name, struct passwd *entry, char *buffer, size_t size) {
+        int r;
+
+        r = look_up(uid, name, entry, buffer, size);
+        if (r != 0)
+                return r;
+        r = look_up(0, NULL, entry, buffer, size);
+        if (r <= 0)
+                return r < 0 ? r : -EIO;
+        return look_up(uid, name, entry, buffer, size);
 }
 
 int user_name_of(uid_t uid, char **ret) {
-        struct passwd entry, *found;
         char buffer[16 * 1024];
+        struct passwd entry;
         int r;
 
-        do {
-                errno = 0;
-                r = getpwuid_r(uid, &entry, buffer, sizeof buffer, &found);
-        } while (r == EINTR);
-
-        if (!found && (r = nobody_found(r, errno)) < 0)
+        r = look_up_surely(uid, NULL, &entry, buffer, sizeof buffer);
+        if (r < 0)
                 return r;
-        if (found && !license_string_is_valid(found->pw_name))
+        if (r > 0 && !license_string_is_valid(entry.pw_name))
                 return -EILSEQ;
 
         *ret = NULL;
-        return license_set_string(ret, found ? found->pw_name : "");
+        return license_set_string(ret, r > 0 ? entry.pw_name : "");
 }
 
 int user_uid_of(const char *name, uid_t *ret) {
-        struct passwd entry, *found;
         char buffer[16 * 1024];
+        struct passwd entry;
         int r;
 
-        do {
-                errno = 0;
-                r = getpwnam_r(name, &entry, buffer, sizeof buffer, &found);
-        } while (r == EINTR);
-
-        if (!found && (r = nobody_found(r, errno)) < 0)
+        r = look_up_surely(0, name, &entry, buffer, sizeof buffer);
+        if (r < 0)
                 return r;
 
         /* Some databases find a name by another spelling: that is somebody else to us. */
-        *ret = found && strcmp(found->pw_name, name) == 0 ? found->pw_uid : (uid_t)-1;
+        *ret = r > 0 && strcmp(entry.pw_name, name) == 0 ? entry.pw_uid : (uid_t)-1;
         return 0;
 }
 
