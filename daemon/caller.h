@@ -35,5 +35,5 @@ Caller *caller_find(Manager *manager, const char *name);
 /* The connection has gone: forgets it and what it asked to be told. */
 void caller_gone(Manager *manager, const char *name);
 
-/* Forgets all callers, as when the bus was left: unique names begin anew there. */
+/* Forgets all callers, as when the bus was left: who went meanwhile was not told to us. */
 void caller_forget_all(Manager *manager);

@@ -197,7 +197,7 @@ static int on_origin(const BackupOrigin *origin, void *userdata, Error *error) {
 
         if (origin->all_users && !plan->all_users)
                 return error_set(error, ERROR_ACCESS_DENIED,
-                        "This is a backup of all users. Only root can restore it, with the option AllUsers.");
+                        "This is a backup of all users. Restore it with the option AllUsers, as root or with authorization.");
         if (!origin->all_users && plan->all_users)
                 return error_set(error, ERROR_INVALID_ARGUMENTS,
                         "This is a backup of one user, '%s'. Leave out AllUsers, and say with Owner whose it becomes.",

@@ -67,6 +67,10 @@ typedef struct StoreUse {
         uint64_t bytes;
 } StoreUse;
 
+/* Reads the rows of a statement that selects OWNER_COLUMNS into ret (of StoreOwnerRow *, freed by it). */
+#define OWNER_COLUMNS "owner, uid, name, licenses, bytes"
+int store_owner_rows(StoreConnection *connection, sqlite3_stmt *statement, GPtrArray *ret, Error *error);
+
 int store_owner_use(StoreConnection *connection, int64_t owner, StoreUse *ret, Error *error);
 
 /* store-license.c */

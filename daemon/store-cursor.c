@@ -61,31 +61,18 @@ int store_snapshot_owners(StoreConnection *connection, uid_t uid, const char *na
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         int r;
 
-        g_ptr_array_set_free_func(ret, (GDestroyNotify)store_owner_row_free);
         statement = store_statement(connection,
-                "SELECT owner, uid, name, licenses FROM owners "
-                "WHERE (?1 IS NULL OR uid = ?1) AND (?2 IS NULL OR name = ?2) ORDER BY name, uid", error);
+                "SELECT " OWNER_COLUMNS " FROM owners WHERE (?1 IS NULL OR uid = ?1) AND (?2 IS NULL OR name = ?2) "
+                "ORDER BY name, uid", error);
         if (!statement)
                 return (int)error->code;
         if (uid != (uid_t)-1)
                 sqlite3_bind_int64(statement, 1, uid);
         statement_bind_text(statement, 2, name);
 
-        while ((r = statement_row(connection, statement, error)) > 0) {
-                const char *text = (const char *)sqlite3_column_text(statement, 2);
-                StoreOwnerRow *row = g_try_new0(StoreOwnerRow, 1);
-
-                if (!text || !row || license_set_string(&row->name, text) < 0) {
-                        store_owner_row_free(row);
-                        return error_set_no_memory(error);
-                }
-                row->owner = sqlite3_column_int64(statement, 0);
-                row->uid = (uid_t)sqlite3_column_int64(statement, 1);
-                row->licenses = (uint64_t)sqlite3_column_int64(statement, 3);
-                g_ptr_array_add(ret, row);
-        }
-        if (r < 0)
-                return (int)error->code;
+        r = store_owner_rows(connection, statement, ret, error);
+        if (r != 0)
+                return r;
 
         for (unsigned i = 0; i < ret->len; i++) {
                 StoreOwnerRow *row = ret->pdata[i];

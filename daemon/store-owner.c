@@ -121,18 +121,10 @@ static int find_settled(StoreConnection *connection, const StoreOwner *owner, in
         return r < 0 ? (int)error->code : 0;
 }
 
-int store_owner_list(StoreConnection *connection, unsigned offset, unsigned max, GPtrArray *ret, Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+int store_owner_rows(StoreConnection *connection, sqlite3_stmt *statement, GPtrArray *ret, Error *error) {
         int r;
 
         g_ptr_array_set_free_func(ret, (GDestroyNotify)store_owner_row_free);
-        statement = store_statement(connection,
-                "SELECT owner, uid, name, licenses, bytes FROM owners ORDER BY name, uid LIMIT ?2 OFFSET ?1", error);
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, offset);
-        sqlite3_bind_int64(statement, 2, max);
-
         while ((r = statement_row(connection, statement, error)) > 0) {
                 const char *text = (const char *)sqlite3_column_text(statement, 2);
                 StoreOwnerRow *row = g_try_new0(StoreOwnerRow, 1);
@@ -148,6 +140,18 @@ int store_owner_list(StoreConnection *connection, unsigned offset, unsigned max,
                 g_ptr_array_add(ret, row);
         }
         return r < 0 ? (int)error->code : 0;
+}
+
+int store_owner_list(StoreConnection *connection, unsigned offset, unsigned max, GPtrArray *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(connection,
+                "SELECT " OWNER_COLUMNS " FROM owners ORDER BY name, uid LIMIT ?2 OFFSET ?1", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, offset);
+        sqlite3_bind_int64(statement, 2, max);
+        return store_owner_rows(connection, statement, ret, error);
 }
 
 /* Reassigning */

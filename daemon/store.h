@@ -192,7 +192,7 @@ typedef struct StoreOwnerRow {
         char *name;
         uint64_t licenses;
         uint64_t restricted; /* of store_snapshot_owners() alone */
-        uint64_t bytes;      /* of store_owner_list() alone: what counts against BytesPerUser= */
+        uint64_t bytes;      /* what counts against BytesPerUser= */
 } StoreOwnerRow;
 
 void store_owner_row_free(StoreOwnerRow *row);
