@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "operations.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define OVERWRITE 1U
+#define OWN_FOLDER "state/backups/%u"
+#define ROOT_FOLDER "media/%u"
+/* Enough for a backup to take several writes, and for a store to grow. */
+#define DOCUMENT_SIZE 40000U
+
+/* Beginnings. What is stored here was acknowledged, and must be there whatever comes. */
+
+static void store(World *world, const char *id, size_t size, uint32_t seed) {
+        g_autofree uint8_t *document = make_document(size, seed);
+
+        g_free(store_license(world->user, document, size, "a{sv}", 2, "LicenseId", "s", id, "Counters", "a{st}", 1,
+                "print", UINT64_C(9)));
+}
+
+static void prepare_some(World *world) {
+        store(world, "book", DOCUMENT_SIZE, 1);
+        store(world, "film", DOCUMENT_SIZE, 2);
+        store(world, "deleted", 100, 3);
+        store(world, "revoked", 100, 4);
+        g_free(store_license(world->user, "x", 1, "a{sv}", 2, "LicenseId", "s", "restricted", "AllowBackup", "b", 0));
+        call_void(world->user, ROOT, "LicenseStore.DeleteLicense", "s", "deleted");
+        call_void(world->user, ROOT, "LicenseStore.RevokeLicense", "s", "revoked");
+}
+
+static void back_up(World *world) {
+        g_autofree char *job = call_string(world->user, ROOT, "LicenseBackup.BackupLicenses", "u", 0);
+
+        g_hash_table_unref(assert_job_succeeds(world->user, job));
+}
+
+static void prepare_old_backup(World *world) {
+        prepare_some(world);
+        back_up(world);
+        store(world, "new", DOCUMENT_SIZE, 5);
+}
+
+static void use_root(World *world) {
+        g_autofree char *path = world_path(world, ROOT_FOLDER);
+
+        call_void(world->user, ROOT, "BackupRestoreProps.SetProp", "sv", "BackupPath", "s", path);
+}
+
+static void prepare_root(World *world) {
+        prepare_some(world);
+        use_root(world);
+}
+
+static void prepare_root_old(World *world) {
+        prepare_root(world);
+        back_up(world);
+        store(world, "new", DOCUMENT_SIZE, 5);
+}
+
+/* A restore has something of all kinds to do. */
+static void change(World *world) {
+        store(world, "after", 500, 6);
+        call_void(world->user, ROOT, "LicenseStore.DeleteLicense", "s", "film");
+        call_void(world->user, ROOT, "LicenseStore.ConsumeRight", "sst", "book", "print", UINT64_C(2));
+}
+
+static void prepare_restore(World *world) {
+        prepare_some(world);
+        back_up(world);
+        change(world);
+}
+
+/* The same, with the backup where the client has it. */
+static void prepare_restore_file(World *world) {
+        g_autofree char *copy = world_path(world, "pristine/backup.tar");
+        _cleanup_message_ sd_bus_message *reply = NULL;
+        char buffer[65536];
+        ssize_t n;
+        int from, to;
+
+        prepare_restore(world);
+        reply = call(world->user, ROOT, "LicenseBackup.OpenBackup", "");
+        assert_true(sd_bus_message_read(reply, "h", &from) > 0);
+        to = open(copy, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        assert_true(to >= 0);
+        while ((n = read(from, buffer, sizeof buffer)) > 0)
+                assert_int_equal(write(to, buffer, (size_t)n), n);
+        close(to);
+}
+
+/* The operations. */
+
+static bool try_store(World *world, Outcome *ret, const char *id, size_t size, uint32_t seed) {
+        g_autofree uint8_t *document = make_document(size, seed);
+        sd_bus_message *message = new_call(world->user, ROOT, "LicenseStore.StoreLicense");
+        unsigned acknowledged = ret->acknowledged;
+
+        assert_true(sd_bus_message_append_array(message, 'y', document, size) >= 0);
+        assert_true(sd_bus_message_append(message, "a{sv}", 2, "LicenseId", "s", id, "Counters", "a{st}", 1, "print",
+                            UINT64_C(3)) >= 0);
+        if (!attempt_message(world, ret, NULL, message)) {
+                ret->acknowledged = acknowledged;
+                return false;
+        }
+        ret->acknowledged = acknowledged + 1;
+        return true;
+}
+
+static void run_store(World *world, Outcome *ret) {
+        (void)(try_store(world, ret, "one", 300, 11) && try_store(world, ret, "two", DOCUMENT_SIZE, 12) &&
+                try_store(world, ret, "one", 200, 13));
+}
+
+static void run_change(World *world, Outcome *ret) {
+        static const char *const members[] = { "LicenseStore.DeleteLicense", "LicenseStore.RevokeLicense" };
+        static const char *const ids[] = { "book", "film" };
+
+        for (unsigned i = 0; i < 2; i++) {
+                if (!attempt(world, ret, NULL, ROOT, members[i], "s", ids[i]))
+                        return;
+                ret->acknowledged++;
+        }
+}
+
+static void run_consume(World *world, Outcome *ret) {
+        for (unsigned i = 0; i < 2; i++) {
+                if (!attempt(world, ret, NULL, ROOT, "LicenseStore.ConsumeRight", "sst", "book", "print",
+                            UINT64_C(2)))
+                        return;
+                ret->acknowledged++;
+        }
+}
+
+static void run_backup(World *world, Outcome *ret) {
+        (void)attempt_job(world, ret, "LicenseBackup.BackupLicenses", "u", 0);
+}
+
+static void run_overwrite(World *world, Outcome *ret) {
+        (void)attempt_job(world, ret, "LicenseBackup.BackupLicenses", "u", OVERWRITE);
+}
+
+#define TO_FILE "LicenseBackup.BackupLicensesToFile"
+#define FROM_FILE "LicenseRestore.RestoreLicensesFromFile"
+
+static void run_backup_file(World *world, Outcome *ret) {
+        g_autofree char *path = world_path(world, "client/new.tar");
+        int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+        assert_true(fd >= 0);
+        (void)attempt_job(world, ret, TO_FILE, "hua{sv}", fd, 0, 0);
+        close(fd);
+}
+
+static void make_stream(bool is_socket, int fds[2]) {
+        assert_int_equal(is_socket ? socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) : pipe2(fds, O_CLOEXEC), 0);
+}
+
+static void run_backup_stream(World *world, Outcome *ret, bool is_socket) {
+        g_autofree char *path = world_path(world, "client/new.tar");
+        int fds[2];
+
+        make_stream(is_socket, fds);
+        world_copy_from(world, fds[0], fds[1], path);
+        (void)attempt_job(world, ret, TO_FILE, "hua{sv}", fds[1], 0, 0);
+        close(fds[1]);
+        world_end_copy(world);
+}
+
+static void run_backup_pipe(World *world, Outcome *ret) {
+        run_backup_stream(world, ret, false);
+}
+
+static void run_backup_socket(World *world, Outcome *ret) {
+        run_backup_stream(world, ret, true);
+}
+
+static void run_restore(World *world, Outcome *ret) {
+        (void)attempt_job(world, ret, "LicenseRestore.RestoreLicenses", "u", 0);
+}
+
+static void run_restore_file(World *world, Outcome *ret) {
+        g_autofree char *path = world_path(world, "pristine/backup.tar");
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        assert_true(fd >= 0);
+        (void)attempt_job(world, ret, FROM_FILE, "hua{sv}", fd, 0, 0);
+        close(fd);
+}
+
+static void run_restore_stream(World *world, Outcome *ret, bool is_socket) {
+        g_autofree char *path = world_path(world, "pristine/backup.tar");
+        int fds[2];
+
+        make_stream(is_socket, fds);
+        world_copy_to(world, path, fds[1], fds[0]);
+        (void)attempt_job(world, ret, FROM_FILE, "hua{sv}", fds[0], 0, 0);
+        close(fds[0]);
+        world_end_copy(world);
+}
+
+static void run_restore_pipe(World *world, Outcome *ret) {
+        run_restore_stream(world, ret, false);
+}
+
+static void run_restore_socket(World *world, Outcome *ret) {
+        run_restore_stream(world, ret, true);
+}
+
+/* Starts. The first call is part of it: it looks up who calls. */
+static void run_start(World *world, Outcome *ret) {
+        int status = -1;
+
+        if (!world_start(world, &status)) {
+                ret->error = g_strdup("");
+                ret->status = status;
+                return;
+        }
+        if (attempt(world, ret, NULL, ROOT, "LicenseStore.EnumerateLicenses", "a{sv}su", 0, "", 10U))
+                ret->acknowledged = 1;
+}
+
+/* A daemon that was killed left its WAL, and what a restore had not merged. */
+static void prepare_killed(World *world) {
+        prepare_some(world);
+        harness_kill(world->h);
+}
+
+#define NEW_FILE "client/new.tar"
+
+const Operation operations[] = {
+        { "store", .prepare = prepare_some, .run = run_store },
+        { "store-first", .run = run_store },
+        { "change", .prepare = prepare_some, .run = run_change },
+        { "consume", .prepare = prepare_some, .run = run_consume },
+        { "backup", .prepare = prepare_some, .run = run_backup, .target = OWN_FOLDER, .licenses = 2 },
+        { "backup-over", .prepare = prepare_old_backup, .run = run_overwrite, .target = OWN_FOLDER, .has_old = true,
+                .licenses = 3 },
+        { "backup-root", .prepare = prepare_root, .run = run_backup, .target = ROOT_FOLDER, .licenses = 2,
+                .file_system = FILE_SYSTEM_NO_UNNAMED },
+        { "backup-root-over", .prepare = prepare_root_old, .run = run_overwrite, .target = ROOT_FOLDER,
+                .has_old = true, .licenses = 3, .file_system = FILE_SYSTEM_NO_UNNAMED },
+        { "backup-root-fat", .prepare = prepare_root, .run = run_backup, .target = ROOT_FOLDER, .licenses = 2,
+                .file_system = FILE_SYSTEM_FAT },
+        { "backup-file", .prepare = prepare_some, .run = run_backup_file, .new_file = NEW_FILE, .licenses = 2 },
+        { "backup-pipe", .prepare = prepare_some, .run = run_backup_pipe, .new_file = NEW_FILE, .licenses = 2 },
+        { "backup-socket", .prepare = prepare_some, .run = run_backup_socket, .new_file = NEW_FILE, .licenses = 2 },
+        { "restore", .prepare = prepare_restore, .run = run_restore, .target = OWN_FOLDER, .has_old = true },
+        { "restore-file", .prepare = prepare_restore_file, .run = run_restore_file },
+        { "restore-pipe", .prepare = prepare_restore_file, .run = run_restore_pipe },
+        { "restore-socket", .prepare = prepare_restore_file, .run = run_restore_socket },
+        { "start", .prepare = prepare_some, .run = run_start, .is_start = true },
+        { "start-killed", .prepare = prepare_killed, .run = run_start, .is_start = true },
+        { "start-new", .run = run_start, .is_start = true },
+};
+const unsigned n_operations = G_N_ELEMENTS(operations);
