@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "store-connection.h"
 
+#include <errno.h>
+
+#include "store-vfs.h"
+
 static void finalize(void *statement) {
         sqlite3_finalize(statement);
 }
@@ -16,7 +20,7 @@ int store_connection_open(const char *path, bool write, StoreConnection **ret, E
 
         /* Each connection belongs to one thread. A reader opens for writing, too: it may have to recover the WAL. */
         rc = sqlite3_open_v2(path, &connection->db,
-                SQLITE_OPEN_READWRITE | (write ? SQLITE_OPEN_CREATE : 0) | SQLITE_OPEN_NOMUTEX, NULL);
+                SQLITE_OPEN_READWRITE | (write ? SQLITE_OPEN_CREATE : 0) | SQLITE_OPEN_NOMUTEX, store_vfs_name());
         if (rc != SQLITE_OK)
                 return store_connection_failed(connection, rc, false, error);
 
@@ -66,8 +70,11 @@ int store_connection_failed(StoreConnection *connection, int rc, bool write, Err
         int code = connection && connection->db ? sqlite3_system_errno(connection->db) : 0;
         if ((rc & 0xff) == SQLITE_FULL)
                 reason = "No space left on device";
-        else if (((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN) && code > 0)
+        else if (((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN) && code > 0) {
+                if (code == ENOMEM)
+                        return error_set_no_memory(error);
                 reason = g_strerror(code);
+        }
 
         if (write)
                 return error_set(error, ERROR_STORE_WRITE,

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "store-vfs.h"
+
+#include <pthread.h>
+
+/*
+ * SQLite takes EIO of a read for a file system that is damaged, and makes a damaged database of it. To its owner that
+ * says "move the store away, and take a backup" where a cable is loose. Here it stays the I/O error that it is.
+ */
+
+#define NAME "licensevault"
+
+/* The main file, and the WAL, which is not locked, have each a table of their own, with the same function to read. */
+#define N_METHODS 4U
+
+static sqlite3_vfs ours;
+static sqlite3_vfs *original;
+static int (*original_read)(sqlite3_file *file, void *data, int size, sqlite3_int64 offset);
+static struct {
+        const sqlite3_io_methods *original;
+        sqlite3_io_methods ours;
+} methods[N_METHODS];
+static pthread_mutex_t methods_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static const char *name;
+
+static int read_file(sqlite3_file *file, void *data, int size, sqlite3_int64 offset) {
+        int rc = original_read(file, data, size, offset);
+
+        return rc == SQLITE_IOERR_CORRUPTFS ? SQLITE_IOERR_READ : rc;
+}
+
+/* Our table for one of the original's; itself where that is of an unknown kind. */
+static const sqlite3_io_methods *methods_for(const sqlite3_io_methods *found) {
+        if (!original_read)
+                original_read = found->xRead;
+        if (found->xRead != original_read)
+                return found;
+        for (unsigned i = 0; i < N_METHODS; i++) {
+                if (!methods[i].original) {
+                        methods[i].original = found;
+                        methods[i].ours = *found;
+                        methods[i].ours.xRead = read_file;
+                }
+                if (methods[i].original == found)
+                        return &methods[i].ours;
+        }
+        return found;
+}
+
+static int open_file(sqlite3_vfs *vfs, const char *path, sqlite3_file *file, int flags, int *ret_flags) {
+        int rc = original->xOpen(original, path, file, flags, ret_flags);
+
+        if (rc == SQLITE_OK) {
+                pthread_mutex_lock(&methods_mutex);
+                file->pMethods = methods_for(file->pMethods);
+                pthread_mutex_unlock(&methods_mutex);
+        }
+        return rc;
+}
+
+static void set_up(void) {
+        original = sqlite3_vfs_find(NULL);
+        if (!original)
+                return;
+        ours = *original;
+        ours.pNext = NULL;
+        ours.zName = NAME;
+        ours.xOpen = open_file;
+        if (sqlite3_vfs_register(&ours, 0) == SQLITE_OK)
+                name = NAME;
+}
+
+const char *store_vfs_name(void) {
+        pthread_once(&once, set_up);
+        return name;
+}

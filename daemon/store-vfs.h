@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <sqlite3.h>
+
+/*
+ * The name of the VFS that stores are opened with: SQLite's own, but that a disk which cannot be read says so. Any
+ * thread. NULL: SQLite's own as it is, where there is no memory for another.
+ */
+const char *store_vfs_name(void);
