@@ -33,6 +33,8 @@ int backup_place(const char *state_folder, char *const *roots, uid_t uid, const 
 }
 
 int backup_folder_failed(const char *path, int r, const char *property, Error *error) {
+        if (r == -ENOMEM)
+                return error_set_no_memory(error);
         if (r == -ELOOP || r == -ENOTDIR)
                 return error_set(error, ERROR_ACCESS_DENIED,
                         "The folder '%s' is a link, or behind one, or no folder. Name the folder itself.", path);
@@ -70,41 +72,59 @@ int backup_read_path(Store *store, const StoreOwner *owner, const char *name, ch
         return r;
 }
 
-/* Reads as far as the manifest, which names the owner. */
-static BackupFile whose(int fd, const char *name) {
+/* Reads as far as the manifest, which names the owner. Returns a BackupFile or a negative errno. */
+static int whose(int fd, const char *name) {
         g_autoptr(ArchiveReader) reader = NULL;
         g_autofree char *owner = NULL;
         const ArchiveEntry *entry = NULL;
         g_auto(Error) error = {};
+        int r;
 
-        if (archive_reader_new(fd, UINT64_MAX, -1, NULL, &reader, &error) != 0)
-                return BACKUP_FILE_DAMAGED;
+        r = archive_reader_new(fd, UINT64_MAX, -1, NULL, &reader, &error);
         do
-                if (archive_reader_next(reader, &entry, &error) != 0 || !entry)
-                        return BACKUP_FILE_DAMAGED;
-        while (!g_str_equal(entry->path, ARCHIVE_MANIFEST));
+                r = r == 0 ? archive_reader_next(reader, &entry, &error) : r;
+        while (r == 0 && entry && !g_str_equal(entry->path, ARCHIVE_MANIFEST));
+        if (r == 0 && entry)
+                r = archive_manifest_owner(entry->content, entry->size, &owner, &error);
 
-        if (archive_manifest_owner(entry->content, entry->size, &owner, &error) != 0)
+        /* What could not be read is not damaged for that. */
+        if (r == ERROR_NO_MEMORY)
+                return -ENOMEM;
+        if (r == ERROR_MEDIUM)
+                return -EIO;
+        if (r != 0 || !entry)
                 return BACKUP_FILE_DAMAGED;
         return g_strcmp0(owner, name) == 0 ? BACKUP_FILE_OWN : BACKUP_FILE_FOREIGN;
 }
 
-BackupFile backup_find(int folder, const char *name, int *ret_fd) {
+int backup_find(int folder, const char *name, int *ret_fd) {
         _cleanup_fd_ int fd = -1;
-        BackupFile found;
         struct stat st;
+        int found;
 
         /* The folder may be the user's: what has the name there may be a pipe, a link, or a hard link to
          * what is somebody else's. */
         fd = openat(folder, FOLDER_BACKUP_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
         if (fd < 0)
-                return errno == ENOENT ? BACKUP_FILE_NONE : BACKUP_FILE_STRANGE;
-        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1)
+                switch (errno) {
+                case ENOENT:
+                        return BACKUP_FILE_NONE;
+                case ELOOP:  /* a link */
+                case ENXIO:  /* a socket */
+                case EACCES: /* a file that the service did not make */
+                case EPERM:
+                        return BACKUP_FILE_STRANGE;
+                default:
+                        return -errno;
+                }
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        if (!S_ISREG(st.st_mode) || st.st_nlink != 1)
                 return BACKUP_FILE_STRANGE;
 
         found = whose(fd, name);
-        if (lseek(fd, 0, SEEK_SET) < 0)
-                return BACKUP_FILE_DAMAGED;
+        if (found >= 0 && lseek(fd, 0, SEEK_SET) < 0)
+                return -errno;
         if (ret_fd && found == BACKUP_FILE_OWN)
                 *ret_fd = fd_steal(&fd);
         return found;
@@ -116,7 +136,7 @@ int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const
         g_autofree char *value = NULL, *root = NULL, *path = NULL;
         _cleanup_fd_ int folder = -1, fd = -1;
         const char *below = NULL;
-        int r;
+        int r, found;
 
         if ((r = backup_read_path(store, owner, property, &value, error)) != 0 ||
             (r = backup_place(store_folder(store), roots, owner->uid, value, &root, &path, &below, error)) != 0)
@@ -125,7 +145,10 @@ int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const
         folder = folder_open(root, owner->uid, below, false);
         if (folder < 0 && folder != -ENOENT)
                 return backup_folder_failed(path, folder, property, error);
-        switch (folder < 0 ? BACKUP_FILE_NONE : backup_find(folder, owner->name, &fd)) {
+        found = folder < 0 ? BACKUP_FILE_NONE : backup_find(folder, owner->name, &fd);
+        if (found < 0)
+                return error_set_errno(error, ERROR_MEDIUM, found, "The backup in '%s' cannot be read", path);
+        switch (found) {
         case BACKUP_FILE_OWN:
                 break;
         case BACKUP_FILE_NONE:

@@ -98,8 +98,11 @@ static int check_folder(Backup *backup, Error *error) {
         if (folder < 0)
                 return backup_folder_failed(backup->path, folder, BACKUP_PATH, error);
         if (!backup->plan.overwrite) {
-                BackupFile found = backup_find(folder, backup->plan.name, NULL);
+                int found = backup_find(folder, backup->plan.name, NULL);
 
+                if (found < 0)
+                        return error_set_errno(error, ERROR_MEDIUM, found, "What is in '%s' cannot be read",
+                                backup->path);
                 if (found != BACKUP_FILE_NONE && found != BACKUP_FILE_FOREIGN)
                         return exists(backup, error);
         }
@@ -311,8 +314,8 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         if (r == DRAFT_NOT_DURABLE) {
                 backup->replaced = true;
                 return error_set(error, ERROR_MEDIUM,
-                        "The new backup is whole and in place of the old one, but its folder could not be "
-                        "synced: it may be gone after a power cut. Make another one.");
+                        "The new backup is whole and in its place, but its folder could not be synced (%s): after a "
+                        "power cut what was there before may be back. Make another one.", g_strerror(errno));
         }
         if (r < 0)
                 return error_set_errno(error, ERROR_MEDIUM, r, "Putting it in its place failed");

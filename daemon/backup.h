@@ -77,8 +77,11 @@ typedef enum BackupFile {
         BACKUP_FILE_DAMAGED, /* it does not say whose it is */
 } BackupFile;
 
-/* What is called licenses.tar in a folder, seen by the user of that name; opened for reading if it is that user's. */
-BackupFile backup_find(int folder, const char *name, int *ret_fd);
+/*
+ * What is called licenses.tar in a folder, seen by the user of that name; opened for reading if it is that user's.
+ * Returns a BackupFile, or a negative errno where it cannot be found out.
+ */
+int backup_find(int folder, const char *name, int *ret_fd);
 
 /*
  * Opens the backup in a user's BackupPath, or RestorePath, for reading. ERROR_BACKUP_MISSING, ERROR_BACKUP_CORRUPT.
