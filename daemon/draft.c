@@ -88,6 +88,9 @@ static int rename_noreplace(Draft *draft, const char *name) {
         placeholder = openat(draft->folder, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, MODE);
         if (placeholder < 0)
                 return -errno;
+        /* Tells draft_tidy() that the empty file is someone's. Where that was quicker, the file is gone. */
+        if (flock(placeholder, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+                return -EBUSY;
         if (renameat(draft->folder, draft->partial, draft->folder, name) < 0) {
                 r = -errno;
                 (void)unlinkat(draft->folder, name, 0);
@@ -139,6 +142,13 @@ void draft_discard(Draft *draft) {
         draft->partial[0] = 0;
 }
 
+/* What a kill leaves between the two steps of rename_noreplace(): a name that is taken, by nothing. */
+static bool is_placeholder(int fd) {
+        struct stat st;
+
+        return fd >= 0 && fstat(fd, &st) >= 0 && S_ISREG(st.st_mode) && st.st_size == 0;
+}
+
 int draft_tidy(int folder, const char *name) {
         _cleanup_fd_ int fd = -1;
         int n = 0;
@@ -155,10 +165,14 @@ int draft_tidy(int folder, const char *name) {
         for (struct dirent *entry; (entry = readdir(entries));) {
                 _cleanup_fd_ int draft = -1;
 
-                if (!is_partial_of(entry->d_name, name))
+                bool is_name = strcmp(entry->d_name, name) == 0;
+
+                if (!is_name && !is_partial_of(entry->d_name, name))
                         continue;
                 draft = openat(folder, entry->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
                 if (draft >= 0 && flock(draft, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+                        continue;
+                if (is_name && !is_placeholder(draft))
                         continue;
                 if (unlinkat(folder, entry->d_name, 0) >= 0)
                         n++;

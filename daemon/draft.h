@@ -26,7 +26,8 @@ int draft_open(int folder, const char *name, Draft *ret);
  * Syncs the draft, gives it its name, and syncs the folder. Without replace a name that is taken is
  * -EEXIST and stays as it is; with replace the old file is there until the new one is. The draft
  * stays open. Returns 0, or a negative errno, after which nothing has changed and the caller discards
- * it, or DRAFT_NOT_DURABLE: the new file has replaced the old one, but the folder could not be synced.
+ * it, or DRAFT_NOT_DURABLE: the new file has replaced the old one, but the folder could not be synced,
+ * and errno says why.
  */
 enum { DRAFT_NOT_DURABLE = 1 };
 int draft_publish(Draft *draft, const char *name, bool replace);
@@ -35,5 +36,8 @@ int draft_publish(Draft *draft, const char *name, bool replace);
 void draft_discard(Draft *draft);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Draft, draft_discard)
 
-/* Removes the partial files of name in folder that nobody works on. Returns how many, or a negative errno. */
+/*
+ * Removes what killed publishers of name left in folder and nobody works on: partial files, and the name itself where
+ * it is an empty file. Returns how many, or a negative errno.
+ */
 int draft_tidy(int folder, const char *name);
