@@ -194,10 +194,11 @@ static int examine(int fd, DescriptorKind *ret_kind, int *ret_mode, int64_t *ret
         *ret_kind = DESCRIPTOR_FILE;
 
         if (fstat(fd, &st) < 0) {
+                int r = -errno;
+
                 *ret_size = size_by_seeking(fd);
                 if (*ret_size < 0)
-                        return error_set_errno(error, ERROR_MEDIUM, (int)*ret_size,
-                                "The file cannot be examined. Choose another place");
+                        return error_set_errno(error, ERROR_MEDIUM, r, "The descriptor cannot be examined");
         } else if (S_ISREG(st.st_mode))
                 *ret_size = st.st_size;
         else if (S_ISFIFO(st.st_mode))

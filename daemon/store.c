@@ -83,13 +83,21 @@ static int create(const char *folder, const char *path, Error *error) {
                 return error_set_errno(error, ERROR_STORE_WRITE, -errno,
                         "What is left of an unfinished license store cannot be removed");
 
-        if ((r = store_connection_open(new, true, &connection, error)) != 0 ||
-            (r = store_schema_create(connection, error)) != 0)
-                return r;
+        r = store_connection_open(new, true, &connection, error);
+        if (r == 0)
+                r = store_schema_create(connection, error);
         connection = store_connection_free(connection);
 
-        r = rename(new, path) < 0 ? -errno : sync_folder(folder);
-        return r < 0 ? error_set_errno(error, ERROR_STORE_WRITE, r, "The license store cannot be made") : 0;
+        if (r == 0 && rename(new, path) < 0)
+                r = error_set_errno(error, ERROR_STORE_WRITE, -errno, "The license store cannot be made");
+        else if (r == 0)
+                return (r = sync_folder(folder)) < 0 ?
+                        error_set_errno(error, ERROR_STORE_WRITE, r, "The license store cannot be made") : 0;
+
+        /* Nothing is lost with it, and the next start would remove it. */
+        (void)unlink(journal);
+        (void)unlink(new);
+        return r;
 }
 
 /* Whether there is a store, without ever taking an emptied or half-removed one for a new start. */
@@ -386,6 +394,12 @@ static void *reader_thread(void *userdata) {
         return NULL;
 }
 
+static int thread_failed(int r, Error *error) {
+        return error_set(error, ERROR_STORE_READ,
+                "The license store cannot be opened: no thread can be started (%s). Mend that, then restart "
+                "licensevaultd.", g_strerror(r));
+}
+
 static int start_threads(Store *store, Error *error) {
         int r;
 
@@ -400,14 +414,14 @@ static int start_threads(Store *store, Error *error) {
                 r = pthread_create(&store->readers[i], NULL, reader_thread, reader);
                 if (r != 0) {
                         g_free(reader);
-                        return error_set_errno(error, ERROR_STORE_READ, -r, "No thread can be started");
+                        return thread_failed(r, error);
                 }
                 store->n_readers++;
         }
 
         r = pthread_create(&store->writer, NULL, writer_thread, store);
         if (r != 0)
-                return error_set_errno(error, ERROR_STORE_WRITE, -r, "No thread can be started");
+                return thread_failed(r, error);
         store->writer_runs = true;
         return 0;
 }
