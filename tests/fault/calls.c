@@ -33,18 +33,18 @@ const FaultCall fault_calls[N_FAULT_CALLS] = {
         { "fchmod", { SYS_fchmod, -1 }, SUBJECT_NONE, 0, true, { EIO, EROFS } },
         { "mmap", { SYS_mmap, -1 }, SUBJECT_NONE, 0, false, { ENOMEM } },
         { "flock", { SYS_flock, -1 }, SUBJECT_NONE, 0, false, { ENOLCK, EINTR } },
-        { "lock", { SYS_fcntl, -1 }, SUBJECT_LOCK, 0, false, { EIO, ENOLCK, EINTR } },
+        { "lock", { SYS_fcntl, -1 }, SUBJECT_LOCK, 2, false, { EIO, ENOLCK } },
         { "duplicate", { SYS_fcntl, -1 }, SUBJECT_DUPLICATE, 0, false, { EMFILE } },
         { "read", { SYS_read, SYS_pread64, SYS_preadv2, -1 }, SUBJECT_EITHER, 0, false, { EIO, EINTR, FAULT_SHORT } },
         { "recvfrom", { SYS_recvfrom, -1 }, SUBJECT_STREAM, 0, false, { ECONNRESET, ENOMEM, EAGAIN, EINTR } },
         { "fstat", { SYS_newfstatat, SYS_fstat, -1 }, SUBJECT_NONE, 0, false, { EIO, ENOMEM } },
         { "getdents64", { SYS_getdents64, -1 }, SUBJECT_NONE, 0, false, { EIO } },
-        { "clone", { SYS_clone3, SYS_clone, SYS_eventfd2, -1 }, SUBJECT_NONE, 0, false, { EAGAIN, ENOMEM } },
+        { "clone", { SYS_clone3, SYS_clone, -1 }, SUBJECT_NONE, 0, false, { EAGAIN } },
+        { "eventfd", { SYS_eventfd2, -1 }, SUBJECT_NONE, 0, false, { EMFILE, ENOMEM } },
 };
 
 static bool is_lock(int command) {
-        return command == F_SETLK || command == F_SETLKW || command == F_GETLK || command == F_OFD_SETLK ||
-                command == F_OFD_SETLKW || command == F_OFD_GETLK;
+        return command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK || command == F_OFD_SETLKW;
 }
 
 int fault_call_find(int number, const uint64_t arguments[6]) {

@@ -20,7 +20,7 @@ typedef enum CallSubject {
         SUBJECT_STREAM,   /* of a client's pipe or socket */
         SUBJECT_EITHER,   /* a file or a client's pipe */
         SUBJECT_PATH,     /* a path, below the folder of an open descriptor or of the process */
-        SUBJECT_LOCK,     /* fcntl() that locks */
+        SUBJECT_LOCK,     /* fcntl() that locks, and does not unlock: that never fails, but on a network */
         SUBJECT_DUPLICATE /* fcntl() that duplicates */
 } CallSubject;
 
@@ -33,7 +33,7 @@ typedef struct FaultCall {
         int errors[8];        /* ended by 0 */
 } FaultCall;
 
-#define N_FAULT_CALLS 21U
+#define N_FAULT_CALLS 22U
 extern const FaultCall fault_calls[N_FAULT_CALLS];
 
 /* The row of a system call, -1 for one of which there is none. fcntl() is told apart by its command. */

@@ -59,6 +59,12 @@ static bool is_stream(const char *what) {
         return strncmp(what, "pipe:", 5) == 0 || strncmp(what, "socket:", 7) == 0;
 }
 
+static void read_memory(pid_t pid, uint64_t address, void *ret, size_t size) {
+        struct iovec to = { ret, size }, from = { (void *)(uintptr_t)address, size };
+
+        (void)process_vm_readv(pid, &to, 1, &from, 1, 0);
+}
+
 static void read_string(pid_t pid, uint64_t address, char ret[512]) {
         struct iovec to = { ret, 511 }, from = { (void *)(uintptr_t)address, 511 };
         ssize_t n;
@@ -85,6 +91,7 @@ static bool names_folder(const FaultPlan *plan, pid_t pid, const struct seccomp_
 
 /* Whether a call is one of those that are counted. */
 static bool counts(const FaultPlan *plan, const FaultCall *call, pid_t pid, const struct seccomp_data *data) {
+        struct flock lock = { .l_type = F_UNLCK };
         char what[512];
 
         switch (call->subject) {
@@ -97,6 +104,9 @@ static bool counts(const FaultPlan *plan, const FaultCall *call, pid_t pid, cons
         case SUBJECT_EITHER:
                 describe(pid, (int)data->args[call->argument], what);
                 return is_file(what) || strncmp(what, "pipe:", 5) == 0;
+        case SUBJECT_LOCK:
+                read_memory(pid, data->args[call->argument], &lock, sizeof lock);
+                return lock.l_type != F_UNLCK;
         case SUBJECT_PATH:
                 read_string(pid, data->args[call->argument], what);
                 return strncmp(what, "/proc/", 6) != 0 && strncmp(what, "/sys/", 5) != 0;
@@ -192,6 +202,13 @@ static int decide(FaultPlan *plan, pid_t pid, const struct seccomp_data *data, b
         if ((plan->deed == DEED_FAIL || plan->deed == DEED_FAIL_ON) && (unsigned)row == plan->row &&
             (count == plan->at || (count > plan->at && plan->deed == DEED_FAIL_ON))) {
                 atomic_fetch_add(&plan->hits, 1U);
+                if (getenv("FAULT_LOG")) {
+                        char what[512];
+
+                        describe(pid, (int)data->args[0], what);
+                        fprintf(stderr, "%s %u: %s, size %llu, at %llu\n", fault_calls[row].name, count, what,
+                                (unsigned long long)data->args[2], (unsigned long long)data->args[3]);
+                }
                 return plan->error;
         }
         return 0;

@@ -31,6 +31,7 @@ typedef struct Operation {
         const char *name;
         FileSystem file_system;
         bool is_start;         /* it is the start of the daemon */
+        bool is_cold;          /* it is the user's first call */
         const char *target;    /* the folder of the backup that it makes, below the test's; %u: the uid. Or NULL */
         bool has_old;          /* a backup is there before */
         unsigned licenses;     /* of the new backup */
