@@ -34,6 +34,17 @@ void temp_folder_remove(char *path) {
         g_free(path);
 }
 
+bool sanitized(void) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+        return true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+        return true;
+#endif
+#endif
+        return false;
+}
+
 GBytes *read_path(const char *path) {
         char *data;
         gsize size;

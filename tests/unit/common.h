@@ -10,6 +10,9 @@
 char *temp_folder_new(void);
 void temp_folder_remove(char *path);
 
+/* Whether sanitizers are in this build: memory use and time then say little. */
+bool sanitized(void);
+
 /* All of a file; fails the test where it cannot be read. */
 GBytes *read_path(const char *path);
 void write_path(const char *path, const void *data, size_t size);

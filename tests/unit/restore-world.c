@@ -49,17 +49,6 @@ void restore_world_prepare(void) {
         signal(SIGPIPE, SIG_IGN);
 }
 
-bool sanitized(void) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-        return true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-        return true;
-#endif
-#endif
-        return false;
-}
-
 typedef struct SpecDeed {
         Deed deed;
         const Spec *specs;

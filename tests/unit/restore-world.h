@@ -39,8 +39,6 @@ typedef struct RestoreWorld {
 
 /* Puts the folders of tests into memory where it can, for these sync a lot; ignores SIGPIPE, as the service does. */
 void restore_world_prepare(void);
-/* Whether sanitizers are in this build: memory use and time then say little. */
-bool sanitized(void);
 
 int restore_world_setup(void **state);
 int restore_world_teardown(void **state);

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "fault-sqlite.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <sqlite3.h>
+
+static struct {
+        atomic_bool armed;
+        FaultKind kind;
+        int rc;
+        unsigned at;
+        bool onward;
+        atomic_uint counts[_FAULT_KIND_MAX];
+        atomic_uint hits;
+} plan;
+
+/* Counts a call, and says whether it is to fail. */
+static bool fails(FaultKind kind) {
+        unsigned n;
+
+        if (!atomic_load(&plan.armed))
+                return false;
+        n = atomic_fetch_add(&plan.counts[kind], 1U) + 1;
+        if (kind != plan.kind || n < plan.at || (n > plan.at && !plan.onward))
+                return false;
+        atomic_fetch_add(&plan.hits, 1U);
+        return true;
+}
+
+/* The disk: SQLite's own files, whose tables of functions are replaced. Those but for locks are the same in all. */
+
+#define N_METHODS 4U
+
+static sqlite3_vfs ours, *original;
+static sqlite3_io_methods first; /* the original's, of the first file opened: a database */
+static struct {
+        const sqlite3_io_methods *original;
+        sqlite3_io_methods ours;
+} methods[N_METHODS];
+static pthread_mutex_t methods_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static int read_file(sqlite3_file *file, void *data, int size, sqlite3_int64 offset) {
+        return fails(FAULT_READ) ? plan.rc : first.xRead(file, data, size, offset);
+}
+
+static int write_file(sqlite3_file *file, const void *data, int size, sqlite3_int64 offset) {
+        return fails(FAULT_WRITE) ? plan.rc : first.xWrite(file, data, size, offset);
+}
+
+static int sync_file(sqlite3_file *file, int flags) {
+        return fails(FAULT_SYNC) ? plan.rc : first.xSync(file, flags);
+}
+
+static int truncate_file(sqlite3_file *file, sqlite3_int64 size) {
+        return fails(FAULT_TRUNCATE) ? plan.rc : first.xTruncate(file, size);
+}
+
+static int size_of_file(sqlite3_file *file, sqlite3_int64 *ret) {
+        return fails(FAULT_SIZE) ? plan.rc : first.xFileSize(file, ret);
+}
+
+static int map_shared(sqlite3_file *file, int page, int size, int extend, void volatile **ret) {
+        return fails(FAULT_SHARED_MAP) ? plan.rc : first.xShmMap(file, page, size, extend, ret);
+}
+
+static int lock_shared(sqlite3_file *file, int offset, int n, int flags) {
+        return (flags & SQLITE_SHM_LOCK) && fails(FAULT_SHARED_LOCK) ? plan.rc : first.xShmLock(file, offset, n, flags);
+}
+
+static int lock_file(sqlite3_file *file, int level) {
+        return fails(FAULT_LOCK) ? plan.rc : first.xLock(file, level);
+}
+
+static const sqlite3_io_methods *methods_for(const sqlite3_io_methods *found) {
+        if (!first.xRead)
+                first = *found;
+        for (unsigned i = 0; i < N_METHODS; i++) {
+                sqlite3_io_methods *replaced = &methods[i].ours;
+
+                if (methods[i].original == found)
+                        return replaced;
+                if (methods[i].original)
+                        continue;
+                assert_ptr_equal(found->xRead, first.xRead);
+                methods[i].original = found;
+                *replaced = *found;
+                replaced->xRead = read_file;
+                replaced->xWrite = write_file;
+                replaced->xSync = sync_file;
+                replaced->xTruncate = truncate_file;
+                replaced->xFileSize = size_of_file;
+                replaced->xShmMap = map_shared;
+                replaced->xShmLock = lock_shared;
+                if (found->xLock == first.xLock)
+                        replaced->xLock = lock_file;
+                return replaced;
+        }
+        return found;
+}
+
+static int open_file(sqlite3_vfs *vfs, const char *path, sqlite3_file *file, int flags, int *ret_flags) {
+        int rc;
+
+        if (fails(FAULT_OPEN)) {
+                file->pMethods = NULL;
+                return plan.rc;
+        }
+        rc = original->xOpen(original, path, file, flags, ret_flags);
+        if (rc == SQLITE_OK) {
+                pthread_mutex_lock(&methods_mutex);
+                file->pMethods = methods_for(file->pMethods);
+                pthread_mutex_unlock(&methods_mutex);
+        }
+        return rc;
+}
+
+static int delete_file(sqlite3_vfs *vfs, const char *path, int sync) {
+        return fails(FAULT_DELETE) ? plan.rc : original->xDelete(original, path, sync);
+}
+
+/* The memory. */
+
+static sqlite3_mem_methods memory;
+
+static void *allocate(int size) {
+        return fails(FAULT_MEMORY) ? NULL : memory.xMalloc(size);
+}
+
+static void *reallocate(void *block, int size) {
+        return fails(FAULT_MEMORY) ? NULL : memory.xRealloc(block, size);
+}
+
+void fault_sqlite_install(void) {
+        sqlite3_mem_methods failing;
+
+        assert_int_equal(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &memory), SQLITE_OK);
+        failing = memory;
+        failing.xMalloc = allocate;
+        failing.xRealloc = reallocate;
+        assert_int_equal(sqlite3_config(SQLITE_CONFIG_MALLOC, &failing), SQLITE_OK);
+        /* Small blocks kept by a connection would hide most allocations. */
+        assert_int_equal(sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0), SQLITE_OK);
+
+        original = sqlite3_vfs_find(NULL);
+        assert_non_null(original);
+        ours = *original;
+        ours.pNext = NULL;
+        ours.zName = "failing";
+        ours.xOpen = open_file;
+        ours.xDelete = delete_file;
+        assert_int_equal(sqlite3_vfs_register(&ours, 1), SQLITE_OK);
+}
+
+void fault_sqlite_arm(FaultKind kind, int rc, unsigned at, bool onward) {
+        for (unsigned i = 0; i < _FAULT_KIND_MAX; i++)
+                atomic_store(&plan.counts[i], 0U);
+        atomic_store(&plan.hits, 0U);
+        plan.kind = kind;
+        plan.rc = rc;
+        plan.at = at;
+        plan.onward = onward;
+        atomic_store(&plan.armed, true);
+}
+
+unsigned fault_sqlite_disarm(void) {
+        atomic_store(&plan.armed, false);
+        return atomic_load(&plan.hits);
+}
+
+unsigned fault_sqlite_count(FaultKind kind) {
+        return atomic_load(&plan.counts[kind]);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <stdbool.h>
+
+/*
+ * SQLite on a disk, and with a memory, that fail when a test says: all that the process opens goes through it. The N-th
+ * call of a kind fails, once or from then on.
+ */
+
+typedef enum FaultKind {
+        FAULT_OPEN,
+        FAULT_READ,
+        FAULT_WRITE,
+        FAULT_SYNC,
+        FAULT_TRUNCATE,
+        FAULT_SIZE,
+        FAULT_DELETE,
+        FAULT_SHARED_MAP,
+        FAULT_SHARED_LOCK, /* not an unlock: that never fails on a disk of one's own */
+        FAULT_LOCK,
+        FAULT_MEMORY,
+        _FAULT_KIND_MAX,
+} FaultKind;
+
+/* Before anything else of SQLite. Fails the test where it cannot. */
+void fault_sqlite_install(void);
+
+/* rc: what the call returns; nothing of it for FAULT_MEMORY. kind _FAULT_KIND_MAX: only counts. */
+void fault_sqlite_arm(FaultKind kind, int rc, unsigned at, bool onward);
+/* Returns how many calls failed. */
+unsigned fault_sqlite_disarm(void);
+/* How many calls of a kind there were since it was armed. */
+unsigned fault_sqlite_count(FaultKind kind);

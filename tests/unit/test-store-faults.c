@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Every call of SQLite's to its disk and for its memory fails, the first, the second, and so on, until an operation of
+ * the store is through untouched. After each: the store answers, and has the operation or has it not, both now and
+ * when it is opened again. FAULT_LONG=1 tries all points, also of those kinds that have hundreds.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fault-sqlite.h"
+#include "stage-world.h"
+
+static const StoreOwner carol = { 1002, "carol" };
+
+static const Sketch alices[] = {
+        { .id = "book", .document = "moby dick", .date = 7, .counters = "copy=5 print=7", .generation = 2 },
+        { .id = "deleted", .counters = "print=1" },
+        { .id = "film", .document = "nosferatu" },
+        { .id = "revoked", .revoked = 99 },
+};
+static const Sketch bobs[] = {
+        { .id = "book", .document = "moby dick, older", .date = 6, .counters = "copy=9" },
+        { .id = "song", .document = "his own" },
+};
+static const Sketch staged[] = {
+        { .id = "book", .document = "moby dick, newer", .date = 9, .counters = "print=3" },
+        { .id = "film", .revoked = 5 },
+        { .id = "game", .document = "go", .counters = "play=2" },
+};
+
+/* More than a page, so that a write is several. */
+static char large[30000];
+
+typedef struct FaultWorld FaultWorld;
+
+typedef struct Operation {
+        const char *name;
+        int (*run)(FaultWorld *world, Error *error);
+        void (*prepare)(FaultWorld *world); /* untouched, with the store open */
+        const char *sql;                    /* what is done to the database before, behind the store's back */
+        bool opens;                         /* run() opens the store */
+        bool empty;                         /* there is no store before */
+} Operation;
+
+struct FaultWorld {
+        char *folder, *pristine;
+        Store *store;
+        StoreConnection *reader;
+        StoreStage stage;
+        const Operation *operation;
+        char *before, *after;
+        char point[128];
+        bool wrong;
+        unsigned passed, failed;
+};
+
+static void G_GNUC_PRINTF(2, 3) complain(FaultWorld *world, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        g_autofree char *text = g_strdup_vprintf(format, ap);
+        va_end(ap);
+        print_message("WRONG: %s: %s\n", world->point, text);
+        world->wrong = true;
+}
+
+/* Operations */
+
+typedef struct Act {
+        StoreCall call;
+        int (*work)(StoreConnection *connection, FaultWorld *world, Error *error);
+        FaultWorld *world;
+} Act;
+
+static int act_run(StoreTask *task, StoreConnection *connection, Error *error) {
+        Act *act = (Act *)task;
+
+        return act->work(connection, act->world, error);
+}
+
+static int write_to(FaultWorld *world, bool alone,
+        int (*work)(StoreConnection *connection, FaultWorld *world, Error *error), Error *error) {
+        Act act = { .call.task = { .run = act_run, .alone = alone }, .work = work, .world = world };
+
+        store_call_write(world->store, &act.call);
+        return store_call_wait(&act.call, error);
+}
+
+static int put_one(StoreConnection *connection, FaultWorld *world, Error *error) {
+        g_auto(License) license = {};
+
+        license_make(&license, "new", large);
+        (void)license_limit_counter(&license, "print", 4);
+        return store_license_put(connection, &alice, &license, large, error);
+}
+
+static int put_again(StoreConnection *connection, FaultWorld *world, Error *error) {
+        g_auto(License) license = {};
+
+        license_make(&license, "book", large);
+        (void)license_limit_counter(&license, "print", 4);
+        return store_license_put(connection, &alice, &license, large, error);
+}
+
+static int consume(StoreConnection *connection, FaultWorld *world, Error *error) {
+        uint64_t left;
+
+        return store_license_consume(connection, &alice, "book", "copy", 2, 0, &left, error);
+}
+
+static int delete_one(StoreConnection *connection, FaultWorld *world, Error *error) {
+        return store_license_delete(connection, &alice, "book", error);
+}
+
+static int revoke_one(StoreConnection *connection, FaultWorld *world, Error *error) {
+        return store_license_revoke(connection, &alice, "book", 1700000000, error);
+}
+
+static int set_property(StoreConnection *connection, FaultWorld *world, Error *error) {
+        return store_property_set(connection, &alice, "BackupPath", "/media/x/1000", error);
+}
+
+static int reassign(StoreConnection *connection, FaultWorld *world, Error *error) {
+        uint64_t licenses;
+
+        return store_owner_reassign(connection, &bob, &alice, world->stage.restore, &licenses, error);
+}
+
+static int reassign_new(StoreConnection *connection, FaultWorld *world, Error *error) {
+        uint64_t licenses;
+
+        return store_owner_reassign(connection, &bob, &carol, world->stage.restore, &licenses, error);
+}
+
+static int purge(StoreConnection *connection, FaultWorld *world, Error *error) {
+        uint64_t licenses;
+        bool more;
+
+        return store_owner_purge(connection, &bob, &licenses, &more, error);
+}
+
+static int note_conflict(const char *id, const char *key_id, const char *title, void *userdata, Error *error) {
+        return 0;
+}
+
+static int merge_staged(StoreConnection *connection, FaultWorld *world, Error *error) {
+        const StoreMergeEvents events = { note_conflict, never_unwanted, NULL };
+        StoreMerge result;
+
+        return store_merge(connection, world->stage.restore, &events, &result, error);
+}
+
+static int stage_some(StoreConnection *connection, FaultWorld *world, Error *error) {
+        StoreStage stage = { .restore = world->stage.restore };
+        StageResult result = STAGE_GOOD;
+        int r;
+
+        r = store_stage_owner(connection, &alice, &stage, error);
+        for (size_t i = 0; r == 0 && i < G_N_ELEMENTS(staged); i++) {
+                g_auto(License) license = {};
+
+                sketch_license(&staged[i], &license);
+                r = store_stage_state(connection, &stage, &license, staged[i].revoked ?: LICENSE_NO_TIME, &result,
+                        error);
+                if (r == 0 && staged[i].document)
+                        r = store_stage_license(connection, &stage, &license, staged[i].document, &result, error);
+        }
+        return r;
+}
+
+#define OPERATION(name, alone, work) \
+        static int run_##name(FaultWorld *world, Error *error) { \
+                return write_to(world, alone, work, error); \
+        }
+OPERATION(put, false, put_one)
+OPERATION(put_again, false, put_again)
+OPERATION(consume, false, consume)
+OPERATION(delete, false, delete_one)
+OPERATION(revoke, false, revoke_one)
+OPERATION(property, false, set_property)
+OPERATION(stage, true, stage_some)
+OPERATION(merge, true, merge_staged)
+OPERATION(reassign, true, reassign)
+OPERATION(reassign_new, true, reassign_new)
+OPERATION(purge, true, purge)
+
+static void prepare_stage(FaultWorld *world) {
+        g_auto(Error) error = {};
+
+        assert_good(run_stage(world, &error), &error);
+}
+
+/* A slice of the sweep, as the writer does it, but on a connection of ours: the writer would wait and try again. */
+static int run_sweep(FaultWorld *world, Error *error) {
+        g_autofree char *path = g_build_filename(world->folder, "licenses.db", NULL);
+        g_autoptr(StoreConnection) connection = NULL;
+        bool more;
+        int r;
+
+        r = store_connection_open(path, true, &connection, error);
+        return r != 0 ? r : store_sweep(connection, world->stage.restore, &more, error);
+}
+
+static int run_open(FaultWorld *world, Error *error) {
+        return store_open(world->folder, &no_limits, &world->store, error);
+}
+
+/* Closing moves what is in the WAL into the database. It tells nobody whether it could. */
+static int run_close(FaultWorld *world, Error *error) {
+        world->reader = store_connection_free(world->reader);
+        world->store = store_free(world->store);
+        return 0;
+}
+
+#define VERSION_1 "DROP TABLE staged_licenses; DROP TABLE staged_ids; PRAGMA user_version = 1"
+
+static const Operation operations[] = {
+        { "put", run_put },
+        { "put-again", run_put_again },
+        { "consume", run_consume },
+        { "delete", run_delete },
+        { "revoke", run_revoke },
+        { "property", run_property },
+        { "stage", run_stage },
+        { "merge", run_merge, .prepare = prepare_stage },
+        { "sweep", run_sweep, .prepare = prepare_stage },
+        { "reassign", run_reassign },
+        { "reassign-new", run_reassign_new },
+        { "purge", run_purge },
+        { "open", run_open, .opens = true },
+        { "upgrade", run_open, .opens = true, .sql = VERSION_1 },
+        { "create", run_open, .opens = true, .empty = true },
+        { "close", run_close },
+};
+
+/* The world */
+
+static void copy_file(const char *from_folder, const char *to_folder, const char *name) {
+        g_autofree char *from = g_build_filename(from_folder, name, NULL);
+        g_autofree char *to = g_build_filename(to_folder, name, NULL);
+        g_autoptr(GBytes) bytes = read_path(from);
+
+        write_path(to, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
+}
+
+static void empty_folder(const char *path) {
+        GDir *folder = g_dir_open(path, 0, NULL);
+        const char *name;
+
+        while ((name = g_dir_read_name(folder))) {
+                g_autofree char *file = g_build_filename(path, name, NULL);
+                (void)unlink(file);
+        }
+        g_dir_close(folder);
+}
+
+static void make_pristine(FaultWorld *world) {
+        g_autofree char *path = g_build_filename(world->pristine, "licenses.db", NULL);
+        g_auto(Error) error = {};
+        Store *store;
+
+        empty_folder(world->pristine);
+        if (world->operation->empty)
+                return;
+        assert_good(store_open(world->pristine, &no_limits, &store, &error), &error);
+        for (size_t i = 0; i < G_N_ELEMENTS(alices); i++)
+                sketch_put(store, &alice, &alices[i]);
+        for (size_t i = 0; i < G_N_ELEMENTS(bobs); i++)
+                sketch_put(store, &bob, &bobs[i]);
+        store_free(store);
+        if (world->operation->sql) {
+                sqlite3 *db;
+
+                assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+                assert_int_equal(sqlite3_exec(db, world->operation->sql, NULL, NULL, NULL), SQLITE_OK);
+                assert_int_equal(sqlite3_close(db), SQLITE_OK);
+        }
+}
+
+static void open_world(FaultWorld *world) {
+        g_auto(Error) error = {};
+
+        assert_good(store_open(world->folder, &no_limits, &world->store, &error), &error);
+        assert_good(store_connect(world->store, &world->reader, &error), &error);
+}
+
+static void close_world(FaultWorld *world) {
+        world->reader = store_connection_free(world->reader);
+        world->store = store_free(world->store);
+}
+
+static void begin(FaultWorld *world) {
+        empty_folder(world->folder);
+        if (!world->operation->empty)
+                copy_file(world->pristine, world->folder, "licenses.db");
+        if (world->operation->opens)
+                return;
+        open_world(world);
+        world->stage.restore = store_restore_begin(world->store);
+        /* Acknowledged, and in the WAL alone. */
+        sketch_put(world->store, &alice, &(Sketch){ .id = "acknowledged", .document = "yes" });
+        if (world->operation->prepare)
+                world->operation->prepare(world);
+}
+
+/* All that anyone has, as text. Fails the test where it cannot be read. */
+static char *describe(StoreConnection *reader) {
+        g_autofree char *of_alice = describe_owner(reader, &alice), *of_bob = describe_owner(reader, &bob);
+        g_autofree char *of_carol = describe_owner(reader, &carol);
+        int64_t owners = ask(reader, "SELECT count(*) FROM owners");
+        int64_t properties = ask(reader, "SELECT count(*) FROM properties");
+
+        return g_strdup_printf("%" PRIi64 " owners, %" PRIi64 " properties\nalice:\n%sbob:\n%scarol:\n%s", owners,
+                properties, of_alice, of_bob, of_carol);
+}
+
+/* The expected text, or one of two. */
+static void check(FaultWorld *world, const char *when, bool before, bool after) {
+        g_autofree char *found = describe(world->reader);
+
+        if ((before && strcmp(found, world->before) == 0) || (after && strcmp(found, world->after) == 0))
+                return;
+        complain(world, "%s it is neither what it was nor what it was to be:\n%s", when, found);
+}
+
+/* Once nothing fails any more: the file is whole, and the store as it was told. */
+static void check_again(FaultWorld *world, bool before, bool after) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        open_world(world);
+        assert_int_equal(sqlite3_prepare_v2(world->reader->db, "PRAGMA integrity_check", -1, &statement, NULL),
+                SQLITE_OK);
+        assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+        if (strcmp((const char *)sqlite3_column_text(statement, 0), "ok") != 0)
+                complain(world, "integrity_check: %s", sqlite3_column_text(statement, 0));
+        sqlite3_finalize(g_steal_pointer(&statement));
+        check(world, "Opened again", before, after);
+        assert_books(world->reader);
+        wait_swept(world->reader);
+        close_world(world);
+}
+
+static void check_error(FaultWorld *world, const Error *error) {
+        const char *text = error_message(error);
+
+        if (error->code != ERROR_STORE_READ && error->code != ERROR_STORE_WRITE && error->code != ERROR_NO_MEMORY)
+                complain(world, "The error is %s: %s", error_name(error->code), text);
+        if (!g_str_has_suffix(text, ".") || strstr(text, "SQL"))
+                complain(world, "This is no sentence: '%s'", text);
+}
+
+/* Points */
+
+typedef struct Fault {
+        const char *name;
+        FaultKind kind;
+        int rc;
+        bool once; /* only: what stays so makes SQLite wait, or cannot be */
+} Fault;
+
+static const Fault faults[] = {
+        { "xOpen CANTOPEN", FAULT_OPEN, SQLITE_CANTOPEN },
+        { "xRead IOERR_READ", FAULT_READ, SQLITE_IOERR_READ },
+        { "xRead IOERR_CORRUPTFS", FAULT_READ, SQLITE_IOERR_CORRUPTFS },
+        { "xRead IOERR_NOMEM", FAULT_READ, SQLITE_IOERR_NOMEM },
+        { "xWrite FULL", FAULT_WRITE, SQLITE_FULL },
+        { "xWrite IOERR_WRITE", FAULT_WRITE, SQLITE_IOERR_WRITE },
+        { "xSync IOERR_FSYNC", FAULT_SYNC, SQLITE_IOERR_FSYNC },
+        { "xTruncate IOERR_TRUNCATE", FAULT_TRUNCATE, SQLITE_IOERR_TRUNCATE },
+        { "xFileSize IOERR_FSTAT", FAULT_SIZE, SQLITE_IOERR_FSTAT },
+        { "xDelete IOERR_DELETE", FAULT_DELETE, SQLITE_IOERR_DELETE },
+        { "xShmMap IOERR_SHMMAP", FAULT_SHARED_MAP, SQLITE_IOERR_SHMMAP },
+        { "xShmMap IOERR_NOMEM", FAULT_SHARED_MAP, SQLITE_IOERR_NOMEM },
+        { "xShmLock IOERR_SHMLOCK", FAULT_SHARED_LOCK, SQLITE_IOERR_SHMLOCK, .once = true },
+        { "xLock IOERR_LOCK", FAULT_LOCK, SQLITE_IOERR_LOCK, .once = true },
+        { "malloc", FAULT_MEMORY, SQLITE_NOMEM },
+};
+
+/* What the operation makes of the store, and how many calls of each kind it takes. */
+static void calibrate(FaultWorld *world, unsigned counts[_FAULT_KIND_MAX]) {
+        g_auto(Error) error = {};
+
+        g_clear_pointer(&world->before, g_free);
+        g_clear_pointer(&world->after, g_free);
+        make_pristine(world);
+        begin(world);
+        if (world->reader)
+                world->before = describe(world->reader);
+        fault_sqlite_arm(_FAULT_KIND_MAX, 0, 0, false);
+        assert_good(world->operation->run(world, &error), &error);
+        (void)fault_sqlite_disarm();
+        for (unsigned i = 0; i < _FAULT_KIND_MAX; i++)
+                counts[i] = fault_sqlite_count(i);
+        if (!world->store)
+                open_world(world);
+        else if (!world->reader)
+                assert_good(store_connect(world->store, &world->reader, &error), &error);
+        world->after = describe(world->reader);
+        if (!world->before)
+                world->before = g_strdup(world->after);
+        close_world(world);
+}
+
+/* Tries a fault. Returns whether it was reached. */
+static bool try_fault(FaultWorld *world, const Fault *fault, unsigned at, bool onward) {
+        g_auto(Error) error = {};
+        bool reached;
+        int r;
+
+        snprintf(world->point, sizeof world->point, "%s, %s %u%s", world->operation->name, fault->name, at,
+                onward ? "+" : "");
+        world->wrong = false;
+        begin(world);
+        fault_sqlite_arm(fault->kind, fault->rc, at, onward);
+        r = world->operation->run(world, &error);
+        reached = fault_sqlite_disarm() > 0;
+        if (!reached && r != 0)
+                complain(world, "Untouched, it fails: %s", error_message(&error));
+        if (r != 0)
+                check_error(world, &error);
+        if (world->reader)
+                check(world, "At once", r != 0, r == 0);
+        close_world(world);
+        /* A commit that could not be synced may be on the disk all the same: then it is there as a whole. */
+        check_again(world, r != 0, r == 0 || fault->kind == FAULT_SYNC);
+        world->wrong ? world->failed++ : world->passed++;
+        return reached;
+}
+
+/* The next N: where there are hundreds, all only when asked to. */
+static unsigned next_point(unsigned at, unsigned n) {
+        unsigned most = sanitized() ? 12 : 40;
+
+        if (g_getenv("FAULT_LONG") || n <= most || at < 4 || at + 4 >= n)
+                return at + 1;
+        return MIN(at + n / most, n - 3);
+}
+
+static void run_fault(FaultWorld *world, const Fault *fault, unsigned n) {
+        unsigned failed = world->failed, points = 0;
+
+        for (unsigned onward = 0; onward < (fault->once ? 1 : 2); onward++)
+                for (unsigned at = 1;; at = next_point(at, n)) {
+                        points++;
+                        if (!try_fault(world, fault, at, onward))
+                                break;
+                }
+        printf("%-12s %-26s %5u points, %u failures\n", world->operation->name, fault->name, points,
+                world->failed - failed);
+        fflush(stdout);
+}
+
+static unsigned passed, failed;
+
+static void test_every_point_of_every_operation(void **state) {
+        FaultWorld world = { .folder = temp_folder_new(), .pristine = temp_folder_new() };
+        const char *only = g_getenv("FAULT_OPERATION");
+        unsigned counts[_FAULT_KIND_MAX];
+
+        memset(large, 'x', sizeof large - 1);
+        for (size_t i = 0; i < G_N_ELEMENTS(operations); i++) {
+                if (only && strcmp(only, operations[i].name) != 0)
+                        continue;
+                world.operation = &operations[i];
+                calibrate(&world, counts);
+                for (size_t j = 0; j < G_N_ELEMENTS(faults); j++)
+                        if (counts[faults[j].kind] > 0)
+                                run_fault(&world, &faults[j], counts[faults[j].kind]);
+        }
+        temp_folder_remove(world.folder);
+        temp_folder_remove(world.pristine);
+        g_free(world.before);
+        g_free(world.after);
+        passed = world.passed;
+        failed = world.failed;
+        assert_int_equal(failed, 0);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_every_point_of_every_operation) };
+        int r;
+
+        /* All this syncs a lot. */
+        if (!g_getenv("TMPDIR") && access("/dev/shm", W_OK) == 0)
+                g_setenv("TMPDIR", "/dev/shm", true);
+        fault_sqlite_install();
+        r = cmocka_run_group_tests(tests, NULL, NULL);
+        printf("%u passed, %u failed\n", passed, failed);
+        return r;
+}
