@@ -24,7 +24,8 @@ typedef struct Batch {
         StoreCall call;
         RestoreTarget *target;
         StoreStage stage; /* what the target's becomes, should this be written */
-        GArray *items;    /* of Item */
+        Item *items;      /* BATCH_ITEMS of them */
+        unsigned n_items;
         size_t bytes;
         unsigned from, upto; /* of the items: those that this transaction was to write, and did */
 } Batch;
@@ -55,12 +56,16 @@ void restore_target_free(void *data) {
         g_free(target);
 }
 
-static void item_clear(void *data) {
-        Item *item = data;
-
+static void item_clear(Item *item) {
         license_clear(&item->license);
         g_free(item->document);
         g_free(item->path);
+}
+
+static void batch_empty(Batch *batch) {
+        for (unsigned i = 0; i < batch->n_items; i++)
+                item_clear(&batch->items[i]);
+        batch->n_items = 0;
 }
 
 int restore_batches_new(Store *store, int64_t number, const WorkEvents *events, RestoreBatches **ret, Error *error) {
@@ -73,8 +78,12 @@ int restore_batches_new(Store *store, int64_t number, const WorkEvents *events, 
         batches->events = events;
         batches->filling = &batches->batches[0];
         for (unsigned i = 0; i < G_N_ELEMENTS(batches->batches); i++) {
-                batches->batches[i].items = g_array_sized_new(false, false, sizeof(Item), BATCH_ITEMS);
-                g_array_set_clear_func(batches->batches[i].items, item_clear);
+                /* Users decide how many restores there are at once. */
+                batches->batches[i].items = g_try_new(Item, BATCH_ITEMS);
+                if (!batches->batches[i].items) {
+                        restore_batches_free(batches);
+                        return error_set_no_memory(error);
+                }
         }
         *ret = batches;
         return 0;
@@ -121,8 +130,8 @@ static int batch_run(StoreTask *task, StoreConnection *connection, Error *error)
         batch->stage = target->stage;
         batch->upto = batch->from;
         r = store_stage_owner(connection, &owner, &batch->stage, error);
-        while (r == 0 && batch->upto < batch->items->len) {
-                r = stage_item(connection, &batch->stage, &g_array_index(batch->items, Item, batch->upto), error);
+        while (r == 0 && batch->upto < batch->n_items) {
+                r = stage_item(connection, &batch->stage, &batch->items[batch->upto], error);
                 batch->upto++;
                 if (g_get_monotonic_time() - start > BATCH_USEC)
                         break;
@@ -145,14 +154,14 @@ static int land(RestoreBatches *batches, Error *error) {
                         break;
                 batch->target->stage = batch->stage;
                 batch->from = batch->upto;
-                if (batch->from == batch->items->len)
+                if (batch->from == batch->n_items)
                         break;
                 store_call_write(batches->store, &batch->call);
         }
 
         events->in_store(false, events->userdata);
         batches->flying = NULL;
-        g_array_set_size(batch->items, 0);
+        batch_empty(batch);
         batch->bytes = 0;
         batch->target = NULL;
         return r;
@@ -164,7 +173,7 @@ static int send_off(RestoreBatches *batches, Error *error) {
         int r;
 
         r = land(batches, error);
-        if (r != 0 || batch->items->len == 0)
+        if (r != 0 || batch->n_items == 0)
                 return r;
 
         batch->target->stage.restore = batches->number;
@@ -187,8 +196,10 @@ RestoreBatches *restore_batches_free(RestoreBatches *batches) {
         g_auto(Error) ignored = {};
 
         (void)land(batches, &ignored);
-        for (unsigned i = 0; i < G_N_ELEMENTS(batches->batches); i++)
-                g_array_unref(batches->batches[i].items);
+        for (unsigned i = 0; i < G_N_ELEMENTS(batches->batches); i++) {
+                batch_empty(&batches->batches[i]);
+                g_free(batches->batches[i].items);
+        }
         g_free(batches);
         return NULL;
 }
@@ -199,8 +210,8 @@ static int add(RestoreBatches *batches, RestoreTarget *target, Item *item, Error
         size_t bytes = license_memory_size(&item->license) + (item->document ? item->license.size : 0);
         int r = 0;
 
-        if (batch->items->len > 0 &&
-            (batch->target != target || batch->items->len >= BATCH_ITEMS || batch->bytes + bytes > BATCH_BYTES)) {
+        if (batch->n_items > 0 &&
+            (batch->target != target || batch->n_items >= BATCH_ITEMS || batch->bytes + bytes > BATCH_BYTES)) {
                 r = send_off(batches, error);
                 batch = batches->filling;
         }
@@ -211,7 +222,7 @@ static int add(RestoreBatches *batches, RestoreTarget *target, Item *item, Error
 
         batch->target = target;
         batch->bytes += bytes;
-        g_array_append_val(batch->items, *item);
+        batch->items[batch->n_items++] = *item;
         return 0;
 }
 
