@@ -207,14 +207,14 @@ static char *find_stranger(World *world, const char *name) {
         return found;
 }
 
-void check_folders(World *world, bool patience) {
+void check_folders(World *world) {
         for (unsigned i = 0;; i++) {
                 g_autofree char *state = find_stranger(world, "state");
                 g_autofree char *media = state ? NULL : find_stranger(world, "media");
 
                 if (!state && !media)
                         return;
-                if (!patience || i > TIDY_MSEC / 5) {
+                if (i > TIDY_MSEC / 5) {
                         complain(world, "'%s' was left behind.", state ?: media);
                         return;
                 }

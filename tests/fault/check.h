@@ -20,8 +20,8 @@ typedef enum BackupState {
 /* The backups are one of those (a set), whole. outcome NULL: the daemon was killed. */
 void check_backup(World *world, const Outcome *outcome);
 
-/* No file is there but the service's and backups. patience: drafts may go only in a moment. */
-void check_folders(World *world, bool patience);
+/* No file is there but the service's and backups. The daemon's own look at its folders may take a moment. */
+void check_folders(World *world);
 
 /* The database by itself: whole, and its books right. No daemon runs. */
 void check_database(World *world);
