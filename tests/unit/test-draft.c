@@ -217,6 +217,12 @@ static void test_name_that_leaves_no_room_for_a_partial_one_is_an_error(void **s
         play_without(all_refusals, 1, long_name, *state);
 }
 
+static void write_at(int folder, const char *name) {
+        _cleanup_fd_ int fd = openat(folder, name, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+        assert_int_equal(io_write_all(fd, "x", 1), 0);
+}
+
 static void test_tidy_removes_partial_files_of_that_name_only(void **state) {
         static const char *const partial[] = { "." NAME ".01234567.partial", "." NAME ".x.partial" };
         static const char *const others[] = { NAME, ".other.tar.01234567.partial",
@@ -227,7 +233,7 @@ static void test_tidy_removes_partial_files_of_that_name_only(void **state) {
         for (size_t i = 0; i < G_N_ELEMENTS(partial); i++)
                 close(openat(folder, partial[i], O_CREAT | O_WRONLY, 0600));
         for (size_t i = 0; i < G_N_ELEMENTS(others); i++)
-                close(openat(folder, others[i], O_CREAT | O_WRONLY, 0600));
+                write_at(folder, others[i]);
         assert_int_equal(mkdirat(folder, "." NAME ".folder.partial", 0700), 0);
 
         assert_int_equal(draft_tidy(folder, NAME), G_N_ELEMENTS(partial));
@@ -259,6 +265,24 @@ static void test_partial_file_that_someone_works_on_stays(void **state) {
         assert_int_equal(count_entries(*state), 0);
 }
 
+/* On file systems that can neither rename without replacing nor link. */
+static void test_killed_publishers_empty_file_is_tidied(void **state) {
+        _cleanup_fd_ int folder = open_folder(*state);
+
+        close(openat(folder, NAME, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+        assert_int_equal(draft_tidy(folder, NAME), 1);
+        assert_int_equal(count_entries(*state), 0);
+}
+
+static void test_empty_file_of_a_publisher_at_work_stays(void **state) {
+        _cleanup_fd_ int folder = open_folder(*state), placeholder = -1;
+
+        placeholder = openat(folder, NAME, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+        assert_int_equal(flock(placeholder, LOCK_EX | LOCK_NB), 0); /* as draft_publish() does */
+        assert_int_equal(draft_tidy(folder, NAME), 0);
+        assert_int_equal(count_entries(*state), 1);
+}
+
 int main(void) {
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
         const struct CMUnitTest tests[] = {
@@ -272,6 +296,8 @@ int main(void) {
                 IN_FOLDER(test_tidy_removes_partial_files_of_that_name_only),
                 IN_FOLDER(test_killed_drafts_partial_file_is_tidied),
                 IN_FOLDER(test_partial_file_that_someone_works_on_stays),
+                IN_FOLDER(test_killed_publishers_empty_file_is_tidied),
+                IN_FOLDER(test_empty_file_of_a_publisher_at_work_stays),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
