@@ -20,8 +20,11 @@ typedef enum BackupState {
 /* The backups are one of those (a set), whole. outcome NULL: the daemon was killed. */
 void check_backup(World *world, const Outcome *outcome);
 
-/* No file is there but the service's and backups. The daemon's own look at its folders may take a moment. */
-void check_folders(World *world);
+/*
+ * No file is there but the service's and backups. The daemon's own look at its folders may take a moment; where it was
+ * stopped just then, what is left in a root itself goes at the next start.
+ */
+void check_folders(World *world, bool stopped);
 
 /* The database by itself: whole, and its books right. No daemon runs. */
 void check_database(World *world);

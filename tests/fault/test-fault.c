@@ -15,7 +15,7 @@
 
 /* Of the short form: always those at both ends, and so many between. */
 #define SAMPLE_ENDS 2U
-#define SAMPLE_BETWEEN 2U
+#define SAMPLE_BETWEEN 4U
 #define SAMPLE_KILLS 8U
 
 static struct {
@@ -81,6 +81,24 @@ static bool is_call(unsigned row, const char *name) {
         return strcmp(fault_calls[row].name, name) == 0;
 }
 
+static bool moves_bytes(unsigned row) {
+        return is_call(row, "read") || is_call(row, "write") || is_call(row, "pwrite") || is_call(row, "splice") ||
+                is_call(row, "sendto") || is_call(row, "recvfrom");
+}
+
+/* What was said to be written was written: an operation does not go well where the disk did not take something. */
+static void check_told(World *world, unsigned row, int error, const Outcome *outcome) {
+        bool writes = is_call(row, "write") || is_call(row, "pwrite") || is_call(row, "fsync");
+        bool is_lasting = error != EINTR && error != FAULT_SHORT;
+        /* A transaction that fails once is written again, all of it. */
+        bool may_repeat = !g_str_has_prefix(world->operation->name, "backup") && world->plan->deed != DEED_FAIL_ON;
+
+        if (writes && is_lasting && !may_repeat && atomic_load(&world->plan->hits) > 0 && !outcome->error && !world->operation->is_start)
+                complain(world, "The disk failed, and nobody was told.");
+        if (outcome->error && (error == FAULT_SHORT || (error == EINTR && moves_bytes(row))))
+                complain(world, "That is no error, but only to be gone on with: %s", outcome->message);
+}
+
 /* Tries a fault. Returns whether it was reached. */
 static bool try_fault(World *world, FaultDeed deed, unsigned row, int error, unsigned at) {
         g_auto(Outcome) outcome = { .status = -1 };
@@ -99,6 +117,7 @@ static bool try_fault(World *world, FaultDeed deed, unsigned row, int error, uns
                         check_start_that_failed(world, &outcome);
                 else {
                         check_error(world, &outcome, error);
+                        check_told(world, row, error, &outcome);
                         /* A store that could not be opened answers nothing until a restart. */
                         if (!(world->operation->is_start && outcome.error))
                                 check_answers(world, outcome.acknowledged, 0);
@@ -108,14 +127,14 @@ static bool try_fault(World *world, FaultDeed deed, unsigned row, int error, uns
                 more = outcome.error && outcome.acknowledged < world->n_steps ? 1 : 0;
                 /* What cannot be removed goes at the next start. */
                 if (!is_call(row, "unlink"))
-                        check_folders(world);
+                        check_folders(world, false);
                 /* A call that only reads leaves nothing else on the disk: what was just looked at is enough. */
                 if (fault_calls[row].writes || world->operation->is_start)
                         check_restart(world, outcome.acknowledged, more);
                 if (!outcome.error)
                         check_backup(world, &outcome);
                 (void)world_stop(world);
-                check_folders(world);
+                check_folders(world, true);
                 check_database(world);
         }
         if (world->complaints > 0 && g_getenv("FAULT_LOG")) {
@@ -156,7 +175,7 @@ static bool try_kill(World *world, unsigned at) {
                         instance = world_instance(world);
                         if (world->instance && g_strcmp0(instance, world->instance) == 0)
                                 complain(world, "The InstanceId is the same after a restart.");
-                        check_folders(world);
+                        check_folders(world, false);
                         check_backup(world, reached ? NULL : &outcome);
                 } else
                         complain(world, "The daemon does not start again.");
@@ -257,12 +276,12 @@ static void run_row_in_turns(World *world, unsigned row, unsigned n) {
 
         while (call->errors[n_errors] != 0)
                 n_errors++;
-        for (unsigned at = 1;; at = next_point(at, n, SAMPLE_BETWEEN)) {
+        for (unsigned at = 1;; at = at > n && points < n_errors ? 1 : next_point(at, n, SAMPLE_BETWEEN)) {
                 int error = call->errors[points % n_errors];
                 FaultDeed deed = stays(call, error) && (points / n_errors) % 2 == 1 ? DEED_FAIL_ON : DEED_FAIL;
 
                 points++;
-                if (!try_fault(world, deed, row, error, at) && at >= n)
+                if (!try_fault(world, deed, row, error, at) && at >= n && points >= n_errors)
                         break;
         }
         report(world, call->name, "in turns", points, failed_before);
