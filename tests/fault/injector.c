@@ -259,7 +259,7 @@ static int receive_descriptor(int from) {
         return fd;
 }
 
-static void run(FaultPlan *plan, int from) {
+__attribute__((noreturn)) static void run(FaultPlan *plan, int from) {
         int listener = -1;
 
         for (;;) {

@@ -346,7 +346,7 @@ char *world_instance(World *world) {
 
 /* A client's other end */
 
-static void copy_in_child(int from, int to) {
+__attribute__((noreturn)) static void copy_in_child(int from, int to) {
         char buffer[65536];
         ssize_t n;
 
