@@ -106,7 +106,7 @@ static bool try_store(World *world, Outcome *ret, const char *id, size_t size, u
                 return false;
         }
         ret->acknowledged = acknowledged + 1;
-        return true;
+        return ret->acknowledged != world->step_limit;
 }
 
 static void run_store(World *world, Outcome *ret) {
@@ -121,7 +121,8 @@ static void run_change(World *world, Outcome *ret) {
         for (unsigned i = 0; i < 2; i++) {
                 if (!attempt(world, ret, NULL, ROOT, members[i], "s", ids[i]))
                         return;
-                ret->acknowledged++;
+                if (++ret->acknowledged == world->step_limit)
+                        return;
         }
 }
 
@@ -130,7 +131,8 @@ static void run_consume(World *world, Outcome *ret) {
                 if (!attempt(world, ret, NULL, ROOT, "LicenseStore.ConsumeRight", "sst", "book", "print",
                             UINT64_C(2)))
                         return;
-                ret->acknowledged++;
+                if (++ret->acknowledged == world->step_limit)
+                        return;
         }
 }
 

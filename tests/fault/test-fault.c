@@ -213,24 +213,18 @@ static void calibrate(World *world, unsigned counts[N_FAULT_CALLS], unsigned *re
         if (world->operation->is_start)
                 world->states[0] = g_strdup(world->states[world->n_steps]);
 
-        /* The steps between: the daemon is killed as soon as it goes on from them. */
-        for (unsigned step = 1; step < world->n_steps; step++)
-                for (unsigned at = 1; !world->states[step]; at++) {
-                        g_auto(Outcome) cut = { .status = -1 };
-                        int status;
+        /* The steps between. */
+        for (unsigned step = 1; step < world->n_steps; step++) {
+                g_auto(Outcome) cut = { .status = -1 };
 
-                        world_reset(world);
-                        (void)world_start(world, NULL);
-                        injector_arm(world->plan, DEED_KILL, 0, 0, at);
-                        world->operation->run(world, &cut);
-                        injector_disarm(world->plan);
-                        (void)world_reap(world, &status);
-                        if (cut.acknowledged != step)
-                                continue;
-                        (void)world_start(world, NULL);
-                        world->states[step] = world_describe(world);
-                        (void)world_stop(world);
-                }
+                world_reset(world);
+                (void)world_start(world, NULL);
+                world->step_limit = step;
+                world->operation->run(world, &cut);
+                world->step_limit = 0;
+                world->states[step] = world_describe(world);
+                (void)world_stop(world);
+        }
         if (world->complaints > 0)
                 fail_msg("%s is not fit for this", world->operation->name);
 }

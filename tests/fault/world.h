@@ -49,6 +49,7 @@ struct World {
         char *pristine;                 /* what state and media were before the operation */
         char *states[MAX_STEPS + 1];    /* what the store shows after so many steps */
         unsigned n_steps;
+        unsigned step_limit;            /* the operation ends after so many; 0: none */
         char *old_backup;               /* its bytes; NULL */
         size_t old_size;
         char *instance;                 /* of the daemon that runs, or ran last */
