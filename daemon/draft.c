@@ -170,6 +170,9 @@ int draft_tidy(int folder, const char *name) {
                 if (!is_name && !is_partial_of(entry->d_name, name))
                         continue;
                 draft = openat(folder, entry->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+                /* What cannot be opened may be someone's: a link or a socket is nobody's draft. */
+                if (draft < 0 && errno != ELOOP && errno != ENXIO)
+                        continue;
                 if (draft >= 0 && flock(draft, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
                         continue;
                 if (is_name && !is_placeholder(draft))
