@@ -54,6 +54,25 @@ static int step(int *parent, const char *name) {
         return 0;
 }
 
+/*
+ * A backup is as safe as the name of the folder that it is in. That is synced also where it is there, for who made
+ * it may have been killed before that.
+ */
+static int make(int parent, const char *name) {
+        _cleanup_fd_ int fd = -1;
+
+        if (mkdirat(parent, name, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        fd = openat(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+int folder_make(const char *parent, const char *name) {
+        _cleanup_fd_ int fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+        return fd < 0 ? -errno : make(fd, name);
+}
+
 int folder_open(const char *root, uid_t uid, const char *below, bool create) {
         _cleanup_fd_ int fd = -1;
         char name[NAME_MAX + 1];
@@ -64,9 +83,9 @@ int folder_open(const char *root, uid_t uid, const char *below, bool create) {
                 return -errno;
 
         snprintf(name, sizeof name, "%" PRIu32, (uint32_t)uid);
-        if (create && mkdirat(fd, name, 0700) < 0 && errno != EEXIST)
-                return -errno;
-        r = step(&fd, name);
+        r = create ? make(fd, name) : 0;
+        if (r >= 0)
+                r = step(&fd, name);
 
         while (r >= 0 && *below) {
                 size_t n = strcspn(below, "/");

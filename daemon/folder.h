@@ -22,6 +22,9 @@ bool folder_path_is_plain(const char *path);
  */
 const char *folder_below(const char *path, const char *root, uid_t uid);
 
+/* Makes a folder (0700) where it is missing, and sees that its name is on the disk. Returns 0 or a negative errno. */
+int folder_make(const char *parent, const char *name);
+
 /*
  * Opens <root>/<uid>/<below>. With create, <uid> is made (0700) where it is missing; what lies below
  * must be there. The root's own path may hold links, for it is the administrator's. Returns a

@@ -457,8 +457,9 @@ static int open_store(Manager *manager) {
                 return r == ERROR_STORE_LOCKED ? EXIT_LOCKED : EXIT_ENVIRONMENT;
         }
 
-        if (mkdir(backups, 0700) < 0 && errno != EEXIST)
-                log_warning("The folder '%s' cannot be made: %s", backups, g_strerror(errno));
+        r = folder_make(manager->state_folder, "backups");
+        if (r < 0)
+                log_warning("The folder '%s' cannot be made: %s", backups, g_strerror(-r));
         tidy(manager->state_folder);
         folder_tidy_root(backups);
 
