@@ -52,6 +52,8 @@ Status output_open(Ctl *ctl, const char *path, bool replace, Output *ret) {
         if (status != STATUS_OK)
                 return status;
 
+        /* What a killed one, or a power cut, left of the same file. */
+        (void)draft_tidy(output.folder, output.name);
         r = draft_open(output.folder, output.name, &output.draft);
         if (r < 0)
                 return ctl_fail_errno(ctl, r, "The folder '%s' cannot be written to", folder);

@@ -44,9 +44,9 @@ int draft_open(int folder, const char *name, Draft *ret) {
                 fd = openat(folder, draft.partial, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR | O_CLOEXEC, MODE);
                 if (fd < 0)
                         return -errno;
-                /* Tells draft_tidy() that someone works on it. */
-                (void)flock(fd, LOCK_EX | LOCK_NB);
         }
+        /* Tells draft_tidy() that someone works on it; an unnamed one has a name for a moment, too. */
+        (void)flock(fd, LOCK_EX | LOCK_NB);
 
         /* The umask is not asked: nobody else is to read it, and its owner always. */
         if (fchmod(fd, MODE) < 0 && errno != EPERM && errno != EOPNOTSUPP) {
