@@ -19,6 +19,7 @@ int store_connection_open(const char *path, bool write, StoreConnection **ret, E
         connection->statements = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, finalize);
 
         /* Each connection belongs to one thread. A reader opens for writing, too: it may have to recover the WAL. */
+        errno = 0;
         rc = sqlite3_open_v2(path, &connection->db,
                 SQLITE_OPEN_READWRITE | (write ? SQLITE_OPEN_CREATE : 0) | SQLITE_OPEN_NOMUTEX, store_vfs_name());
         if (rc != SQLITE_OK)
@@ -53,6 +54,9 @@ StoreConnection *store_connection_free(StoreConnection *connection) {
 }
 
 int store_connection_failed(StoreConnection *connection, int rc, bool write, Error *error) {
+        /* SQLite keeps the reason as well, but not that of a COMMIT. Whoever called it had set it to 0. */
+        int code = errno;
+
         /* SQLite's own message may quote a path or a statement: it goes nowhere. */
         switch (rc & 0xff) {
         case SQLITE_NOMEM:
@@ -67,7 +71,6 @@ int store_connection_failed(StoreConnection *connection, int rc, bool write, Err
         }
 
         const char *reason = sqlite3_errstr(rc);
-        int code = connection && connection->db ? sqlite3_system_errno(connection->db) : 0;
         if ((rc & 0xff) == SQLITE_FULL)
                 reason = "No space left on device";
         else if (((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN) && code > 0) {
@@ -85,6 +88,7 @@ int store_connection_failed(StoreConnection *connection, int rc, bool write, Err
 }
 
 int store_connection_exec(StoreConnection *connection, const char *sql) {
+        errno = 0;
         return sqlite3_exec(connection->db, sql, NULL, NULL, NULL);
 }
 
@@ -96,6 +100,7 @@ sqlite3_stmt *store_statement(StoreConnection *connection, const char *sql, Erro
         if (statement)
                 return statement;
 
+        errno = 0;
         rc = sqlite3_prepare_v3(connection->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement, NULL);
         if (rc != SQLITE_OK) {
                 store_connection_failed(connection, rc, false, error);
@@ -132,6 +137,7 @@ void statement_bind_time(sqlite3_stmt *statement, int i, int64_t time) {
 int statement_row(StoreConnection *connection, sqlite3_stmt *statement, Error *error) {
         int rc;
 
+        errno = 0;
         rc = sqlite3_step(statement);
         if (rc == SQLITE_ROW)
                 return 1;
@@ -145,6 +151,7 @@ int statement_row(StoreConnection *connection, sqlite3_stmt *statement, Error *e
 int statement_write(StoreConnection *connection, sqlite3_stmt *statement, Error *error) {
         int rc;
 
+        errno = 0;
         rc = sqlite3_step(statement);
         return rc == SQLITE_DONE ? 0 : store_connection_failed(connection, rc, true, error);
 }

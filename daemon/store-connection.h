@@ -18,7 +18,10 @@ struct StoreConnection {
 /* Opens the database file of an existing store. Schema and identity are not looked at. */
 int store_connection_open(const char *path, bool write, StoreConnection **ret, Error *error);
 
-/* Puts an SQLite result code into words: ERROR_NO_MEMORY, ERROR_STORE_CORRUPT, else ERROR_STORE_READ or _WRITE. */
+/*
+ * Puts an SQLite result code into words: ERROR_NO_MEMORY, ERROR_STORE_CORRUPT, else ERROR_STORE_READ or _WRITE. errno
+ * is the reason, and was 0 before the call that failed.
+ */
 int store_connection_failed(StoreConnection *connection, int rc, bool write, Error *error);
 
 /* Runs SQL without parameters and results. Returns SQLite's code. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "store-connection.h"
 
+#include <errno.h>
 #include <string.h>
 
 /*
@@ -89,6 +90,7 @@ static int cursor_prepare(StoreConnection *connection, const char *sql, int64_t 
                 Error *error) {
         int rc;
 
+        errno = 0;
         rc = sqlite3_prepare_v2(connection->db, sql, -1, ret, NULL);
         if (rc != SQLITE_OK)
                 return store_connection_failed(connection, rc, false, error);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "store-connection.h"
 
+#include <errno.h>
 #include <string.h>
 
 /*
@@ -133,6 +134,7 @@ static int write_id(StoreConnection *connection, const StoreStage *stage, const 
         sqlite3_bind_int64(statement, 8, (int64_t)store_charge_remembered(license->id, license->counters));
 
         /* That it is there already is told by the index that has to be written anyway. */
+        errno = 0;
         rc = sqlite3_step(statement);
         *ret = rc == SQLITE_CONSTRAINT_UNIQUE ? STAGE_TWICE : STAGE_GOOD;
         return rc == SQLITE_DONE || rc == SQLITE_CONSTRAINT_UNIQUE ?
