@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Preloaded into the daemon: a clock that can be set, a disk that is slow, and one that gives back other bytes
+ * than it was given. Only write() and read(), which backups are written and read with; the store uses others.
+ */
+#undef _FILE_OFFSET_BITS
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "disk-meddler.h"
+
+#define EXPORT __attribute__((visibility("default")))
+#define REAL(function) ((__typeof__(&function))dlsym(RTLD_NEXT, #function))
+
+static DiskMeddling *meddling;
+static atomic_uint n_reads;
+
+__attribute__((constructor)) static void start(void) {
+        const char *path = getenv(DISK_MEDDLING);
+        int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+        void *map;
+
+        if (fd < 0)
+                abort();
+        map = mmap(NULL, sizeof *meddling, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (map == MAP_FAILED)
+                abort();
+        close(fd);
+        meddling = map;
+}
+
+static int is_file(int fd) {
+        struct stat st;
+
+        return meddling && fstat(fd, &st) >= 0 && S_ISREG(st.st_mode) && st.st_nlink <= 1;
+}
+
+EXPORT ssize_t write(int fd, const void *data, size_t size) {
+        if (is_file(fd)) {
+                if (meddling->slow_write_usec > 0)
+                        usleep(meddling->slow_write_usec);
+                meddling->written += size;
+        }
+        return REAL(write)(fd, data, size);
+}
+
+EXPORT ssize_t read(int fd, void *data, size_t size) {
+        ssize_t n = REAL(read)(fd, data, size);
+
+        if (n > 0 && meddling && meddling->lies > 0 && is_file(fd) && ++n_reads % meddling->lies == 0)
+                ((uint8_t *)data)[n / 2] ^= 1;
+        return n;
+}
+
+EXPORT int clock_gettime(clockid_t clock, struct timespec *time) {
+        int r = REAL(clock_gettime)(clock, time);
+
+        if (r >= 0 && clock == CLOCK_REALTIME && meddling)
+                time->tv_sec += meddling->clock_sec;
+        return r;
+}
+
+EXPORT int gettimeofday(struct timeval *restrict time, void *restrict zone) {
+        int r = REAL(gettimeofday)(time, zone);
+
+        if (r >= 0 && meddling)
+                time->tv_sec += meddling->clock_sec;
+        return r;
+}
+
+EXPORT time_t time(time_t *ret) {
+        struct timespec now;
+
+        clock_gettime(CLOCK_REALTIME, &now);
+        if (ret)
+                *ret = now.tv_sec;
+        return now.tv_sec;
+}

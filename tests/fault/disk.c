@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "disk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILLER "filler"
+
+DiskMeddling *disk_meddling;
+
+static bool own_mounts(void) {
+        static int r = 1;
+
+        if (r > 0) {
+                r = geteuid() != 0 ? -EPERM : unshare(CLONE_NEWNS) < 0 ? -errno : 0;
+                if (r == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+                        r = -errno;
+        }
+        if (r < 0)
+                print_message("skipped: file systems cannot be mounted here: %s\n", g_strerror(-r));
+        return r == 0;
+}
+
+int disk_setup(void **state) {
+        g_autofree char *path = NULL;
+        Harness *h;
+        int fd;
+
+        /* cmocka skips in a test alone: those that find no daemon do. */
+        *state = NULL;
+        if (!own_mounts())
+                return 0;
+        harness_setup_bus(state);
+        h = *state;
+        harness_set(h, "Backup", "Roots", h->media);
+
+        path = harness_path(h, "meddling");
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        assert_true(fd >= 0);
+        assert_int_equal(ftruncate(fd, sizeof *disk_meddling), 0);
+        disk_meddling = mmap(NULL, sizeof *disk_meddling, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        assert_true(disk_meddling != MAP_FAILED);
+        close(fd);
+        g_setenv(DISK_MEDDLING, path, true);
+        return 0;
+}
+
+int disk_teardown(void **state) {
+        Harness *h = *state;
+        g_autofree char *media = NULL, *folder = NULL;
+        int r;
+
+        if (!h)
+                return 0;
+        munmap(disk_meddling, sizeof *disk_meddling);
+        media = g_strdup(h->media);
+        folder = g_strdup(h->state);
+        if (h->daemon > 0)
+                harness_stop(h);
+        (void)umount2(media, MNT_DETACH);
+        (void)umount2(folder, MNT_DETACH);
+        r = harness_teardown(state);
+        return r;
+}
+
+void disk_start(Harness *h) {
+        g_setenv("LD_PRELOAD", g_getenv("LICENSEVAULT_DISK_MEDDLER"), true);
+        harness_write_settings(h);
+        h->daemon = harness_spawn(h, NULL);
+        g_unsetenv("LD_PRELOAD");
+        for (unsigned i = 0; i < PATIENCE_SEC * 100; i++) {
+                g_autofree char *owner = harness_owner(h);
+
+                if (owner)
+                        return;
+                sleep_msec(10);
+        }
+        fail_msg("licensevaultd did not take the name org.licensevault1");
+}
+
+static void run(const char *const *arguments) {
+        g_autofree char *said = NULL;
+
+        if (run_program(arguments, NULL, &said) != 0)
+                fail_msg("%s failed: %s", arguments[0], said);
+}
+
+void disk_mount_memory(const char *path, unsigned kib) {
+        g_autofree char *options = g_strdup_printf("size=%uk,mode=0755", kib);
+
+        if (mount("none", path, "tmpfs", 0, options) < 0)
+                fail_msg("%s cannot be mounted: %s", path, strerror(errno));
+}
+
+void disk_make_ext4(const char *image, unsigned mib, const char *features) {
+        g_autofree char *size = g_strdup_printf("%uM", mib);
+
+        run((const char *[]) { "truncate", "-s", size, image, NULL });
+        /* No blocks are kept for root, which the daemon is here, and all of it is written now. */
+        run((const char *[]) { "mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-O",
+                features, image, NULL });
+}
+
+bool disk_try_image(const char *image, const char *path, const char *options) {
+        g_autofree char *all = g_strconcat("loop,", options, NULL);
+
+        return run_program((const char *[]) { "mount", "-t", "ext4", "-o", all, image, path, NULL }, NULL, NULL) == 0;
+}
+
+void disk_mount_image(const char *image, const char *path, const char *options) {
+        g_autofree char *all = g_strconcat("loop,", options, NULL), *said = NULL;
+
+        if (run_program((const char *[]) { "mount", "-t", "ext4", "-o", all, image, path, NULL }, NULL, &said) == 0)
+                return;
+        if (access("/dev/loop-control", F_OK) < 0 || strstr(said, "failed to setup loop device")) {
+                print_message("skipped: there are no loop devices: %s", said);
+                skip();
+        }
+        fail_msg("mount failed: %s", said);
+}
+
+void disk_remount(const char *path, const char *options) {
+        run((const char *[]) { "mount", "-o", options, path, NULL });
+}
+
+void disk_unmount(const char *path) {
+        if (umount2(path, 0) < 0)
+                fail_msg("%s cannot be unmounted: %s", path, strerror(errno));
+}
+
+void disk_unmount_patiently(const char *path) {
+        for (unsigned i = 0; umount2(path, 0) < 0; i++) {
+                if (errno != EBUSY || i > PATIENCE_SEC * 20)
+                        fail_msg("%s cannot be unmounted: %s", path, strerror(errno));
+                sleep_msec(50);
+        }
+}
+
+void disk_pull(const char *path) {
+        if (umount2(path, MNT_DETACH) < 0)
+                fail_msg("%s cannot be unmounted: %s", path, strerror(errno));
+}
+
+void disk_fill(const char *path, unsigned leave_kib) {
+        g_autofree char *filler = g_build_filename(path, FILLER, NULL);
+        g_autofree uint8_t *block = make_document(4096, 1);
+        int fd = open(filler, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        struct stat st;
+
+        assert_true(fd >= 0);
+        while (write(fd, block, 4096) > 0)
+                ;
+        assert_true(errno == ENOSPC);
+        assert_int_equal(fstat(fd, &st), 0);
+        assert_int_equal(ftruncate(fd, st.st_size - (off_t)leave_kib * 1024), 0);
+        (void)fsync(fd);
+        close(fd);
+}
+
+void disk_make_room(const char *path) {
+        g_autofree char *filler = g_build_filename(path, FILLER, NULL);
+
+        assert_int_equal(unlink(filler), 0);
+}
+
+char *disk_backups(Harness *h) {
+        return g_strdup_printf("%s/backups/%u", h->state, (unsigned)h->users[0]);
+}
+
+char *disk_media(Harness *h) {
+        return g_strdup_printf("%s/%u", h->media, (unsigned)h->users[0]);
+}
+
+void disk_back_up(sd_bus *bus, uint32_t flags) {
+        g_autofree char *job = call_string(bus, ROOT, "LicenseBackup.BackupLicenses", "u", flags);
+
+        g_hash_table_unref(assert_job_succeeds(bus, job));
+}
+
+void disk_back_up_fails(sd_bus *bus, const char *folder, uint32_t flags, const char *error, const char *message) {
+        g_autofree char *file = g_build_filename(folder, "licenses.tar", NULL), *before = NULL;
+        unsigned n = count_names(folder);
+        size_t size = 0;
+
+        if (g_file_test(file, G_FILE_TEST_EXISTS))
+                before = read_file(file, &size);
+        g_autofree char *job = call_string(bus, ROOT, "LicenseBackup.BackupLicenses", "u", flags);
+        assert_job_fails(bus, job, error, message);
+        if (before)
+                assert_file_equal(file, before, size);
+        else
+                assert_false(g_file_test(file, G_FILE_TEST_EXISTS));
+        assert_int_equal(count_names(folder), n);
+}
+
+void disk_assert_alive(Harness *h, sd_bus *bus, pid_t pid) {
+        assert_int_equal(h->daemon, pid);
+        assert_int_equal(kill(pid, 0), 0);
+        call_void(bus, ROOT, "Manager.ListJobs", "");
+}
