@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <sodium.h>
 
@@ -279,6 +280,22 @@ static int set_foreign_aside(int folder, const char *name) {
         return renameat2(folder, FOLDER_BACKUP_NAME, folder, aside, RENAME_NOREPLACE) < 0 ? -errno : 0;
 }
 
+/*
+ * A disk that was pulled takes what is still written to it, and so does one that another was mounted over: whether the
+ * backup is where its user looks for it is asked last.
+ */
+static int check_place(const Backup *backup, int folder, Error *error) {
+        _cleanup_fd_ int fd = folder_open(backup->root, backup->plan.uid, backup->below, false);
+        struct stat written, found;
+
+        if (fd >= 0 && fstat(folder, &written) >= 0 && fstat(fd, &found) >= 0 && written.st_dev == found.st_dev &&
+            written.st_ino == found.st_ino)
+                return 0;
+        return error_set(error, ERROR_MEDIUM,
+                "The folder '%s' is not there any more: its disk was removed, or another put in its place, while the "
+                "backup was written. See that the right one is mounted, and make another backup.", backup->path);
+}
+
 /* A backup into the user's folder: the draft that is verified is the file that gets the name. */
 static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         _cleanup_fd_ int folder = -1;
@@ -319,7 +336,10 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         }
         if (r < 0)
                 return error_set_errno(error, ERROR_MEDIUM, r, "Putting it in its place failed");
-        return 0;
+
+        r = check_place(backup, folder, error);
+        backup->replaced = r != 0;
+        return r;
 }
 
 /* A backup to a stranger's descriptor: whole and verified here, before a byte goes there. */
