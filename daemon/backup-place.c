@@ -133,7 +133,7 @@ int backup_find(int folder, const char *name, int *ret_fd) {
 int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const char *property, int *ret_fd,
         Error *error) {
         bool restores = strcmp(property, RESTORE_PATH) == 0;
-        g_autofree char *value = NULL, *root = NULL, *path = NULL;
+        g_autofree char *value = NULL, *root = NULL, *path = NULL, *own = NULL;
         _cleanup_fd_ int folder = -1, fd = -1;
         const char *below = NULL;
         int r, found;
@@ -142,8 +142,10 @@ int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const
             (r = backup_place(store_folder(store), roots, owner->uid, value, &root, &path, &below, error)) != 0)
                 return r;
 
+        /* The service's own folder is made with the first backup; one of a configured root has gone with its medium. */
+        own = g_strconcat(store_folder(store), "/backups", NULL);
         folder = folder_open(root, owner->uid, below, false);
-        if (folder < 0 && folder != -ENOENT)
+        if (folder < 0 && (folder != -ENOENT || !g_str_equal(root, own)))
                 return backup_folder_failed(path, folder, property, error);
         found = folder < 0 ? BACKUP_FILE_NONE : backup_find(folder, owner->name, &fd);
         if (found < 0)
