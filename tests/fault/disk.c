@@ -6,10 +6,15 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
+
+#include <linux/loop.h>
+#include <linux/major.h>
 
 #define FILLER "filler"
 
@@ -40,6 +45,11 @@ int disk_setup(void **state) {
         harness_setup_bus(state);
         h = *state;
         harness_set(h, "Backup", "Roots", h->media);
+        /* What is below a mount point must not be taken for the disk. */
+        for (unsigned i = 0; i < h->n_users; i++) {
+                g_autofree char *below = g_strdup_printf("%s/%u", h->media, (unsigned)h->users[i]);
+                assert_int_equal(rmdir(below), 0);
+        }
 
         path = harness_path(h, "meddling");
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -52,6 +62,37 @@ int disk_setup(void **state) {
         return 0;
 }
 
+/* False where no image is mounted. */
+static bool set_device_end(const char *path, unsigned mib) {
+        g_autofree char *device = NULL;
+        struct loop_info64 info;
+        struct stat st;
+        bool good;
+        int fd;
+
+        if (stat(path, &st) < 0 || major(st.st_dev) != LOOP_MAJOR)
+                return false;
+        device = g_strdup_printf("/dev/loop%u", minor(st.st_dev));
+        fd = open(device, O_RDWR | O_CLOEXEC);
+        if (fd < 0)
+                return false;
+        good = ioctl(fd, LOOP_GET_STATUS64, &info) >= 0;
+        info.lo_sizelimit = (uint64_t)mib << 20;
+        good = good && ioctl(fd, LOOP_SET_STATUS64, &info) >= 0;
+        close(fd);
+        return good;
+}
+
+void disk_cut_device(const char *path, unsigned mib) {
+        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        if (mib > 0)
+                (void)syncfs(fd);
+        close(fd);
+        if (!set_device_end(path, mib))
+                fail_msg("The device below %s cannot be cut: %s", path, strerror(errno));
+}
+
 int disk_teardown(void **state) {
         Harness *h = *state;
         g_autofree char *media = NULL, *folder = NULL;
@@ -62,6 +103,9 @@ int disk_teardown(void **state) {
         munmap(disk_meddling, sizeof *disk_meddling);
         media = g_strdup(h->media);
         folder = g_strdup(h->state);
+        /* A process that waits for a device that is cut cannot be ended. */
+        (void)set_device_end(media, 0);
+        (void)set_device_end(folder, 0);
         if (h->daemon > 0)
                 harness_stop(h);
         (void)umount2(media, MNT_DETACH);
@@ -104,7 +148,7 @@ void disk_make_ext4(const char *image, unsigned mib, const char *features) {
 
         run((const char *[]) { "truncate", "-s", size, image, NULL });
         /* No blocks are kept for root, which the daemon is here, and all of it is written now. */
-        run((const char *[]) { "mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-O",
+        run((const char *[]) { "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-O",
                 features, image, NULL });
 }
 

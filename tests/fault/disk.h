@@ -31,6 +31,12 @@ void disk_pull(const char *path);
 /* Whether a file system can be unmounted and none of its users is left. */
 void disk_unmount_patiently(const char *path);
 
+/*
+ * The device of an image ends after so many MiB: what lies behind cannot be read or written, as of a disk that is
+ * failing. 0: all of it is back.
+ */
+void disk_cut_device(const char *path, unsigned mib);
+
 /* Fills up a file system but for a few KiB with a file, and removes that. */
 void disk_fill(const char *path, unsigned leave_kib);
 void disk_make_room(const char *path);
