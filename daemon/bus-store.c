@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -48,13 +49,12 @@ typedef struct Incoming {
 
 typedef struct StoreRequest {
         Request request;
-        GArray *incoming; /* of Incoming */
+        Incoming *incoming;
+        unsigned n_incoming, n_room;
         bool many;
 } StoreRequest;
 
-static void incoming_clear(void *data) {
-        Incoming *incoming = data;
-
+static void incoming_clear(Incoming *incoming) {
         license_clear(&incoming->claimed);
         g_free(incoming->id);
 }
@@ -85,15 +85,15 @@ static int store_run(Request *request, StoreConnection *connection, Error *error
         StoreRequest *store = (StoreRequest *)request;
         uint64_t reply = 0;
 
-        for (unsigned i = 0; i < store->incoming->len; i++) {
-                Incoming *incoming = &g_array_index(store->incoming, Incoming, i);
+        for (unsigned i = 0; i < store->n_incoming; i++) {
+                Incoming *incoming = &store->incoming[i];
                 int r = store_one(request, incoming, connection, error);
 
                 if (r == 0 && (reply += 8 + strlen(incoming->id)) > PAGE_BYTES)
                         return error_set(error, ERROR_LIMIT_EXCEEDED,
                                 "The ids do not fit into one answer. Store the licenses in several calls.");
                 if (r != 0 && store->many)
-                        return error_prefix(error, "License %u of %u", i + 1, store->incoming->len);
+                        return error_prefix(error, "License %u of %u", i + 1, store->n_incoming);
                 if (r != 0)
                         return r;
         }
@@ -105,19 +105,20 @@ static int store_reply(Request *request, sd_bus_message *reply) {
         int r;
 
         if (!store->many)
-                return sd_bus_message_append(reply, "s", g_array_index(store->incoming, Incoming, 0).id);
+                return sd_bus_message_append(reply, "s", store->incoming[0].id);
 
         r = sd_bus_message_open_container(reply, 'a', "s");
-        for (unsigned i = 0; r >= 0 && i < store->incoming->len; i++)
-                r = sd_bus_message_append(reply, "s", g_array_index(store->incoming, Incoming, i).id);
+        for (unsigned i = 0; r >= 0 && i < store->n_incoming; i++)
+                r = sd_bus_message_append(reply, "s", store->incoming[i].id);
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
 static void store_clear(Request *request) {
         StoreRequest *store = (StoreRequest *)request;
 
-        if (store->incoming)
-                g_array_unref(store->incoming);
+        for (unsigned i = 0; i < store->n_incoming; i++)
+                incoming_clear(&store->incoming[i]);
+        g_free(store->incoming);
 }
 
 static const RequestClass store_class = { sizeof(StoreRequest), store_run, store_reply, store_clear };
@@ -131,36 +132,33 @@ static int read_incoming(Manager *manager, StoreRequest *store, sd_bus_message *
         r = sd_bus_message_read_array(message, 'y', &incoming.document, &incoming.size);
         if (r < 0)
                 return r;
+        /* Its client says how many there are. */
+        if (store->n_incoming == store->n_room) {
+                unsigned room = MAX(2 * store->n_room, 1);
+                Incoming *more = g_try_renew(Incoming, store->incoming, room);
+
+                if (!more)
+                        return -ENOMEM;
+                store->incoming = more;
+                store->n_room = room;
+        }
         license_init(&incoming.claimed);
-        g_array_append_val(store->incoming, incoming);
+        store->incoming[store->n_incoming++] = incoming;
         if (incoming.size > manager->config.limits.document_bytes)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "The document is larger than %" PRIu64 " bytes (DocumentBytes=).",
                         manager->config.limits.document_bytes);
 
-        added = &g_array_index(store->incoming, Incoming, store->incoming->len - 1);
+        added = &store->incoming[store->n_incoming - 1];
         return bus_read_license(message, &added->claimed, error);
-}
-
-static int store_new(Manager *manager, Caller *caller, sd_bus_message *message, Request **ret, Error *error) {
-        StoreRequest *store;
-        int r;
-
-        r = request_new(&store_class, caller, message, ret, error);
-        if (r != 0)
-                return r;
-        store = (StoreRequest *)*ret;
-        store->incoming = g_array_new(false, false, sizeof(Incoming));
-        g_array_set_clear_func(store->incoming, incoming_clear);
-        return 0;
 }
 
 static int store_submit(Request *request, Error *error) {
         StoreRequest *store = (StoreRequest *)request;
         uint64_t documents = 0, bytes = 0;
 
-        for (unsigned i = 0; i < store->incoming->len; i++) {
-                const Incoming *incoming = &g_array_index(store->incoming, Incoming, i);
+        for (unsigned i = 0; i < store->n_incoming; i++) {
+                const Incoming *incoming = &store->incoming[i];
 
                 documents += incoming->size;
                 bytes += incoming->size + license_memory_size(&incoming->claimed);
@@ -176,7 +174,7 @@ int method_store_license(Manager *manager, Caller *caller, sd_bus_message *messa
         g_autoptr(Request) request = NULL;
         int r;
 
-        if ((r = store_new(manager, caller, message, &request, error)) != 0 ||
+        if ((r = request_new(&store_class, caller, message, &request, error)) != 0 ||
             (r = read_incoming(manager, (StoreRequest *)request, message, error)) != 0 ||
             (r = store_submit(request, error)) != 0)
                 return r;
@@ -189,7 +187,7 @@ int method_store_licenses(Manager *manager, Caller *caller, sd_bus_message *mess
         StoreRequest *store;
         int r;
 
-        r = store_new(manager, caller, message, &request, error);
+        r = request_new(&store_class, caller, message, &request, error);
         if (r != 0)
                 return r;
         store = (StoreRequest *)request;
@@ -199,13 +197,13 @@ int method_store_licenses(Manager *manager, Caller *caller, sd_bus_message *mess
         if (r < 0)
                 return r;
         while ((r = sd_bus_message_enter_container(message, 'r', "aya{sv}")) > 0) {
-                if (store->incoming->len >= CALL_DOCUMENTS_MAX)
+                if (store->n_incoming >= CALL_DOCUMENTS_MAX)
                         return error_set(error, ERROR_LIMIT_EXCEEDED,
                                 "The call holds more than %u documents. Store them in several calls.",
                                 CALL_DOCUMENTS_MAX);
                 r = read_incoming(manager, store, message, error);
                 if (r > 0)
-                        return error_prefix(error, "License %u", store->incoming->len);
+                        return error_prefix(error, "License %u", store->n_incoming);
                 if (r == 0)
                         r = sd_bus_message_exit_container(message);
                 if (r < 0)
