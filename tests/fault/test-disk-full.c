@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Disks that are full, over quota, or read-only: the error says so, nothing is lost, and room is all it takes. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -346,5 +347,8 @@ int main(void) {
                 TEST(test_store_over_quota),
         };
 
-        return cmocka_run_group_tests_name("disk-full", tests, NULL, NULL);
+        int failed = cmocka_run_group_tests_name("disk-full", tests, NULL, NULL);
+
+        printf("%d passed or skipped, %d failed\n", (int)G_N_ELEMENTS(tests) - failed, failed);
+        return failed > 0;
 }
