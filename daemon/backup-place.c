@@ -142,7 +142,7 @@ int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const
             (r = backup_place(store_folder(store), roots, owner->uid, value, &root, &path, &below, error)) != 0)
                 return r;
 
-        /* The service's own folder is made with the first backup; one of a configured root has gone with its medium. */
+        /* The service's own folder comes with the first backup; one of a configured root is gone with its medium. */
         own = g_strconcat(store_folder(store), "/backups", NULL);
         folder = folder_open(root, owner->uid, below, false);
         if (folder < 0 && (folder != -ENOENT || !g_str_equal(root, own)))

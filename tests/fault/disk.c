@@ -148,8 +148,8 @@ void disk_make_ext4(const char *image, unsigned mib, const char *features) {
 
         run((const char *[]) { "truncate", "-s", size, image, NULL });
         /* No blocks are kept for root, which the daemon is here, and all of it is written now. */
-        run((const char *[]) { "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-O",
-                features, image, NULL });
+        run((const char *[]) { "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E",
+                "lazy_itable_init=0,lazy_journal_init=0", "-O", features, image, NULL });
 }
 
 bool disk_try_image(const char *image, const char *path, const char *options) {

@@ -133,11 +133,14 @@ void power_start(PowerWorld *world) {
 /* What is there */
 
 static const char licenses_sql[] =
-        "SELECT 'license ' || uid || ' ' || id, 'generation ' || generation || ' present ' || present || ' revoked ' || "
-        "(revoked IS NOT NULL) || ' ' || coalesce(hex(digest), '') || ' ' || coalesce((SELECT group_concat(name || '=' || "
-        "remaining) FROM counters c WHERE c.key = licenses.key), '') FROM licenses JOIN owners USING (owner) "
-        "UNION ALL SELECT 'property ' || uid || ' ' || properties.name, value FROM properties JOIN owners USING (owner) "
-        "UNION ALL SELECT 'owner ' || uid, licenses || ' ' || remembered || ' ' || bytes FROM owners WHERE remembered > 0";
+        "SELECT 'license ' || uid || ' ' || id, 'generation ' || generation || ' present ' || present || "
+        "' revoked ' || (revoked IS NOT NULL) || ' ' || coalesce(hex(digest), '') || ' ' || "
+        "coalesce((SELECT group_concat(name || '=' || remaining) FROM counters c WHERE c.key = licenses.key), '') "
+        "FROM licenses JOIN owners USING (owner) "
+        "UNION ALL SELECT 'property ' || uid || ' ' || properties.name, value "
+        "FROM properties JOIN owners USING (owner) "
+        "UNION ALL SELECT 'owner ' || uid, licenses || ' ' || remembered || ' ' || bytes "
+        "FROM owners WHERE remembered > 0";
 
 static bool look_at_store(const char *path, PowerView *view) {
         sqlite3_stmt *statement = NULL;
@@ -177,7 +180,8 @@ static void look_at_files(const char *top, const char *below, PowerView *view) {
                         continue;
                 }
                 if (g_strcmp0(relative, "state/lock") == 0 || g_strcmp0(relative, "state/licenses.db") == 0 ||
-                    g_strcmp0(relative, "state/licenses.db-wal") == 0 || g_strcmp0(relative, "state/licenses.db-shm") == 0)
+                    g_strcmp0(relative, "state/licenses.db-wal") == 0 ||
+                    g_strcmp0(relative, "state/licenses.db-shm") == 0)
                         continue;
                 content = read_file(full, &size);
                 g_hash_table_insert(view, g_strdup_printf("file %s", relative),
@@ -282,7 +286,8 @@ static char *restart_core(const char *state, const char *media) {
 
 /* The real daemon, which must also serve. */
 static char *restart_daemon(Harness *h, const char *state, const char *media) {
-        g_autofree char *before = h->state, *before_media = g_key_file_get_string(h->settings, "Backup", "Roots", NULL);
+        g_autofree char *before_media = g_key_file_get_string(h->settings, "Backup", "Roots", NULL);
+        g_autofree char *before = h->state;
         sd_bus *bus;
 
         h->state = g_strdup(state);
@@ -315,6 +320,7 @@ static Outcome *restart(Trial *trial, const char *cut) {
         g_autofree char *state = g_build_filename(cut, "state", NULL), *media = g_build_filename(cut, "media", NULL);
         Outcome *outcome = g_new0(Outcome, 1);
         bool real = trial->restarts++ % DAEMON_EVERY == 0;
+        unsigned uid = trial->world->h->users[0];
 
         outcome->error = real ? restart_daemon(trial->world->h, state, media) : restart_core(state, media);
         tidy_output(cut);
@@ -322,8 +328,8 @@ static Outcome *restart(Trial *trial, const char *cut) {
                 outcome->view = power_look(cut, &outcome->error);
         if (real && outcome->view) {
                 /* What the daemon was asked to store is not what was recorded: taken out again. */
-                g_autofree char *key = g_strdup_printf("license %u power is back", (unsigned)trial->world->h->users[0]);
-                g_autofree char *owner = g_strdup_printf("owner %u", (unsigned)trial->world->h->users[0]);
+                g_autofree char *key = g_strdup_printf("license %u power is back", uid);
+                g_autofree char *owner = g_strdup_printf("owner %u", uid);
 
                 trial->daemons++;
                 if (!g_hash_table_remove(outcome->view, key))
@@ -475,7 +481,8 @@ static void check_recorder(PowerWorld *world, PowerDisk *disk) {
         g_autofree char *cut = harness_path(world->h, "replayed"), *stdout_text = NULL;
 
         g_free(power_disk_cut(disk, POWER_LOSS_NOTHING, 0, SHM, cut));
-        if (run_program((const char *[]) { "diff", "-r", "-x", "*" SHM, world->disk, cut, NULL }, &stdout_text, NULL) != 0)
+        if (run_program((const char *[]) { "diff", "-r", "-x", "*" SHM, world->disk, cut, NULL }, &stdout_text,
+                    NULL) != 0)
                 fail_msg("The log does not give the files that are there: %s", stdout_text);
         remove_all(cut);
 }

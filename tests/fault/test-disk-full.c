@@ -49,7 +49,8 @@ static unsigned store_until(sd_bus *bus, const char *prefix, const char *name, c
                 if (!reply) {
                         assert_string_equal(error.name, full);
                         assert_sentence(error.message, text);
-                        call_error(bus, ROOT, "LicenseStore.GetLicense", "NS_E_DRM_LICENSE_UNAVAILABLE", NULL, "s", id);
+                        call_error(bus, ROOT, "LicenseStore.GetLicense", "NS_E_DRM_LICENSE_UNAVAILABLE", NULL, "s",
+                                id);
                         sd_bus_error_free(&error);
                         return i;
                 }
@@ -104,7 +105,8 @@ static void fill_store(Harness *h, const char *error_text, void (*make_room)(Har
         disk_assert_alive(h, bus, pid);
         /* The folder itself holds no draft. */
         g_autofree char *partial = NULL;
-        assert_int_equal(run_program((const char *[]) { "find", h->state, "-name", "*.partial", NULL }, &partial, NULL), 0);
+        assert_int_equal(run_program((const char *[]) { "find", h->state, "-name", "*.partial", NULL }, &partial,
+                                 NULL), 0);
         assert_string_equal(partial, "");
 }
 
@@ -299,7 +301,8 @@ static void test_store_on_a_disk_that_turns_read_only(void **state) {
         g_autofree char *snapshot = snapshot_licenses(bus);
         disk_remount(h->state, "remount,abort");
         for (unsigned i = 0; i < 3; i++)
-                store_license_error(bus, SAVE_ERROR, "*Read-only file system*", "x", 1, "a{sv}", 1, "LicenseId", "s", "x");
+                store_license_error(bus, SAVE_ERROR, "*Read-only file system*", "x", 1, "a{sv}", 1, "LicenseId",
+                        "s", "x");
         call_error(bus, ROOT, "LicenseStore.DeleteLicense", SAVE_ERROR, "*Read-only file system*", "s", "kept00001");
         assert_snapshot(bus, snapshot);
         disk_back_up_fails(bus, backups, 1, MEDIUM, "*Read-only file system*");

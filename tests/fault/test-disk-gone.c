@@ -63,8 +63,6 @@ static void test_disk_pulled_during_a_backup(void **state) {
         disk_mount_image(image, h->media, "noatime");
         sd_bus *bus = prepare_media(h, 8, 300000);
         pid_t pid = h->daemon;
-        size_t size;
-        g_autofree char *old = read_file(file, &size);
         store_simple(bus, "new");
 
         g_autofree char *job = start_slowly(bus, 1);
@@ -120,7 +118,7 @@ static void test_disk_exchanged_during_a_backup(void **state) {
 /* What is open stays readable; the next one finds nothing. */
 static void test_disk_pulled_during_a_restore(void **state) {
         Harness *h = world(state);
-        g_autofree char *image = harness_path(h, "image"), *media = disk_media(h);
+        g_autofree char *image = harness_path(h, "image");
         disk_make_ext4(image, 64, PLAIN);
         disk_mount_image(image, h->media, "noatime");
         sd_bus *bus = prepare_media(h, 30, 900000);

@@ -84,7 +84,8 @@ static sd_bus_message *large_documents(sd_bus *bus, unsigned n, size_t size, boo
                         assert_true(sd_bus_message_open_container(message, 'v', "a{st}") >= 0);
                         assert_true(sd_bus_message_open_container(message, 'a', "{st}") >= 0);
                         for (unsigned k = 0; k < 64; k++) {
-                                g_autofree char *right = g_strdup_printf("a-right-with-a-name-as-long-as-can-be-%026u", k);
+                                g_autofree char *right =
+                                        g_strdup_printf("a-right-with-a-name-as-long-as-can-be-%026u", k);
                                 assert_true(sd_bus_message_append(message, "{st}", right, (uint64_t)7) >= 0);
                         }
                         for (unsigned k = 0; k < 3; k++)
@@ -231,7 +232,11 @@ static char *try_job(sd_bus *bus, const char *member, const char *types, int fd)
 }
 
 static void run_jobs(Harness *h, sd_bus *bus, const char *when) {
-        const char *const jobs[][2] = { { "LicenseBackup.BackupLicenses", "u" }, { RESTORE_FILE, "hua{sv}" }, { VERIFY, "h" } };
+        const char *const jobs[][2] = {
+                { "LicenseBackup.BackupLicenses", "u" },
+                { RESTORE_FILE, "hua{sv}" },
+                { VERIFY, "h" },
+        };
 
         for (unsigned i = 0; i < G_N_ELEMENTS(jobs); i++) {
                 int fd = open_in(h, "large.tar", O_RDONLY);
