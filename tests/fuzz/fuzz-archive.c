@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "archive.h"
+#include "fuzz.h"
+#include "tar-model.h"
+
+/*
+ * The archive's reader. An input is HEAD bytes of decisions, then a backup. It must say the same of bytes from a
+ * file and from a pipe that gives them in small pieces; and what it takes for whole, our writer could have written:
+ * the same entries, written by pax.c, are read as the same again.
+ */
+
+#define HEAD 2U
+#define DOCUMENT_MAX 4096U
+#define PIPE_SLOTS 240U
+
+int LLVMFuzzerInitialize(int *argc, char ***argv) {
+        fuzz_prepare();
+        return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed) {
+        if (size <= HEAD || seed % 32 == 0)
+                return LLVMFuzzerMutate(data, size, max_size);
+        return HEAD + tar_mutate(data + HEAD, size - HEAD, max_size - HEAD, seed);
+}
+
+/* What was read, as text, and again as an archive. */
+typedef struct Reading {
+        GString *text;
+        PaxWriter *again; /* NULL: not wanted */
+        uint64_t licenses;
+        uint64_t number;  /* of the last document */
+        bool ended;
+} Reading;
+
+static void read_lines(Reading *reading, ArchiveReader *reader, const ArchiveEntry *entry, bool all, Error *error,
+        int *r) {
+        const char *line;
+        uint64_t bytes = 0;
+
+        if (reading->again)
+                FUZZ_CHECK(pax_writer_begin(reading->again, entry->path) == 0);
+        while (all && (*r = archive_reader_line(reader, &line, error)) == 0 && line) {
+                FUZZ_CHECK(strlen(line) <= ARCHIVE_LINE_MAX && !strchr(line, '\n'));
+                g_string_append_printf(reading->text, "  %s\n", line);
+                bytes += strlen(line) + 1;
+                if (reading->again) {
+                        /* A last line without its end would be another content: it is given what the size says. */
+                        FUZZ_CHECK(bytes <= entry->size + 1);
+                        FUZZ_CHECK(pax_writer_append(reading->again, line, strlen(line)) == 0);
+                        FUZZ_CHECK(bytes > entry->size || pax_writer_append(reading->again, "\n", 1) == 0);
+                }
+        }
+        FUZZ_CHECK(*r != 0 || !all || bytes == entry->size || bytes == entry->size + 1);
+        if (reading->again)
+                FUZZ_CHECK(pax_writer_end(reading->again) == 0);
+}
+
+/* What holds for each entry, as archive.h has it. */
+static void check_entry(Reading *reading, const ArchiveEntry *entry) {
+        FUZZ_CHECK(*entry->path && entry->path[0] != '/' && !strstr(entry->path, "../"));
+        FUZZ_CHECK(strlen(entry->path) <= PAX_PATH_MAX && g_utf8_validate(entry->path, -1, NULL));
+        FUZZ_CHECK(!reading->ended && entry->attributes->len % 2 == 0);
+        for (unsigned i = 0; i < entry->attributes->len; i += 2) {
+                const char *name = entry->attributes->pdata[i], *value = entry->attributes->pdata[i + 1];
+
+                FUZZ_CHECK(g_str_has_prefix(name, ARCHIVE_ATTRIBUTE_PREFIX));
+                FUZZ_CHECK(g_utf8_validate(value, -1, NULL));
+                FUZZ_CHECK(i == 0 || strcmp(entry->attributes->pdata[i - 2], name) < 0);
+                g_string_append_printf(reading->text, " %s=%s\n", name, value);
+        }
+        if (g_str_has_prefix(entry->path, ARCHIVE_LICENSES)) {
+                const char *slash = strrchr(entry->path, '/');
+                uint64_t number = strtoull(slash + 1, NULL, 10);
+                uint8_t digest[LICENSE_DIGEST_SIZE];
+                char hex[LICENSE_DIGEST_SIZE * 2 + 1];
+
+                FUZZ_CHECK(number > reading->number && entry->size <= DOCUMENT_MAX);
+                reading->number = number;
+                reading->licenses++;
+                crypto_generichash(digest, sizeof digest, entry->content, entry->size, NULL, 0);
+                license_digest_to_hex(digest, hex);
+                FUZZ_CHECK(archive_entry_attribute(entry, ARCHIVE_ATTRIBUTE_ID));
+                FUZZ_CHECK(g_strcmp0(archive_entry_attribute(entry, ARCHIVE_ATTRIBUTE_DIGEST), hex) == 0);
+        }
+        reading->ended = strcmp(entry->path, ARCHIVE_END) == 0;
+}
+
+static void note_content(Reading *reading, const ArchiveEntry *entry) {
+        PaxAttribute attributes[PAX_ATTRIBUTES_MAX];
+        uint8_t digest[LICENSE_DIGEST_SIZE];
+        char hex[LICENSE_DIGEST_SIZE * 2 + 1];
+
+        crypto_generichash(digest, sizeof digest, entry->content, entry->size, NULL, 0);
+        license_digest_to_hex(digest, hex);
+        g_string_append_printf(reading->text, "  %s\n", hex);
+        if (!reading->again)
+                return;
+        for (unsigned i = 0; i < entry->attributes->len; i += 2)
+                attributes[i / 2] = (PaxAttribute) { entry->attributes->pdata[i], entry->attributes->pdata[i + 1] };
+        FUZZ_CHECK(pax_writer_add(reading->again, entry->path, entry->content, entry->size, attributes,
+                           entry->attributes->len / 2) == 0);
+}
+
+static int read_all(Reading *reading, int fd, unsigned decisions, ArchiveCounts *ret, Error *error) {
+        g_autoptr(ArchiveReader) reader = NULL;
+        const ArchiveEntry *entry;
+        int r;
+
+        r = archive_reader_new(fd, DOCUMENT_MAX, 10000, NULL, &reader, error);
+        while (r == 0 && (r = archive_reader_next(reader, &entry, error)) == 0 && entry) {
+                g_string_append_printf(reading->text, "%s %" PRIu64 "\n", entry->path, entry->size);
+                check_entry(reading, entry);
+                if (entry->content)
+                        note_content(reading, entry);
+                else
+                        read_lines(reading, reader, entry, (decisions & 1) == 0, error, &r);
+        }
+        g_string_append_printf(reading->text, "%d %s\n", r, r ? error_message(error) : "");
+        if (r == 0)
+                archive_reader_counts(reader, ret);
+        return r;
+}
+
+static char *read_text(int fd, unsigned decisions, PaxWriter *again, ArchiveCounts *ret, int *ret_r) {
+        Reading reading = { .text = g_string_new(NULL), .again = again };
+        g_auto(Error) error = {};
+
+        *ret_r = read_all(&reading, fd, decisions, ret, &error);
+        FUZZ_CHECK((int)error.code == *ret_r);
+        if (*ret_r == 0)
+                FUZZ_CHECK(reading.ended && ret->licenses == reading.licenses);
+        else {
+                FUZZ_CHECK(*ret_r == ERROR_BACKUP_CORRUPT || *ret_r == ERROR_LIMIT_EXCEEDED);
+                check_message(&error);
+        }
+        return g_string_free(reading.text, false);
+}
+
+static int make_file(const uint8_t *data, size_t size) {
+        int fd = memfd_create("input", MFD_CLOEXEC);
+
+        FUZZ_CHECK(fd >= 0 && write(fd, data, size) == (ssize_t)size && lseek(fd, 0, SEEK_SET) == 0);
+        return fd;
+}
+
+/* A pipe that gives each piece by itself, and is full of them. */
+static int make_pipe(const uint8_t *data, size_t size, size_t piece) {
+        int fds[2];
+
+        FUZZ_CHECK(pipe2(fds, O_CLOEXEC | O_DIRECT) == 0);
+        FUZZ_CHECK(fcntl(fds[1], F_SETPIPE_SZ, 1024 * 1024) >= 0);
+        piece = MIN(MAX(piece, size / PIPE_SLOTS + 1), 4096);
+        for (size_t at = 0; at < size; at += MIN(piece, size - at))
+                FUZZ_CHECK(write(fds[1], data + at, MIN(piece, size - at)) == (ssize_t)MIN(piece, size - at));
+        close(fds[1]);
+        return fds[0];
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+        g_autofree char *text = NULL, *piped = NULL, *again = NULL;
+        ArchiveCounts counts = {}, counts_piped = {}, counts_again = {};
+        PaxWriter *writer = NULL;
+        int fd, copy, r, r_again;
+
+        if (size < HEAD || size > 512 * 1024)
+                return -1;
+        fd = make_file(data + HEAD, size - HEAD);
+        text = read_text(fd, data[0], NULL, &counts, &r);
+        close(fd);
+
+        fd = make_pipe(data + HEAD, size - HEAD, (size_t)data[1] * 16 + 1);
+        piped = read_text(fd, data[0], NULL, &counts_piped, &r_again);
+        close(fd);
+        FUZZ_CHECK(r == r_again && strcmp(text, piped) == 0);
+        /* Lines that nobody asked for were not looked at. */
+        if (r != 0 || data[0] & 1)
+                return 0;
+        FUZZ_CHECK(counts.bytes == size - HEAD && memcmp(&counts, &counts_piped, sizeof counts) == 0);
+
+        /* Whole: so our writer can write it, and it reads as the same. */
+        g_clear_pointer(&text, g_free);
+        fd = make_file(data + HEAD, size - HEAD);
+        copy = make_file(NULL, 0);
+        FUZZ_CHECK(pax_writer_new(copy, 1700000000, &writer) == 0);
+        text = read_text(fd, 0, writer, &counts, &r);
+        FUZZ_CHECK(r == 0 && pax_writer_finish(writer) == 0);
+        pax_writer_free(writer);
+        FUZZ_CHECK(lseek(copy, 0, SEEK_SET) == 0);
+        again = read_text(copy, 0, NULL, &counts_again, &r_again);
+        FUZZ_CHECK(r_again == 0 && strcmp(text, again) == 0 && counts.licenses == counts_again.licenses);
+        close(fd);
+        close(copy);
+        return 0;
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <string.h>
+
+#include "archive.h"
+#include "fuzz.h"
+#include "tar-model.h"
+
+#define PIECE_MAX 8192U
+
+static unsigned below(unsigned *random, unsigned n) {
+        *random = *random * 1664525U + 1013904223U;
+        return (*random >> 8) % n;
+}
+
+static void mutate_bytes(GByteArray *bytes, size_t max) {
+        guint size = bytes->len;
+
+        g_byte_array_set_size(bytes, (guint)MAX(max, size));
+        size = (guint)LLVMFuzzerMutate(bytes->data, size, MAX(max, size));
+        g_byte_array_set_size(bytes, size);
+}
+
+static void mutate_records(TarEntry *entry, unsigned *random) {
+        static const char *const values[] = { "", "0", "1", "00", "-1", "9223372036854775807", "9223372036854775808",
+                "18446744073709551616", "a", "\xff" };
+        static const char *const names[] = { "id", "generation", "key-id", "title", "issuer", "media-type",
+                "not-before", "not-after", "date", "counter.play", "counter.", "owner", "blake2b", "other" };
+        GPtrArray *records = entry->records;
+        TarRecord *record;
+
+        if (records->len == 0 || below(random, 4) == 0) {
+                tar_entry_set_attribute(entry, names[below(random, G_N_ELEMENTS(names))],
+                        values[below(random, G_N_ELEMENTS(values))]);
+                return;
+        }
+        record = records->pdata[below(random, records->len)];
+        switch (below(random, 8)) {
+        case 0:
+                g_ptr_array_remove(records, record);
+                break;
+        case 1:
+                mutate_bytes(record->key, 100);
+                break;
+        case 2: {
+                TarRecord *other = records->pdata[below(random, records->len)], swap = *record;
+
+                *record = *other;
+                *other = swap;
+                break;
+        }
+        default:
+                mutate_bytes(record->value, 2000);
+        }
+}
+
+static void mutate_path(TarEntry *entry, unsigned *random) {
+        static const char *const paths[] = { ARCHIVE_README, ARCHIVE_MANIFEST, ARCHIVE_STATE, ARCHIVE_NOT_BACKED_UP,
+                ARCHIVE_END, "licenses/0000009-a.lic", "licenses/anna/0000009-a.lcpl", "licenses/../9-a.bin",
+                "licenses/1-.bin", "/etc/passwd", "licenses/000000000000000009-ä.bin" };
+        g_autoptr(GByteArray) path = g_byte_array_new();
+        g_autofree char *before = tar_entry_path(entry), *after = NULL;
+
+        if (below(random, 2)) {
+                tar_entry_set_path(entry, paths[below(random, G_N_ELEMENTS(paths))]);
+                return;
+        }
+        g_byte_array_append(path, (const uint8_t *)before, (guint)strlen(before));
+        mutate_bytes(path, 1100);
+        after = g_strndup((const char *)path->data, path->len);
+        tar_entry_set_path(entry, after);
+}
+
+static void mutate_entries(GPtrArray *entries, unsigned *random) {
+        unsigned i = below(random, entries->len), k = below(random, entries->len);
+        TarEntry *entry = entries->pdata[i];
+
+        switch (below(random, 16)) {
+        case 0:
+                g_ptr_array_remove_index(entries, i);
+                break;
+        case 1:
+                g_ptr_array_insert(entries, (int)k, tar_entry_copy(entry));
+                break;
+        case 2:
+                entries->pdata[i] = entries->pdata[k];
+                entries->pdata[k] = entry;
+                break;
+        case 3:
+                mutate_path(entry, random);
+                break;
+        case 4:
+                LLVMFuzzerMutate((uint8_t *)&entry->header, sizeof entry->header, sizeof entry->header);
+                break;
+        case 5:
+        case 6:
+        case 7:
+        case 8:
+                mutate_records(entry, random);
+                break;
+        default:
+                mutate_bytes(entry->content, MIN(2 * (size_t)entry->content->len + 64, PIECE_MAX));
+        }
+}
+
+size_t tar_mutate(uint8_t *data, size_t size, size_t max_size, unsigned seed) {
+        g_autoptr(GPtrArray) entries = NULL;
+        g_autoptr(GByteArray) tar = NULL;
+        unsigned random = seed | 1;
+
+        if (below(&random, 10) == 0)
+                return LLVMFuzzerMutate(data, size, max_size);
+        entries = tar_parse(data, size);
+        if (entries->len == 0)
+                return LLVMFuzzerMutate(data, size, max_size);
+
+        for (unsigned n = 1 + below(&random, 3); n > 0 && entries->len > 0; n--)
+                mutate_entries(entries, &random);
+        if (below(&random, 8) > 0)
+                tar_repair(entries);
+        tar = tar_write(entries);
+        /* One wrong byte, or a wrong end, in what is right. */
+        if (below(&random, 16) == 0)
+                tar->data[below(&random, tar->len)] ^= (uint8_t)(1U << below(&random, 8));
+        if (below(&random, 16) == 0)
+                g_byte_array_set_size(tar, below(&random, tar->len));
+        if (tar->len > max_size)
+                return LLVMFuzzerMutate(data, size, max_size);
+        memcpy(data, tar->data, tar->len);
+        return tar->len;
+}
