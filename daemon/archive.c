@@ -290,6 +290,10 @@ static int read_header(ArchiveReader *reader, Error *error) {
         if ((r = check_place(reader, error)) != 0 || (r = read_attributes(reader, error)) != 0)
                 return r;
 
+        /* The rest say nothing by attributes but, if at all, their digest: those of END.json would be under none. */
+        if (reader->place != PLACE_LICENSES && entry->attributes->len > 2U * !!archive_entry_attribute(entry,
+                    ARCHIVE_ATTRIBUTE_DIGEST))
+                return archive_damaged(error, "at", path, "it has an attribute that no backup has");
         if (reader->place == PLACE_LICENSES && !archive_entry_attribute(entry, ARCHIVE_ATTRIBUTE_ID))
                 return archive_damaged(error, "at", path, "its id is missing");
         if (reader->place == PLACE_LICENSES && !archive_entry_attribute(entry, ARCHIVE_ATTRIBUTE_DIGEST))

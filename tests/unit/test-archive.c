@@ -272,6 +272,23 @@ static void test_foreign_attributes_are_refused(void **state) {
         }
 }
 
+/* Found by fuzzing: those of END.json would be under no digest, and those of the rest mean nothing. */
+static void test_attributes_of_what_is_no_document_are_refused(void **state) {
+        const PaxAttribute attributes[] = { { ARCHIVE_ATTRIBUTE_PREFIX "owner", "anna" }, {} };
+
+        for (unsigned i = 0; i < TARBALL_N_WHOLE; i++) {
+                TarballPart parts[TARBALL_N_WHOLE];
+
+                memcpy(parts, tarball_whole, sizeof parts);
+                if (g_str_has_prefix(parts[i].path, ARCHIVE_LICENSES))
+                        continue;
+                parts[i].attributes = attributes;
+                parts[i].streamed = false;
+                tarball_assert_refused(tarball_make_file(parts, TARBALL_N_WHOLE, TARBALL_WHOLE_END),
+                        ERROR_BACKUP_CORRUPT, parts[i].path, "attribute");
+        }
+}
+
 static void test_attribute_that_is_not_text_is_refused(void **state) {
         g_autofree char *hex = hex_of("x");
         const PaxAttribute attributes[] = { { ARCHIVE_ATTRIBUTE_DIGEST, hex },
@@ -561,6 +578,7 @@ int main(void) {
                 cmocka_unit_test(test_document_without_id_or_digest_is_refused),
                 cmocka_unit_test(test_document_that_is_not_what_its_digest_says_is_refused),
                 cmocka_unit_test(test_foreign_attributes_are_refused),
+                cmocka_unit_test(test_attributes_of_what_is_no_document_are_refused),
                 cmocka_unit_test(test_attribute_that_is_not_text_is_refused),
                 cmocka_unit_test(test_document_above_the_limit_is_a_limit),
                 cmocka_unit_test(test_other_entries_have_limits_of_their_own),
