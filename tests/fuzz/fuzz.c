@@ -46,9 +46,10 @@ uint64_t input_edge(Input *input) {
 }
 
 const uint8_t *input_bytes(Input *input, size_t max, size_t *ret_size) {
-        size_t size = (size_t)MIN(MIN(input_number(input, 2), max), input->size);
+        size_t size = (size_t)input_number(input, 2);
         const uint8_t *data = input->data;
 
+        size = MIN(MIN(size, max), input->size);
         input->data += size;
         input->size -= size;
         *ret_size = size;

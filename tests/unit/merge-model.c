@@ -125,7 +125,7 @@ int model_store(Item *item, const Item *stored) {
 
         if (item->revoked != LICENSE_NO_TIME)
                 return ERROR_LICENSE_REVOKED;
-        next.generation = item->generation + 1;
+        next.generation = MIN(item->generation, (uint64_t)INT64_MAX - 1) + 1;
         for (unsigned i = 0; i < N_RIGHTS; i++)
                 next.counters[i] = MIN(item->counters[i], stored->counters[i]);
         *item = next;
