@@ -25,6 +25,17 @@ static const char *media_type_of(Input *head) {
         return types[input_below(head, G_N_ELEMENTS(types))];
 }
 
+/* A number about as large as one that the document has: 0 to INT64_MAX. */
+static int64_t near(Input *head, int64_t value) {
+        unsigned kind = input_below(head, 8), distance = input_byte(head);
+
+        if (value < 0 || kind > 5)
+                return (int64_t)(input_edge(head) & INT64_MAX);
+        if (kind < 3)
+                return value - MIN(value, kind < 2 ? (int64_t)kind : (int64_t)distance);
+        return value + MIN(INT64_MAX - value, kind < 5 ? (int64_t)kind - 3 : (int64_t)distance);
+}
+
 /* What somebody may claim: some of what the document says, some of what it does not. */
 static void make_claim(Input *head, const License *said, License *claimed) {
         static const char *const rights[] = { "print", "copy", "play" };
@@ -46,13 +57,15 @@ static void make_claim(Input *head, const License *said, License *claimed) {
                                                       "another") == 0);
         claimed->allow_backup = !(which & 32);
         if (which & 64)
-                claimed->not_before = (int64_t)(input_number(head, 8) & INT64_MAX);
+                claimed->not_before = near(head, said->not_before);
         if (which & 128)
-                claimed->not_after = (int64_t)(input_number(head, 8) & INT64_MAX);
+                claimed->not_after = near(head, said->not_after);
         for (unsigned n = input_below(head, 4); n > 0; n--) {
                 const char *right = rights[input_below(head, G_N_ELEMENTS(rights))];
+                const Counter *bound = license_find_counter(said, right);
 
-                FUZZ_CHECK(license_limit_counter(claimed, right, input_edge(head) & INT64_MAX) == 0);
+                FUZZ_CHECK(license_limit_counter(claimed, right,
+                                   (uint64_t)near(head, bound ? (int64_t)bound->remaining : -1)) == 0);
         }
 }
 

@@ -34,7 +34,8 @@ static void put_file(const char *target, const char *name, const void *head, siz
 }
 
 static void put_document(const char *name, unsigned media_type, const char *document) {
-        const uint8_t head[32] = { (uint8_t)media_type, 0xff, 0xff, 0, 0, 0, 0, 0x70 };
+        /* All that the document says is claimed as it is, and both counters one less. */
+        const uint8_t head[32] = { (uint8_t)media_type, 0xcf, 0xff, 0, 0, 0, 0, 2, 0, 1, 0, 1, 1 };
 
         put_file("document", name, head, sizeof head, document, strlen(document));
 }

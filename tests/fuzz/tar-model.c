@@ -73,7 +73,7 @@ static void parse_records(GPtrArray *records, const uint8_t *data, size_t size) 
                 space = data + digits;
                 if (digits == 0 || digits >= size || length > size || length < digits + 2)
                         return;
-                equals = memchr(space, '=', length - digits);
+                equals = memchr(space + 1, '=', length - digits - 1);
                 if (!equals || equals == data + length - 1)
                         return;
                 g_ptr_array_add(records, record_new(space + 1, (size_t)(equals - space - 1), equals + 1,

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "harness.h"
+
+/* What chance sends over the bus. One seed gives the same values each time. */
+
+typedef struct Dice {
+        uint64_t state;
+        GPtrArray *words;  /* of char *: what strings are drawn from, beside noise; the owner's to fill */
+        GArray *given;     /* of int: ends that we hold of descriptors that were sent; closed by dice_close() */
+} Dice;
+
+unsigned dice_below(Dice *dice, unsigned n);
+const char *dice_word(Dice *dice);
+/* Closes all that was kept open for those who have the other end. */
+void dice_close(Dice *dice);
+
+/* Any signature of at most some types (g_free). */
+char *dice_signature(Dice *dice);
+/* Values of a signature. Returns as sd_bus_message_append(); a value that sd-bus refuses is an error. */
+int dice_append(Dice *dice, sd_bus_message *message, const char *signature);
+
+/*
+ * A connection of a user that speaks D-Bus by hand: says who it is, and then sends a call of that member, whole or in
+ * half, right or with some bits turned. It stays open until dice_close().
+ */
+void dice_send_raw(Dice *dice, const char *address, uid_t uid, const char *interface, const char *member,
+        const char *signature);
