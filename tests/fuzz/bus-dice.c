@@ -60,7 +60,8 @@ char *dice_signature(Dice *dice) {
 
 /* A descriptor of any kind; -1 where there is none. The caller closes it; the other end is kept. */
 static int any_descriptor(Dice *dice) {
-        static const char *const paths[] = { "/dev/null", "/dev/zero", "/dev/full", "/", "/etc/passwd", "/proc/self/mem" };
+        static const char *const paths[] = { "/dev/null", "/dev/zero", "/dev/full", "/", "/etc/passwd",
+                "/proc/self/mem" };
         static const int flags[] = { O_RDONLY, O_RDWR, O_WRONLY, O_PATH, O_RDONLY | O_DIRECTORY };
         unsigned kind = dice_below(dice, 12);
         int fds[2] = { -1, -1 };
@@ -83,7 +84,8 @@ static int any_descriptor(Dice *dice) {
         else if (kind == 8)
                 fds[0] = eventfd(0, EFD_CLOEXEC);
         else if (kind == 9)
-                fds[0] = dice_below(dice, 2) ? epoll_create1(EPOLL_CLOEXEC) : timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+                fds[0] = dice_below(dice, 2) ? epoll_create1(EPOLL_CLOEXEC) :
+                        timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
         else
                 fds[0] = open(paths[dice_below(dice, G_N_ELEMENTS(paths))],
                         flags[dice_below(dice, G_N_ELEMENTS(flags))] | O_CLOEXEC | O_NONBLOCK);
@@ -111,7 +113,8 @@ static int append_descriptor(Dice *dice, sd_bus_message *message) {
 }
 
 static uint64_t any_number(Dice *dice) {
-        static const uint64_t edges[] = { 0, 1, 2, 3, 4, 100, UINT32_MAX, INT64_MAX, (uint64_t)INT64_MAX + 1, UINT64_MAX };
+        static const uint64_t edges[] = { 0, 1, 2, 3, 4, 100, UINT32_MAX, INT64_MAX,
+                (uint64_t)INT64_MAX + 1, UINT64_MAX };
 
         if (dice_below(dice, 4) > 0)
                 return edges[dice_below(dice, G_N_ELEMENTS(edges))];

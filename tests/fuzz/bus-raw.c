@@ -108,7 +108,8 @@ void dice_send_raw(Dice *dice, const char *address, uid_t uid, const char *inter
         g_string_append(hello, "\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n");
         g_byte_array_append(bytes, (const uint8_t *)"", 1);
         g_byte_array_append(bytes, (const uint8_t *)hello->str, (guint)hello->len);
-        add_call(bytes, 1, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello", "", empty);
+        add_call(bytes, 1, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello", "",
+                empty);
         size = bytes->len;
         for (unsigned n = 1 + dice_below(dice, 3); n > 0; n--) {
                 g_byte_array_set_size(body, 0);

@@ -194,7 +194,8 @@ static int on_answer(sd_bus_message *message, void *userdata, sd_bus_error *erro
 
         question->client->n_pending--;
         question->fuzz->n_answers++;
-        g_hash_table_add(question->fuzz->kinds, g_strdup_printf("%s %s", question->member, answer ? answer->name : ""));
+        g_hash_table_add(question->fuzz->kinds,
+                g_strdup_printf("%s %s", question->member, answer ? answer->name : ""));
         check_answer(question->fuzz, message, question->client->uid);
         return 1;
 }
@@ -251,7 +252,8 @@ static void call_any(Fuzz *fuzz, Client *client) {
         if (is_job && fuzz->jobs->len > 0 && dice_below(&fuzz->dice, 8))
                 path = fuzz->jobs->pdata[dice_below(&fuzz->dice, fuzz->jobs->len)];
         if (dice_below(&fuzz->dice, 24) == 0) {
-                dice_send_raw(&fuzz->dice, fuzz->h->address, client->uid, method->interface, method->member, signature);
+                dice_send_raw(&fuzz->dice, fuzz->h->address, client->uid, method->interface, method->member,
+                        signature);
                 return;
         }
         assert_true(sd_bus_message_new_method_call(client->bus, &message, "org.licensevault1", path,
@@ -286,17 +288,18 @@ static void call_any(Fuzz *fuzz, Client *client) {
 static void store_secret(Fuzz *fuzz, const Client *client) {
         g_autofree char *secret = g_strdup_printf(SECRET "%u", (unsigned)client->uid);
         g_autofree char *id = g_strdup_printf("mine-%" PRIu64, fuzz->n_batches);
+        g_autofree char *before = g_strdup_printf("mine-%" PRIu64, fuzz->n_batches - 1);
         sd_bus_message *message = new_call(client->bus, ROOT, "LicenseStore.StoreLicense");
 
         assert_true(sd_bus_message_append_array(message, 'y', secret, strlen(secret)) >= 0);
-        assert_true(sd_bus_message_append(message, "a{sv}", 5, "LicenseId", "s", id, "Title", "s", secret, "KeyId", "s",
-                            secret, "AllowBackup", "b", fuzz->n_batches % 4 > 0, "Counters", "a{st}", 1, "play", UINT64_C(9)) >= 0);
+        assert_true(sd_bus_message_append(message, "a{sv}", 5, "LicenseId", "s", id, "Title", "s", secret, "KeyId",
+                            "s", secret, "AllowBackup", "b", fuzz->n_batches % 4 > 0, "Counters", "a{st}", 1, "play",
+                            UINT64_C(9)) >= 0);
         /* The store may be full of what chance put there. */
         (void)sd_bus_call(client->bus, message, 0, NULL, NULL);
         sd_bus_message_unref(message);
-        secret = (g_free(secret), g_strdup_printf("mine-%" PRIu64, fuzz->n_batches > 0 ? fuzz->n_batches - 1 : 0));
-        (void)sd_bus_call_method(client->bus, "org.licensevault1", "/org/licensevault1", "org.licensevault1.LicenseStore",
-                "DeleteLicense", NULL, NULL, "s", secret);
+        (void)sd_bus_call_method(client->bus, "org.licensevault1", "/org/licensevault1",
+                "org.licensevault1.LicenseStore", "DeleteLicense", NULL, NULL, "s", before);
 }
 
 static void end_batch(Fuzz *fuzz, Client *clients, unsigned n) {
@@ -335,8 +338,10 @@ static void batch(Fuzz *fuzz) {
 
         for (unsigned i = 0; i < n; i++) {
                 clients[i] = (Client) { .bus = harness_connect(fuzz->h, i / 2), .uid = fuzz->h->users[i / 2] };
+                Question *question = question_new(fuzz, &clients[i], "");
                 sd_bus_slot *slot = NULL;
-                assert_true(sd_bus_add_filter(clients[i].bus, &slot, on_signal, question_new(fuzz, &clients[i], "")) >= 0);
+
+                assert_true(sd_bus_add_filter(clients[i].bus, &slot, on_signal, question) >= 0);
                 assert_true(sd_bus_slot_set_destroy_callback(slot, question_free) >= 0);
                 assert_true(sd_bus_slot_set_floating(slot, true) >= 0);
                 sd_bus_slot_unref(slot);
@@ -405,20 +410,20 @@ static void check_given_back(Fuzz *fuzz) {
                 sleep_msec(20);
         }
         if (fds > fuzz->fds + FDS_MORE || threads > fuzz->threads + THREADS_MORE)
-                fail_msg("seed %" PRIu64 ", batch %" PRIu64 ": %u descriptors and %u threads, and were %u and %u", fuzz->seed,
-                        fuzz->n_batches, fds, threads, fuzz->fds, fuzz->threads);
+                fail_msg("seed %" PRIu64 ", batch %" PRIu64 ": %u descriptors and %u threads, and were %u and %u",
+                        fuzz->seed, fuzz->n_batches, fds, threads, fuzz->fds, fuzz->threads);
         memory = read_status(fuzz, "VmRSS:");
         if (fuzz->n_batches <= BATCHES_WARM)
                 fuzz->memory = MAX(fuzz->memory, memory);
         else if (memory > fuzz->memory + MEMORY_MORE_KIB)
-                fail_msg("seed %" PRIu64 ", batch %" PRIu64 ": %u KiB of memory, and were %u", fuzz->seed, fuzz->n_batches,
-                        memory, fuzz->memory);
+                fail_msg("seed %" PRIu64 ", batch %" PRIu64 ": %u KiB of memory, and were %u", fuzz->seed,
+                        fuzz->n_batches, memory, fuzz->memory);
 }
 
 static void add_words(Fuzz *fuzz) {
-        static const char *const words[] = { "", "a", "b", "mine-0", "mine-1", "mine-2", "mine-3", "play", "print", "Play",
-                "BackupPath", "RestorePath", "Other", "Kind", "State", "Result", "Version", "/", "/etc", "..", "root",
-                "org.licensevault1.Job", "org.licensevault1.Manager", "application/vnd.readium.lcp.license.v1.0+json",
+        static const char *const words[] = { "", "a", "b", "mine-0", "mine-1", "mine-2", "mine-3", "play", "print",
+                "Play", "BackupPath", "RestorePath", "Other", "Kind", "State", "Result", "Version", "/", "/etc", "..",
+                "root", "org.licensevault1.Job", "org.licensevault1.Manager", "application/vnd.readium.lcp.license.v1.0+json",
                 "\xC3\xA4\xF0\x9F\x93\x96", "'; DROP TABLE licenses; --", "%s%n", "\x1b[31m" };
 
         for (size_t i = 0; i < G_N_ELEMENTS(words); i++)

@@ -19,7 +19,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 }
 
 static const char *media_type_of(Input *head) {
-        static const char *const types[] = { NULL, DOCUMENT_MEDIA_TYPE_LCP, "APPLICATION/vnd.readium.lcp.license.v1.0+json",
+        static const char *const types[] = { NULL, DOCUMENT_MEDIA_TYPE_LCP,
+                "APPLICATION/vnd.readium.lcp.license.v1.0+json",
                 "text/plain" };
 
         return types[input_below(head, G_N_ELEMENTS(types))];
@@ -155,7 +156,8 @@ static void check_lcp(const License *license, const uint8_t *document, size_t si
 
         FUZZ_CHECK(json_is_object(root));
         FUZZ_CHECK(license->id && strcmp(license->id, json_string_value(json_object_get(root, "id"))) == 0);
-        FUZZ_CHECK(license->issuer && strcmp(license->issuer, json_string_value(json_object_get(root, "provider"))) == 0);
+        FUZZ_CHECK(g_strcmp0(license->issuer, json_string_value(json_object_get(root, "provider"))) == 0 &&
+                license->issuer);
         FUZZ_CHECK(g_strcmp0(license->media_type, DOCUMENT_MEDIA_TYPE_LCP) == 0);
         FUZZ_CHECK(license->document_date != LICENSE_NO_DATE);
         check_count(rights, "print", license);

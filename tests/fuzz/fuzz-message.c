@@ -10,8 +10,9 @@
 #include "user-name.h"
 
 /*
- * Options and properties in messages. An input decides on a message: a dictionary of options, right, wrong, twice or by
- * the thousand, of which is known what must come of it; or values of any valid signature, which only must do no harm.
+ * Options and properties in messages. An input decides on a message: a dictionary of options, right, wrong, twice or
+ * by the thousand, of which is known what must come of it; or values of any valid signature, which only must do no
+ * harm.
  */
 
 #define DEPTH_MAX 6U
@@ -153,7 +154,8 @@ static int append_wrong_value(sd_bus_message *message, Input *input, char type) 
                 return sd_bus_message_append(message, "v", "s", "text");
         if (other == 't' || other == 'x')
                 return sd_bus_message_append(message, "v", other == 't' ? "t" : "x", UINT64_C(1));
-        return sd_bus_message_append(message, "v", other == 'u' ? "u" : other == 'b' ? "b" : other == 'y' ? "y" : "q", 1);
+        return sd_bus_message_append(message, "v", other == 'u' ? "u" : other == 'b' ? "b" :
+                other == 'y' ? "y" : "q", 1);
 }
 
 static int append_option(sd_bus_message *message, Input *input, size_t first, size_t n, Expected *expected) {
@@ -280,7 +282,8 @@ static void dictionary(Input *input) {
         if (of_license)
                 r = append_options(message, input, 0, N_LICENSE_OPTIONS, &expected);
         else
-                r = append_options(message, input, N_LICENSE_OPTIONS, G_N_ELEMENTS(known) - N_LICENSE_OPTIONS, &expected);
+                r = append_options(message, input, N_LICENSE_OPTIONS, G_N_ELEMENTS(known) - N_LICENSE_OPTIONS,
+                        &expected);
         /* sd-bus writes no text that it would not read. */
         if (r >= 0) {
                 seal(message);
@@ -334,7 +337,8 @@ static size_t type_length(const char *signature) {
 
 static int append_values(sd_bus_message *message, Input *input, const char *signature, unsigned depth);
 
-static int append_in(sd_bus_message *message, Input *input, char type, const char *contents, unsigned n, unsigned depth) {
+static int append_in(sd_bus_message *message, Input *input, char type, const char *contents, unsigned n,
+        unsigned depth) {
         int r = sd_bus_message_open_container(message, type, contents);
 
         for (unsigned i = 0; r >= 0 && i < n; i++)

@@ -17,8 +17,8 @@
 /*
  * Whole restores into a real store. An input decides on the life of some licenses, on a backup and what was done to
  * it, and on how it is restored; the store is held against the model of the merge rules (tests/unit/merge-model.h),
- * which knows no store. Whatever the backup is: no counter rises, no tombstone goes, a failure changes nothing, others'
- * licenses stay, the books balance.
+ * which knows no store. Whatever the backup is: no counter rises, no tombstone goes, a failure changes nothing,
+ * others' licenses stay, the books balance.
  *
  * Each run is an owner of its own; a store serves some of them, and is looked at as a whole before it goes.
  */
@@ -109,8 +109,8 @@ static int step_consume(StoreConnection *connection, const Life *life, unsigned 
                 expected = ERROR_NO_RIGHTS;
         else
                 expected = model_consume(item, right, amount, &expected_left);
-        FUZZ_CHECK(store_license_consume(connection, life->owner, model_ids[id], model_rights[right], amount, NOW, &left,
-                           error) == expected);
+        FUZZ_CHECK(store_license_consume(connection, life->owner, model_ids[id], model_rights[right], amount, NOW,
+                           &left, error) == expected);
         FUZZ_CHECK(left == expected_left);
         return 0;
 }
@@ -248,7 +248,8 @@ static void append_conflicts(RestrictedList *list, GString *text) {
         sort_words(text);
 }
 
-static void check_merge(const RestoreCase *restore, const WorkResult *result, RestrictedList *list, Item items[N_IDS]) {
+static void check_merge(const RestoreCase *restore, const WorkResult *result, RestrictedList *list,
+        Item items[N_IDS]) {
         const StoreMerge found = { result->restored, result->unchanged, result->newer_kept, result->conflicts,
                 result->revoked };
         g_autoptr(GString) conflicts = g_string_new(NULL), expected_conflicts = g_string_new(NULL);

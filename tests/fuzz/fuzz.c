@@ -98,7 +98,8 @@ char *describe_license(const License *license) {
         char hex[LICENSE_DIGEST_SIZE * 2 + 1];
 
         license_digest_to_hex(license->digest, hex);
-        g_string_append_printf(text, "%s|%s|%s|%s|%s|%" PRIi64 "|%" PRIi64 "|%d|%s|%" PRIi64 "|%" PRIu64 "|%" PRIu64 "|%s",
+        g_string_append_printf(text, "%s|%s|%s|%s|%s|%" PRIi64 "|%" PRIi64
+                "|%d|%s|%" PRIi64 "|%" PRIu64 "|%" PRIu64 "|%s",
                 license->id ?: "(none)", license->key_id ?: "(none)", license->title ?: "(none)",
                 license->issuer ?: "(none)", license->media_type ?: "(none)", license->not_before, license->not_after,
                 license->allow_backup, license->extension, license->document_date, license->size,

@@ -55,7 +55,8 @@ static void make_documents(void) {
         put_document("empty", 1, "");
         put_document("old", 0, "{\"id\":\"1\",\"provider\":\"p\",\"issued\":\"2015-01-01T00:00:00+02:00\",\"links\":"
                 "{\"publication\":{\"title\":\"T\"}},\"rights\":{\"print\":true,\"copy\":false}," REST "}");
-        put_document("times", 1, "{\"id\":\"1\",\"provider\":\"p\",\"issued\":\"1969-12-31T23:59:59.5Z\",\"updated\":null,"
+        put_document("times", 1, "{\"id\":\"1\",\"provider\":\"p\",\"issued\":\"1969-12-31T23:59:59.5Z\","
+                "\"updated\":null,"
                 "\"links\":[{\"rel\":\"publication\",\"title\":null}],\"rights\":{\"print\":9223372036854775807,"
                 "\"start\":\"1960-01-01T00:00:00.25Z\",\"end\":\"2090-06-30T23:59:59.75-12:00\"}," REST "}");
         put_document("other", 0, "{\"about\":\"http:\\/\\/readium.org\\/lcp\\/\",\"encryption\":{\"profile\":\"x\"}}");
@@ -90,6 +91,12 @@ static void make_backups(void) {
                 "{\"id\":\"b\",\"generation\":9223372036854775807,\"counters\":{},\"revoked\":1700000000}\n" }));
         put_backup("machine", make_archive_with(PART_MANIFEST, (Part) { ARCHIVE_MANIFEST,
                 MANIFEST_JSON(1, "another", "\"all_users\":false,\"owner\":{\"uid\":1,\"name\":\"\"}", 2, 0) }));
+
+        put_backup("rights", make_archive_with(PART_A, (Part) { "licenses/0000001-a.lcpl",
+                "{\"id\":\"a\",\"provider\":\"p\",\"issued\":\"2024-01-01T00:00:00Z\",\"links\":[],\"rights\":{\"play\":5,"
+                "\"start\":\"2024-01-01T00:00:00Z\",\"end\":\"2030-01-01T00:00:00Z\"}," REST "}",
+                "id=a\nissuer=p\nmedia-type=application/vnd.readium.lcp.license.v1.0+json\ngeneration=1\n"
+                "date=1704067200000000\nnot-before=1704067200\nnot-after=1893456000\ncounter.play=5" }));
 
         memcpy(parts, whole_parts, sizeof parts);
         parts[PART_MANIFEST].content = MANIFEST_JSON(1, "machine", "\"all_users\":true", 2, 0);

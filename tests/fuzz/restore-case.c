@@ -273,7 +273,8 @@ static const char *mutate_badly(Input *input, GPtrArray *entries) {
                 { "other", "1" }, { "title", "\xff" },
         };
         static const char *const lines[] = { "{}\n", "x\n", "\n", "[]\n", "{\"id\":\"a\",\"generation\":1}\n",
-                "{\"id\":\"a\",\"generation\":0,\"counters\":{}}\n", "{\"id\":\"a\",\"generation\":1,\"counters\":{\"A\":1}}\n",
+                "{\"id\":\"a\",\"generation\":0,\"counters\":{}}\n",
+                "{\"id\":\"a\",\"generation\":1,\"counters\":{\"A\":1}}\n",
                 "{\"id\":\"a\",\"generation\":1,\"counters\":{\"a\":-1}}\n",
                 "{\"id\":\"a\",\"generation\":1,\"counters\":{},\"owner\":\"anna\"}\n",
                 "{\"id\":\"a\",\"generation\":1,\"counters\":{},\"revoked\":-1}\n",

@@ -53,6 +53,30 @@ static void mutate_records(TarEntry *entry, unsigned *random) {
         }
 }
 
+/* A number in a text becomes another: at the places where something begins or ends. */
+static void mutate_number(TarEntry *entry, unsigned *random) {
+        static const char *const numbers[] = { "0", "1", "-1", "2", "00", "9223372036854775807", "9223372036854775808",
+                "1e3", "0.5", "4294967295", "true", "null", "\"1\"", "{}" };
+        const char *number = numbers[below(random, G_N_ELEMENTS(numbers))];
+        GByteArray *content = entry->content;
+        guint at, end;
+
+        if (content->len == 0)
+                return;
+        for (at = below(random, content->len); at < content->len && !g_ascii_isdigit((char)content->data[at]); at++)
+                ;
+        for (end = at; end < content->len && g_ascii_isdigit((char)content->data[end]); end++)
+                ;
+        if (at < end) {
+                g_autofree uint8_t *rest = g_memdup2(content->data + end, content->len - end);
+                guint size = content->len - end;
+
+                g_byte_array_set_size(content, at);
+                g_byte_array_append(content, (const uint8_t *)number, (guint)strlen(number));
+                g_byte_array_append(content, rest, size);
+        }
+}
+
 static void mutate_path(TarEntry *entry, unsigned *random) {
         static const char *const paths[] = { ARCHIVE_README, ARCHIVE_MANIFEST, ARCHIVE_STATE, ARCHIVE_NOT_BACKED_UP,
                 ARCHIVE_END, "licenses/0000009-a.lic", "licenses/anna/0000009-a.lcpl", "licenses/../9-a.bin",
@@ -97,8 +121,26 @@ static void mutate_entries(GPtrArray *entries, unsigned *random) {
         case 8:
                 mutate_records(entry, random);
                 break;
+        case 9:
+        case 10:
+        case 11:
+                mutate_number(entry, random);
+                break;
         default:
                 mutate_bytes(entry->content, MIN(2 * (size_t)entry->content->len + 64, PIECE_MAX));
+        }
+}
+
+/* An extended header with other records, or what are none; no checksum is over them. */
+static void mutate_extended(GByteArray *tar, unsigned *random) {
+        for (guint at = 0; at + 2 * PAX_BLOCK_SIZE < tar->len; at += PAX_BLOCK_SIZE) {
+                const PaxHeader *header = (const PaxHeader *)(tar->data + at);
+
+                if (header->type == PAX_TYPE_EXTENDED && memcmp(header->magic, PAX_MAGIC, sizeof header->magic) == 0 &&
+                    below(random, 3) == 0) {
+                        (void)LLVMFuzzerMutate(tar->data + at + PAX_BLOCK_SIZE, PAX_BLOCK_SIZE, PAX_BLOCK_SIZE);
+                        return;
+                }
         }
 }
 
@@ -118,6 +160,8 @@ size_t tar_mutate(uint8_t *data, size_t size, size_t max_size, unsigned seed) {
         if (below(&random, 8) > 0)
                 tar_repair(entries);
         tar = tar_write(entries);
+        if (below(&random, 12) == 0)
+                mutate_extended(tar, &random);
         /* One wrong byte, or a wrong end, in what is right. */
         if (below(&random, 16) == 0)
                 tar->data[below(&random, tar->len)] ^= (uint8_t)(1U << below(&random, 8));

@@ -72,8 +72,8 @@ unsigned model_look(StoreConnection *reader, const StoreOwner *owner, Item ret[N
         assert_good(store_snapshot_begin(reader, &error), &error);
         assert_good(store_snapshot_owners(reader, owner->uid, owner->name, owners, &error), &error);
         if (owners->len > 0)
-                assert_good(store_cursor_new(reader, ((StoreOwnerRow *)owners->pdata[0])->owner, true, &cursor, &error),
-                        &error);
+                assert_good(store_cursor_new(reader, ((StoreOwnerRow *)owners->pdata[0])->owner, true, &cursor,
+                                    &error), &error);
         while (cursor) {
                 assert_good(store_cursor_next(cursor, &row, &error), &error);
                 if (!row)
