@@ -423,7 +423,8 @@ static void check_given_back(Fuzz *fuzz) {
 static void add_words(Fuzz *fuzz) {
         static const char *const words[] = { "", "a", "b", "mine-0", "mine-1", "mine-2", "mine-3", "play", "print",
                 "Play", "BackupPath", "RestorePath", "Other", "Kind", "State", "Result", "Version", "/", "/etc", "..",
-                "root", "org.licensevault1.Job", "org.licensevault1.Manager", "application/vnd.readium.lcp.license.v1.0+json",
+                "root", "org.licensevault1.Job", "org.licensevault1.Manager",
+                "application/vnd.readium.lcp.license.v1.0+json",
                 "\xC3\xA4\xF0\x9F\x93\x96", "'; DROP TABLE licenses; --", "%s%n", "\x1b[31m" };
 
         for (size_t i = 0; i < G_N_ELEMENTS(words); i++)

@@ -93,7 +93,8 @@ static void make_backups(void) {
                 MANIFEST_JSON(1, "another", "\"all_users\":false,\"owner\":{\"uid\":1,\"name\":\"\"}", 2, 0) }));
 
         put_backup("rights", make_archive_with(PART_A, (Part) { "licenses/0000001-a.lcpl",
-                "{\"id\":\"a\",\"provider\":\"p\",\"issued\":\"2024-01-01T00:00:00Z\",\"links\":[],\"rights\":{\"play\":5,"
+                "{\"id\":\"a\",\"provider\":\"p\",\"issued\":\"2024-01-01T00:00:00Z\",\"links\":[],"
+                "\"rights\":{\"play\":5,"
                 "\"start\":\"2024-01-01T00:00:00Z\",\"end\":\"2030-01-01T00:00:00Z\"}," REST "}",
                 "id=a\nissuer=p\nmedia-type=application/vnd.readium.lcp.license.v1.0+json\ngeneration=1\n"
                 "date=1704067200000000\nnot-before=1704067200\nnot-after=1893456000\ncounter.play=5" }));
