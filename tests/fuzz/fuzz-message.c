@@ -92,9 +92,9 @@ static int append_counters(sd_bus_message *message, Input *input, Expected *expe
             (r = sd_bus_message_open_container(message, 'a', "{st}")) < 0)
                 return r;
         for (unsigned i = 0; r >= 0 && i < n; i++) {
-                g_autofree char *right = input_below(input, 16) == 1 ? decode_text(input) :
+                g_autofree char *right = input_below(input, 64) == 1 ? decode_text(input) :
                         g_strdup_printf("right-%u", i % distinct);
-                uint64_t remaining = input_edge(input);
+                uint64_t remaining = input_below(input, 64) == 1 ? input_edge(input) : i;
 
                 expected->good = expected->good && license_right_is_valid(right) && remaining <= INT64_MAX &&
                         !license_find_counter(&expected->license, right) &&

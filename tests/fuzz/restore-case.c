@@ -14,8 +14,10 @@
 static int64_t decode_time(Input *input) {
         switch (input_below(input, 8)) {
         case 0:
-                return NOW + (int64_t)input_below(input, 4) - 2;
         case 1:
+        case 2:
+                return NOW + (int64_t)input_below(input, 4) - 2;
+        case 3:
                 return (int64_t)(input_edge(input) & INT64_MAX);
         default:
                 return LICENSE_NO_TIME;
@@ -412,6 +414,12 @@ void restore_case_decode(Input *input, uid_t uid, const char *name, RestoreCase 
         kind = input_below(input, 8);
         if (ret->verdict == MUST_PASS || kind > 0)
                 tar_repair(entries);
+        if (kind == 2) {
+                /* Only END.json can tell. */
+                tar_entry_set_content(entries->pdata[0], "Changed.", 8);
+                ret->verdict = MUST_FAIL;
+                g_string_append(ret->story, ", changed after the digests were made");
+        }
         ret->tar = tar_write(entries);
         if (kind == 1) {
                 const char *what = damage(input, ret->tar);
