@@ -84,6 +84,12 @@ static void mutate_path(TarEntry *entry, unsigned *random) {
         g_autoptr(GByteArray) path = g_byte_array_new();
         g_autofree char *before = tar_entry_path(entry), *after = NULL;
 
+        if (below(random, 4) == 0) {
+                after = g_strnfill(PAX_PATH_MAX - 4 + below(random, 32), 'p');
+                memcpy(after, "licenses/9999999-", 17);
+                tar_entry_set_path(entry, after);
+                return;
+        }
         if (below(random, 2)) {
                 tar_entry_set_path(entry, paths[below(random, G_N_ELEMENTS(paths))]);
                 return;
@@ -138,7 +144,12 @@ static void mutate_extended(GByteArray *tar, unsigned *random) {
 
                 if (header->type == PAX_TYPE_EXTENDED && memcmp(header->magic, PAX_MAGIC, sizeof header->magic) == 0 &&
                     below(random, 3) == 0) {
-                        (void)LLVMFuzzerMutate(tar->data + at + PAX_BLOCK_SIZE, PAX_BLOCK_SIZE, PAX_BLOCK_SIZE);
+                        uint8_t *records = tar->data + at + PAX_BLOCK_SIZE;
+
+                        if (below(random, 2))
+                                (void)LLVMFuzzerMutate(records, PAX_BLOCK_SIZE, PAX_BLOCK_SIZE);
+                        else /* as long as six digits can say, or so */
+                                memcpy(records, below(random, 2) ? "999999 " : "038000 ", 7);
                         return;
                 }
         }
