@@ -192,5 +192,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 FUZZ_CHECK(code == code_again && licenses == licenses_again);
         }
         close(fd);
+        if (code == ERROR_NONE)
+                tar_remember(data + HEAD, size - HEAD);
         return 0;
 }

@@ -39,4 +39,9 @@ GByteArray *tar_entry_attribute(const TarEntry *entry, const char *name);
 void tar_entry_set_attribute(TarEntry *entry, const char *name, const char *value);
 
 /* For LLVMFuzzerCustomMutator(): most of what it makes is a tar with right checksums and digests. */
+/*
+ * Most of what is new to libFuzzer is broken early, and what is made of it breaks there, too: a target tells which of
+ * its inputs were whole, and some are made of those.
+ */
+void tar_remember(const uint8_t *data, size_t size);
 size_t tar_mutate(uint8_t *data, size_t size, size_t max_size, unsigned seed);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <inttypes.h>
 #include <string.h>
 
 #include "archive.h"
@@ -6,6 +7,17 @@
 #include "tar-model.h"
 
 #define PIECE_MAX 8192U
+#define REMEMBERED 64U
+
+static GBytes *remembered[REMEMBERED];
+static unsigned n_remembered;
+
+void tar_remember(const uint8_t *data, size_t size) {
+        GBytes **place = &remembered[n_remembered++ % REMEMBERED];
+
+        g_clear_pointer(place, g_bytes_unref);
+        *place = g_bytes_new(data, size);
+}
 
 static unsigned below(unsigned *random, unsigned n) {
         *random = *random * 1664525U + 1013904223U;
@@ -34,6 +46,16 @@ static void mutate_records(TarEntry *entry, unsigned *random) {
                 return;
         }
         record = records->pdata[below(random, records->len)];
+        if (record->value->len > 0 && record->value->len < 20 && g_ascii_isdigit((char)record->value->data[0])) {
+                static const int64_t steps[] = { 1, -1, 1000, INT64_MAX };
+                g_autofree char *text = g_strndup((const char *)record->value->data, record->value->len), *next = NULL;
+                int64_t number = g_ascii_strtoll(text, NULL, 10), step = steps[below(random, 4)];
+
+                next = g_strdup_printf("%" PRIi64, number > INT64_MAX - MAX(step, 0) ? INT64_MAX : number + step);
+                g_byte_array_set_size(record->value, 0);
+                g_byte_array_append(record->value, (const uint8_t *)next, (guint)strlen(next));
+                return;
+        }
         switch (below(random, 8)) {
         case 0:
                 g_ptr_array_remove(records, record);
@@ -162,7 +184,14 @@ size_t tar_mutate(uint8_t *data, size_t size, size_t max_size, unsigned seed) {
 
         if (below(&random, 10) == 0)
                 return LLVMFuzzerMutate(data, size, max_size);
-        entries = tar_parse(data, size);
+        if (n_remembered > 0 && below(&random, 2)) {
+                gsize whole_size;
+                const uint8_t *whole = g_bytes_get_data(remembered[below(&random, MIN(n_remembered, REMEMBERED))],
+                        &whole_size);
+
+                entries = tar_parse(whole, whole_size);
+        } else
+                entries = tar_parse(data, size);
         if (entries->len == 0)
                 return LLVMFuzzerMutate(data, size, max_size);
 
