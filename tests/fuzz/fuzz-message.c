@@ -84,10 +84,15 @@ static bool text_is_good(const char *text) {
 }
 
 static int append_counters(sd_bus_message *message, Input *input, Expected *expected) {
-        unsigned n = input_below(input, 8) == 1 ? (unsigned)input_number(input, 2) % 3000 : input_below(input, 6);
-        unsigned distinct = 1 + input_below(input, 90);
+        unsigned kind = input_below(input, 8), distinct, n;
         int r;
 
+        /* By the thousand, about as many as may be, or a few. */
+        if (kind == 1)
+                n = (unsigned)input_number(input, 2) % 3000;
+        else
+                n = kind < 4 ? LICENSE_COUNTERS_MAX - 2 + input_below(input, 5) : input_below(input, 6);
+        distinct = input_below(input, 4) == 1 ? 1 + input_below(input, 90) : n + 1;
         if ((r = sd_bus_message_open_container(message, 'v', "a{st}")) < 0 ||
             (r = sd_bus_message_open_container(message, 'a', "{st}")) < 0)
                 return r;

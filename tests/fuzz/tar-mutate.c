@@ -8,13 +8,17 @@
 
 #define PIECE_MAX 8192U
 #define REMEMBERED 64U
+/* The first ones, which are those of the corpus, stay. */
+#define REMEMBERED_FIRST 16U
 
 static GBytes *remembered[REMEMBERED];
 static unsigned n_remembered;
 
 void tar_remember(const uint8_t *data, size_t size) {
-        GBytes **place = &remembered[n_remembered++ % REMEMBERED];
+        GBytes **place = &remembered[n_remembered < REMEMBERED ? n_remembered :
+                        REMEMBERED_FIRST + n_remembered % (REMEMBERED - REMEMBERED_FIRST)];
 
+        n_remembered++;
         g_clear_pointer(place, g_bytes_unref);
         *place = g_bytes_new(data, size);
 }
@@ -147,6 +151,9 @@ static void mutate_entries(GPtrArray *entries, unsigned *random) {
         case 6:
         case 7:
         case 8:
+                /* Those of documents, most of the time. */
+                for (unsigned n = 0; n < 4 && entry->records->len == 0; n++)
+                        entry = entries->pdata[below(random, entries->len)];
                 mutate_records(entry, random);
                 break;
         case 9:
