@@ -85,9 +85,9 @@ void check_error(World *world, const Outcome *outcome, int error) {
         /* Who is to mend it must know what it is. */
         if (code == ERROR_MEDIUM && error > 0 && !strstr(outcome->message, g_strerror(error)))
                 complain(world, "The message does not tell '%s': %s", g_strerror(error), outcome->message);
-        /* What pthread_create() makes of it, and a look-up of users. */
+        /* What pthread_create() makes of it, and a look-up of users; its own words would say that nothing was changed. */
         if (error == ENOMEM && code != ERROR_NO_MEMORY && code != ERROR_ACCESS_DENIED &&
-            !strstr(outcome->message, g_strerror(EAGAIN)))
+            !strstr(outcome->message, g_strerror(EAGAIN)) && !strstr(outcome->message, "The new backup is whole"))
                 complain(world, "Out of memory is %s: %s", outcome->error, outcome->message);
 }
 
