@@ -10,11 +10,16 @@
 
 #include "archive.h"
 
+/* Of nothing, too, there is an address: memcmp() wants one. */
+static GByteArray *bytes_new(const void *data, size_t size) {
+        return g_byte_array_append(g_byte_array_sized_new((guint)size + 1), data, (guint)size);
+}
+
 static TarRecord *record_new(const void *key, size_t key_size, const void *value, size_t value_size) {
         TarRecord *record = g_new0(TarRecord, 1);
 
-        record->key = g_byte_array_append(g_byte_array_new(), key, (guint)key_size);
-        record->value = g_byte_array_append(g_byte_array_new(), value, (guint)value_size);
+        record->key = bytes_new(key, key_size);
+        record->value = bytes_new(value, value_size);
         return record;
 }
 
@@ -57,7 +62,7 @@ TarEntry *tar_entry_copy(const TarEntry *entry) {
 }
 
 void tar_entry_set_content(TarEntry *entry, const void *data, size_t size) {
-        GByteArray *content = g_byte_array_append(g_byte_array_new(), data, (guint)size);
+        GByteArray *content = bytes_new(data, size);
 
         g_byte_array_unref(entry->content);
         entry->content = content;
