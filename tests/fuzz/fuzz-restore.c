@@ -13,6 +13,7 @@
 #include "restore-case.h"
 #include "restore.h"
 #include "sketch.h"
+#include "user-name.h"
 
 /*
  * Whole restores into a real store. An input decides on the life of some licenses, on a backup and what was done to
@@ -20,7 +21,8 @@
  * which knows no store. Whatever the backup is: no counter rises, no tombstone goes, a failure changes nothing,
  * others' licenses stay, the books balance.
  *
- * Each run is an owner of its own; a store serves some of them, and is looked at as a whole before it goes.
+ * Each run is an owner of its own; a store serves some of them, and is looked at as a whole before it goes. A backup of
+ * all users is restored by name: its users are accounts that every system has, and are purged when the run is over.
  */
 
 #define NOW INT64_C(1000)
@@ -37,6 +39,17 @@ typedef struct Machine {
 
 static Machine machine;
 static const StoreOwner bob = { 1001, "bob" };
+
+/* A run's users, and what the model says that they have. */
+typedef struct Household {
+        StoreOwner users[CASE_USERS];
+        unsigned n_users;
+        bool all_users;
+        Item items[CASE_USERS][N_IDS];
+} Household;
+
+/* All but the last have an account. */
+static const char *const account_names[CASE_USERS] = { "root", "daemon", "licensevault-nobody-has-this-name" };
 
 static void close_machine(void) {
         g_auto(Error) error = {};
@@ -139,31 +152,45 @@ static int live(StoreConnection *connection, void *userdata, Error *error) {
         return 0;
 }
 
-static void check_store(const StoreOwner *owner, const Item seen[N_IDS], const Item *expected, const char *story) {
-        g_autofree char *promise = NULL, *difference = NULL, *others = describe_owner(machine.reader, &bob);
+static void check_user(const StoreOwner *owner, const Item seen[N_IDS], const Item *expected, const char *story) {
+        g_autofree char *promise = NULL, *difference = NULL;
         Item now[N_IDS];
 
         (void)model_look(machine.reader, owner, now);
         promise = model_broken_promise(seen, now);
         if (promise)
-                FUZZ_FAIL("%s: %s", story, promise);
+                FUZZ_FAIL("%s: %s: %s", story, owner->name, promise);
         difference = expected ? model_difference(now, expected) : NULL;
         if (difference)
-                FUZZ_FAIL("%s: %s", story, difference);
+                FUZZ_FAIL("%s: %s: %s", story, owner->name, difference);
+}
+
+/* known: the household's items are what there must be, and not only what there may not be less than. */
+static void check_store(const Household *household, const Item seen[CASE_USERS][N_IDS], bool known,
+        const char *story) {
+        g_autofree char *others = describe_owner(machine.reader, &bob);
+
+        for (unsigned i = 0; i < household->n_users; i++)
+                check_user(&household->users[i], seen[i], known ? household->items[i] : NULL, story);
         if (!g_str_equal(others, machine.others))
                 FUZZ_FAIL("%s: what another user has changed:\n%s", story, others);
         assert_books(machine.reader);
 }
 
-static void live_some(const StoreOwner *owner, Input *input, Item items[N_IDS]) {
-        Life life = { owner, input, input_below(input, STEPS_MAX), items };
-        g_auto(Error) error = {};
-        Item before[N_IDS];
+static void live_some(Household *household, Input *input) {
+        Item before[CASE_USERS][N_IDS];
 
-        (void)model_look(machine.reader, owner, before);
-        if (life.n_steps > 0)
-                assert_good(do_write(machine.store, live, &life, &error), &error);
-        check_store(owner, before, items, "the life of the licenses");
+        for (unsigned i = 0; i < household->n_users; i++)
+                (void)model_look(machine.reader, &household->users[i], before[i]);
+        for (unsigned i = 0; i < household->n_users; i++) {
+                Life life = { &household->users[i], input, input_below(input, STEPS_MAX), household->items[i] };
+                g_auto(Error) error = {};
+
+                /* Who has no account cannot call. */
+                if (household->users[i].uid != (uid_t)-1 && life.n_steps > 0)
+                        assert_good(do_write(machine.store, live, &life, &error), &error);
+        }
+        check_store(household, before, true, "the life of the licenses");
 }
 
 /* The restore */
@@ -248,25 +275,60 @@ static void append_conflicts(RestrictedList *list, GString *text) {
         sort_words(text);
 }
 
+static void add_merge(StoreMerge *sum, const StoreMerge *merge) {
+        sum->restored += merge->restored;
+        sum->unchanged += merge->unchanged;
+        sum->newer_kept += merge->newer_kept;
+        sum->conflicts += merge->conflicts;
+        sum->revoked += merge->revoked;
+}
+
+/* Of whom nobody here is: what was passed over, and whether that was told. */
+static void check_skipped(const CaseUser *user, const WorkResult *result) {
+        uint64_t n_documents = 0, n_known = 0;
+
+        for (unsigned id = 0; user && id < N_IDS; id++) {
+                n_documents += user->items[id].present;
+                n_known += user->items[id].known;
+        }
+        FUZZ_CHECK(result->skipped == n_documents && result->skipped_users);
+        if (n_known == 0)
+                FUZZ_CHECK(!result->skipped_users[0]);
+        else
+                FUZZ_CHECK(g_strcmp0(result->skipped_users[0], user->name) == 0 && !result->skipped_users[1]);
+}
+
 static void check_merge(const RestoreCase *restore, const WorkResult *result, RestrictedList *list,
-        Item items[N_IDS]) {
+        Household *household) {
         const StoreMerge found = { result->restored, result->unchanged, result->newer_kept, result->conflicts,
                 result->revoked };
         g_autoptr(GString) conflicts = g_string_new(NULL), expected_conflicts = g_string_new(NULL);
         g_autofree char *one = NULL, *other = NULL;
-        StoreMerge expected;
+        const CaseUser *nobody = NULL;
+        StoreMerge expected = {};
 
-        model_merge(items, restore->items, &expected, expected_conflicts);
+        for (unsigned i = 0; i < restore->n_users; i++) {
+                StoreMerge merge;
+
+                if (!restore->users[i].is_here) {
+                        nobody = &restore->users[i];
+                        continue;
+                }
+                model_merge(household->items[i], restore->users[i].items, &merge, expected_conflicts);
+                add_merge(&expected, &merge);
+        }
+        sort_words(expected_conflicts);
         append_conflicts(list, conflicts);
         one = describe_merge(&found);
         other = describe_merge(&expected);
         if (!g_str_equal(one, other) || !g_str_equal(conflicts->str, expected_conflicts->str))
                 FUZZ_FAIL("%s: %s (%s) and not %s (%s)", restore->story->str, one, conflicts->str, other,
                         expected_conflicts->str);
-        FUZZ_CHECK(result->skipped == 0 && result->skipped_users && !result->skipped_users[0]);
+        check_skipped(nobody, result);
 }
 
-static void check_refusal(const RestoreCase *restore, const Error *error, bool consent, bool canceled, bool limited) {
+static void check_refusal(const RestoreCase *restore, const Error *error, bool all_users, bool consent, bool canceled,
+        bool limited) {
         check_message(error);
         switch (error->code) {
         case ERROR_NEEDS_INDIVIDUALIZATION:
@@ -279,25 +341,33 @@ static void check_refusal(const RestoreCase *restore, const Error *error, bool c
                 FUZZ_CHECK(limited || restore->verdict == MAY_PASS);
                 break;
         case ERROR_ACCESS_DENIED: /* it says that it is of all users */
-                FUZZ_CHECK(restore->verdict == MAY_PASS);
+                FUZZ_CHECK(!all_users && (restore->all_users || restore->verdict == MAY_PASS));
+                break;
+        case ERROR_INVALID_ARGUMENTS: /* it says that it is of one */
+                FUZZ_CHECK(all_users && (!restore->all_users || restore->verdict == MAY_PASS));
                 break;
         default:
-                if (error->code != ERROR_BACKUP_CORRUPT || restore->verdict == MUST_PASS)
+                if (error->code != ERROR_BACKUP_CORRUPT ||
+                    (restore->verdict == MUST_PASS && all_users == restore->all_users))
                         FUZZ_FAIL("%s: refused: %s", restore->story->str, error_message(error));
         }
         FUZZ_CHECK(g_str_has_suffix(error_message(error), "No license was changed."));
 }
 
 /* Returns whether what the store has is known still. */
-static bool restore_backup(const StoreOwner *owner, Input *input, const RestoreCase *restore, Item items[N_IDS]) {
+static bool restore_backup(Household *household, Input *input, const RestoreCase *restore) {
+        const StoreOwner *owner = &household->users[0];
         unsigned decisions = input_byte(input), cancel_at = input_below(input, 4) == 1 ? input_byte(input) % 32 : 0;
         bool consent = decisions & 1, limited = (decisions & 24) == 24;
+        /* Now and then it is asked for the wrong kind. */
+        bool all_users = restore->all_users != (input_below(input, 32) == 1);
         StoreLimits limits = no_limits;
         RestorePlan plan = {
                 .store = machine.store,
                 .uid = owner->uid,
                 .name = g_strdup(owner->name),
                 .owner = owner->uid,
+                .all_users = all_users,
                 .fd = open_backup(restore->tar, decisions & 2),
                 .individualize = consent,
                 .roots = g_new0(char *, 1),
@@ -311,7 +381,7 @@ static bool restore_backup(const StoreOwner *owner, Input *input, const RestoreC
         g_autoptr(Restore) work = NULL;
         g_auto(WorkResult) result = {};
         g_auto(Error) error = {};
-        Item before[N_IDS];
+        Item before[CASE_USERS][N_IDS];
         int r;
 
         if (limited) {
@@ -319,46 +389,98 @@ static bool restore_backup(const StoreOwner *owner, Input *input, const RestoreC
                 limits.bytes_per_user = (decisions & 4) ? 2000 : INT64_MAX;
                 store_set_limits(machine.store, &limits);
         }
-        memcpy(before, items, sizeof before);
+        memcpy(before, household->items, sizeof before);
         FUZZ_CHECK(cancel_new(&run.cancel) == 0 && restore_new(&plan, run.cancel, &work) == 0);
         r = restore_check(work, &error);
         if (r == 0)
                 r = restore_run(work, &events, &result, &error);
         FUZZ_CHECK(r == (int)error.code);
         if (r == 0) {
-                if (restore->verdict == MUST_FAIL)
+                if (restore->verdict == MUST_FAIL || (restore->verdict == MUST_PASS && all_users != restore->all_users))
                         FUZZ_FAIL("%s: it was restored", restore->story->str);
                 FUZZ_CHECK(run.settled && (consent || !restore->foreign || restore->verdict == MAY_PASS));
                 if (restore->verdict == MUST_PASS)
-                        check_merge(restore, &result, restore_conflicts(work), items);
+                        check_merge(restore, &result, restore_conflicts(work), household);
         } else
-                check_refusal(restore, &error, consent, cancel_at > 0, limited);
+                check_refusal(restore, &error, all_users, consent, cancel_at > 0, limited);
         store_set_limits(machine.store, &no_limits);
         cancel_unref(run.cancel);
-        check_store(owner, before, r == 0 && restore->verdict == MAY_PASS ? NULL : items, restore->story->str);
+        check_store(household, before, r != 0 || restore->verdict == MUST_PASS, restore->story->str);
         return r != 0 || restore->verdict == MUST_PASS;
+}
+
+typedef struct Purge {
+        const StoreOwner *owner;
+        bool more;
+} Purge;
+
+static int purge(StoreConnection *connection, void *userdata, Error *error) {
+        Purge *work = userdata;
+        uint64_t licenses;
+
+        return store_owner_purge(connection, work->owner, &licenses, &work->more, error);
+}
+
+/* Accounts are there for the next run, too: nothing of this one's may be left to them. */
+static void end_household(const Household *household) {
+        if (household->all_users)
+                wait_swept(machine.reader);
+        for (unsigned i = 0; household->all_users && i < household->n_users; i++) {
+                Purge work = { &household->users[i], true };
+                g_auto(Error) error = {};
+                Item left[N_IDS];
+                int r = 0;
+
+                while (r == 0 && work.more)
+                        r = do_write(machine.store, purge, &work, &error);
+                FUZZ_CHECK(r == 0 || r == ERROR_LICENSE_UNAVAILABLE);
+                FUZZ_CHECK(model_look(machine.reader, work.owner, left) == 0);
+                for (unsigned id = 0; id < N_IDS; id++)
+                        FUZZ_CHECK(!left[id].known);
+        }
+}
+
+static void make_household(Input *input, const char *name, Household *ret) {
+        *ret = (Household) { .all_users = input_below(input, 4) == 1, .n_users = 1 };
+        if (ret->all_users) {
+                ret->n_users = CASE_USERS;
+                for (unsigned i = 0; i < CASE_USERS; i++) {
+                        ret->users[i] = (StoreOwner) { (uid_t)-1, account_names[i] };
+                        FUZZ_CHECK(user_uid_of(account_names[i], &ret->users[i].uid) == 0);
+                        FUZZ_CHECK((ret->users[i].uid == (uid_t)-1) == (i == CASE_USERS - 1));
+                }
+        } else
+                ret->users[0] = (StoreOwner) { 2000 + machine.n_runs, name };
+        for (unsigned i = 0; i < CASE_USERS; i++)
+                for (unsigned id = 0; id < N_IDS; id++)
+                        ret->items[i][id] = NO_ITEM;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         g_autofree char *name = g_strdup_printf("user-%u", machine.n_runs);
-        const StoreOwner owner = { 2000 + machine.n_runs, name };
         g_auto(RestoreCase) restore = {};
         Input input = { data, size };
-        Item items[N_IDS];
+        Household household;
         bool known;
 
         if (!machine.store)
                 open_machine();
-        for (unsigned i = 0; i < N_IDS; i++)
-                items[i] = NO_ITEM;
-        live_some(&owner, &input, items);
-        restore_case_decode(&input, owner.uid, owner.name, &restore);
-        known = restore_backup(&owner, &input, &restore, items);
-        if (known)
-                live_some(&owner, &input, items);
-        if (known && input_below(&input, 2))
-                (void)restore_backup(&owner, &input, &restore, items);
+        make_household(&input, name, &household);
+        live_some(&household, &input);
 
+        restore.all_users = household.all_users;
+        restore.n_users = household.n_users;
+        for (unsigned i = 0; i < household.n_users; i++)
+                restore.users[i] = (CaseUser) { household.users[i].uid, household.users[i].name,
+                        household.users[i].uid != (uid_t)-1, {} };
+        restore_case_decode(&input, &restore);
+        known = restore_backup(&household, &input, &restore);
+        if (known)
+                live_some(&household, &input);
+        if (known && input_below(&input, 2))
+                (void)restore_backup(&household, &input, &restore);
+
+        end_household(&household);
         if (++machine.n_runs == RUNS_PER_STORE)
                 close_machine();
         return 0;

@@ -68,11 +68,17 @@ static void decode_items(Input *input, Item items[N_IDS]) {
 
 /* The backup as a tar */
 
-static void append_state(GString *text, unsigned id, const Item *item) {
+/* How the line of a license begins in state.jsonl, and that of no other (g_free). */
+static char *state_head(const RestoreCase *restore, const CaseUser *user, unsigned id) {
+        return restore->all_users ?
+                g_strdup_printf("{\"owner\":\"%s\",\"id\":\"%s\"", user->name, model_ids[id]) :
+                g_strdup_printf("{\"id\":\"%s\"", model_ids[id]);
+}
+
+static void append_state(GString *text, const char *head, const Item *item) {
         const char *comma = "";
 
-        g_string_append_printf(text, "{\"id\":\"%s\",\"generation\":%" PRIu64 ",\"counters\":{", model_ids[id],
-                item->generation);
+        g_string_append_printf(text, "%s,\"generation\":%" PRIu64 ",\"counters\":{", head, item->generation);
         for (unsigned i = 0; i < N_RIGHTS; i++)
                 if (item->counters[i] != UNLIMITED) {
                         g_string_append_printf(text, "%s\"%s\":%" PRIu64, comma, model_rights[i], item->counters[i]);
@@ -105,14 +111,17 @@ static TarEntry *add_entry(GPtrArray *entries, const TarEntry *like, const char 
         return entry;
 }
 
-static void add_document(GPtrArray *entries, const TarEntry *like, unsigned number, unsigned id, const Item *item) {
+static void add_document(GPtrArray *entries, const TarEntry *like, const char *owner, unsigned number, unsigned id,
+        const Item *item) {
         g_autofree char *path = NULL;
         g_auto(License) license = {};
         TarEntry *entry;
 
         item_license(id, item, &license);
-        path = g_strdup_printf(ARCHIVE_LICENSES "%07u-%u.%s", number, id, license.extension);
+        path = g_strdup_printf(ARCHIVE_LICENSES "%s%s%07u-%u.%s", owner ?: "", owner ? "/" : "", number, id,
+                license.extension);
         entry = add_entry(entries, like, path, model_texts[id][item->document].document);
+        set_text(entry, "owner", owner);
         set_text(entry, "id", license.id);
         set_text(entry, "key-id", license.key_id);
         set_text(entry, "title", license.title);
@@ -145,23 +154,38 @@ static GPtrArray *make_first(void) {
         return tar_parse(data, sizeof data);
 }
 
-static GPtrArray *make_entries(const Item items[N_IDS], uid_t uid, const char *name, const char *machine) {
-        g_autofree char *manifest = g_strdup_printf("{\"format\":1,\"software\":\"licensevault\",\"created\":\"\","
-                "\"host\":\"host\",\"machine\":\"%s\",\"all_users\":false,\"owner\":{\"uid\":%u,\"name\":\"%s\"},"
-                "\"licenses\":0,\"restricted\":0}", machine, (unsigned)uid, name);
+static void add_manifest(GPtrArray *entries, const TarEntry *like, const RestoreCase *restore) {
+        const CaseUser *user = &restore->users[0];
+        g_autofree char *owner = g_strdup_printf("\"owner\":{\"uid\":%u,\"name\":\"%s\"},", (unsigned)user->uid,
+                user->name);
+        g_autofree char *text = g_strdup_printf("{\"format\":1,\"software\":\"licensevault\",\"created\":\"\","
+                "\"host\":\"host\",\"machine\":\"%s\",\"all_users\":%s,%s\"licenses\":0,\"restricted\":0}",
+                restore->foreign ? "another" : "machine", restore->all_users ? "true" : "false",
+                restore->all_users ? "" : owner);
+
+        add_entry(entries, like, ARCHIVE_MANIFEST, text);
+}
+
+static GPtrArray *make_entries(const RestoreCase *restore) {
         g_autoptr(GString) states = g_string_new(NULL);
         GPtrArray *entries = make_first();
         const TarEntry *like = entries->pdata[0];
         unsigned number = 0;
 
-        for (unsigned i = 0; i < N_IDS; i++)
-                if (items[i].known)
-                        append_state(states, i, &items[i]);
-        add_entry(entries, like, ARCHIVE_MANIFEST, manifest);
+        for (unsigned i = 0; i < restore->n_users; i++)
+                for (unsigned id = 0; id < N_IDS; id++) {
+                        g_autofree char *head = state_head(restore, &restore->users[i], id);
+
+                        if (restore->users[i].items[id].known)
+                                append_state(states, head, &restore->users[i].items[id]);
+                }
+        add_manifest(entries, like, restore);
         add_entry(entries, like, ARCHIVE_STATE, states->str);
-        for (unsigned i = 0; i < N_IDS; i++)
-                if (items[i].present)
-                        add_document(entries, like, ++number, i, &items[i]);
+        for (unsigned i = 0; i < restore->n_users; i++)
+                for (unsigned id = 0; id < N_IDS; id++)
+                        if (restore->users[i].items[id].present)
+                                add_document(entries, like, restore->all_users ? restore->users[i].name : NULL,
+                                        ++number, id, &restore->users[i].items[id]);
         add_entry(entries, like, ARCHIVE_END, "");
         tar_repair(entries);
         return entries;
@@ -188,21 +212,36 @@ static unsigned id_of(TarEntry *entry) {
         return N_IDS;
 }
 
+static CaseUser *user_of(RestoreCase *restore, TarEntry *entry) {
+        const GByteArray *owner = tar_entry_attribute(entry, "owner");
+
+        for (unsigned i = 0; owner && i < restore->n_users; i++)
+                if (owner->len == strlen(restore->users[i].name) &&
+                    memcmp(owner->data, restore->users[i].name, owner->len) == 0)
+                        return &restore->users[i];
+        return &restore->users[0];
+}
+
+/* That of a document (g_free). */
+static char *head_of(RestoreCase *restore, TarEntry *document) {
+        return state_head(restore, user_of(restore, document), id_of(document));
+}
+
 static char *state_text(GPtrArray *entries) {
         const TarEntry *state = entries->pdata[STATE];
 
         return g_strndup((const char *)state->content->data, state->content->len);
 }
 
-/* The lines with that of an id left out, or there twice. Returns whether there was one. */
-static bool repeat_line(GPtrArray *entries, unsigned id, unsigned times) {
-        g_autofree char *text = state_text(entries), *quoted = g_strdup_printf("\"id\":\"%s\"", model_ids[id]);
+/* The lines with one left out, or there twice. Returns whether there was one. */
+static bool repeat_line(GPtrArray *entries, const char *head, unsigned times) {
+        g_autofree char *text = state_text(entries);
         g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
         g_autoptr(GString) after = g_string_new(NULL);
         bool found = false;
 
         for (char **line = lines; *line; line++) {
-                bool is_it = strstr(*line, quoted) != NULL;
+                bool is_it = g_str_has_prefix(*line, head);
 
                 for (unsigned n = is_it ? times : **line ? 1 : 0; n > 0; n--)
                         g_string_append_printf(after, "%s\n", *line);
@@ -225,7 +264,7 @@ static void reverse_lines(GPtrArray *entries) {
 
 /* Those that leave a backup that an honest writer could have written; items say the same as it then. */
 static const char *mutate_well(Input *input, GPtrArray *entries, RestoreCase *restore) {
-        unsigned index = 0, id;
+        unsigned index = 0;
         TarEntry *document = any_document(input, entries, &index);
 
         switch (input_below(input, 5)) {
@@ -242,18 +281,23 @@ static const char *mutate_well(Input *input, GPtrArray *entries, RestoreCase *re
                 g_ptr_array_insert(entries, (int)entries->len - 1, list);
                 return "with a list of what was not backed up";
         }
-        default:
+        default: {
+                g_autofree char *head = NULL;
+                Item *item;
+
                 if (!document)
                         return "no document to drop";
-                id = id_of(document);
-                g_ptr_array_remove_index(entries, index);
+                head = head_of(restore, document);
+                item = &user_of(restore, document)->items[id_of(document)];
                 /* As if it had been deleted, or never been there. */
-                restore->items[id].present = false;
+                item->present = false;
                 if (input_below(input, 2)) {
-                        (void)repeat_line(entries, id, 0);
-                        restore->items[id] = NO_ITEM;
+                        (void)repeat_line(entries, head, 0);
+                        *item = NO_ITEM;
                 }
+                g_ptr_array_remove_index(entries, index);
                 return "a document less";
+        }
         }
 }
 
@@ -263,8 +307,11 @@ static bool has_attribute(const TarEntry *entry, const char *name, const char *v
         return bytes && value && bytes->len == strlen(value) && memcmp(bytes->data, value, bytes->len) == 0;
 }
 
-/* Those that no writer makes, with all digests right. NULL where it cannot be done here. */
-static const char *mutate_badly(Input *input, GPtrArray *entries) {
+/*
+ * Those that no writer makes, with all digests right. NULL where it cannot be done here. What is wrong with licenses
+ * that go to nobody may be passed over, and one that is given to another user is no mistake.
+ */
+static const char *mutate_badly(Input *input, GPtrArray *entries, RestoreCase *restore) {
         static const struct {
                 const char *name, *value;
         } attributes[] = {
@@ -284,6 +331,7 @@ static const char *mutate_badly(Input *input, GPtrArray *entries) {
         unsigned index = 0, at;
         TarEntry *document = any_document(input, entries, &index), *state = entries->pdata[STATE];
 
+        restore->verdict = document && !user_of(restore, document)->is_here ? MAY_PASS : MUST_FAIL;
         switch (input_below(input, 8)) {
         case 0:
                 at = input_below(input, entries->len);
@@ -293,6 +341,8 @@ static const char *mutate_badly(Input *input, GPtrArray *entries) {
                 return "an entry that must be there is missing";
         case 1:
                 at = input_below(input, entries->len);
+                if (!user_of(restore, entries->pdata[at])->is_here)
+                        return NULL;
                 g_ptr_array_insert(entries, (int)at, tar_entry_copy(entries->pdata[at]));
                 return "an entry twice";
         case 2:
@@ -305,15 +355,22 @@ static const char *mutate_badly(Input *input, GPtrArray *entries) {
                 at = input_below(input, G_N_ELEMENTS(attributes));
                 if (has_attribute(document, attributes[at].name, attributes[at].value))
                         return NULL;
+                if (restore->all_users && g_str_equal(attributes[at].name, "owner"))
+                        restore->verdict = MAY_PASS;
                 tar_entry_set_attribute(document, attributes[at].name, attributes[at].value);
                 return attributes[at].name;
-        case 4:
-                if (!document || !repeat_line(entries, id_of(document), input_below(input, 2) * 2))
+        case 4: {
+                g_autofree char *head = document ? head_of(restore, document) : NULL;
+
+                if (!head || !repeat_line(entries, head, input_below(input, 2) * 2))
                         return NULL;
                 return "a state twice, or missing";
+        }
         case 5: {
                 const char *line = lines[input_below(input, G_N_ELEMENTS(lines))];
 
+                if (restore->all_users && strstr(line, "owner"))
+                        restore->verdict = MAY_PASS;
                 g_byte_array_append(state->content, (const uint8_t *)line, (guint)strlen(line));
                 return line;
         }
@@ -334,7 +391,7 @@ static const char *mutate_badly(Input *input, GPtrArray *entries) {
 
                 if (!document)
                         return NULL;
-                from = g_strdup_printf("\"id\":\"%s\"", model_ids[id_of(document)]);
+                from = head_of(restore, document);
                 parts = g_strsplit(text, from, 2);
                 if (g_strv_length(parts) != 2)
                         return NULL;
@@ -354,7 +411,7 @@ static const char *mutate_anyhow(Input *input, GPtrArray *entries) {
 
         if (input_below(input, 2)) {
                 static const char *const names[] = { "id", "generation", "title", "key-id", "issuer", "media-type",
-                        "not-before", "not-after", "date", "counter.play", "counter.print", "counter.new" };
+                        "not-before", "not-after", "date", "counter.play", "counter.print", "counter.new", "owner" };
                 g_autofree char *value = g_strndup((const char *)bytes, size);
 
                 tar_entry_set_attribute(entry, names[input_below(input, G_N_ELEMENTS(names))], value);
@@ -386,47 +443,50 @@ static const char *damage(Input *input, GByteArray *tar) {
         }
 }
 
-void restore_case_decode(Input *input, uid_t uid, const char *name, RestoreCase *ret) {
+void restore_case_decode(Input *input, RestoreCase *restore) {
         g_autoptr(GPtrArray) entries = NULL;
         unsigned kind;
 
-        *ret = (RestoreCase) { .story = g_string_new("as made"), .foreign = input_below(input, 8) == 1 };
-        decode_items(input, ret->items);
-        entries = make_entries(ret->items, uid, name, ret->foreign ? "another" : "machine");
-        for (unsigned n = input_below(input, 4); n > 0 && ret->verdict == MUST_PASS; n--) {
+        restore->verdict = MUST_PASS;
+        restore->story = g_string_new("as made");
+        restore->foreign = input_below(input, 8) == 1;
+        for (unsigned i = 0; i < restore->n_users; i++)
+                decode_items(input, restore->users[i].items);
+        entries = make_entries(restore);
+        for (unsigned n = input_below(input, 4); n > 0 && restore->verdict == MUST_PASS; n--) {
                 const char *what = NULL;
 
                 kind = input_below(input, 8);
                 if (kind < 3)
-                        what = mutate_well(input, entries, ret);
+                        what = mutate_well(input, entries, restore);
                 else if (kind < 6) {
-                        what = mutate_badly(input, entries);
-                        ret->verdict = what ? MUST_FAIL : ret->verdict;
+                        what = mutate_badly(input, entries, restore);
+                        restore->verdict = what ? restore->verdict : MUST_PASS;
                 } else {
                         what = mutate_anyhow(input, entries);
-                        ret->verdict = MAY_PASS;
+                        restore->verdict = MAY_PASS;
                 }
-                g_string_append_printf(ret->story, ", %s", what ?: "nothing");
+                g_string_append_printf(restore->story, ", %s", what ?: "nothing");
                 /* The list is behind the documents: no more of them are looked for. */
                 if (what && strstr(what, "not backed up"))
                         break;
         }
         kind = input_below(input, 8);
-        if (ret->verdict == MUST_PASS || kind > 0)
+        if (restore->verdict == MUST_PASS || kind > 0)
                 tar_repair(entries);
         if (kind == 2) {
                 /* Only END.json can tell. */
                 tar_entry_set_content(entries->pdata[0], "Changed.", 8);
-                ret->verdict = MUST_FAIL;
-                g_string_append(ret->story, ", changed after the digests were made");
+                restore->verdict = MUST_FAIL;
+                g_string_append(restore->story, ", changed after the digests were made");
         }
-        ret->tar = tar_write(entries);
+        restore->tar = tar_write(entries);
         if (kind == 1) {
-                const char *what = damage(input, ret->tar);
+                const char *what = damage(input, restore->tar);
 
-                if (what && ret->verdict == MUST_PASS)
-                        ret->verdict = MUST_FAIL;
-                g_string_append_printf(ret->story, ", %s", what ?: "no damage");
+                if (what && restore->verdict == MUST_PASS)
+                        restore->verdict = MUST_FAIL;
+                g_string_append_printf(restore->story, ", %s", what ?: "no damage");
         }
 }
 

@@ -13,8 +13,22 @@ typedef enum Verdict {
         MAY_PASS,   /* nobody knows: all promises hold, and nothing is half done */
 } Verdict;
 
-typedef struct RestoreCase {
+#define CASE_USERS 3U
+
+/* Whose licenses a backup is of, and what it says of them. */
+typedef struct CaseUser {
+        uid_t uid;
+        const char *name;
+        bool is_here; /* else the backup alone knows the name */
         Item items[N_IDS];
+} CaseUser;
+
+typedef struct RestoreCase {
+        /* Whoever wants one decides on these: one user, or all of them. */
+        CaseUser users[CASE_USERS];
+        unsigned n_users;
+        bool all_users;
+
         Verdict verdict;
         bool foreign;     /* another machine's or owner's: needs consent */
         GByteArray *tar;
@@ -24,7 +38,7 @@ typedef struct RestoreCase {
 /* An item that an app may store, or a backup say. */
 Item decode_item(Input *input);
 
-/* Makes a backup of the owner's licenses, and mutates it. */
-void restore_case_decode(Input *input, uid_t uid, const char *name, RestoreCase *ret);
+/* Makes a backup of the users' licenses, and mutates it. */
+void restore_case_decode(Input *input, RestoreCase *restore);
 void restore_case_clear(RestoreCase *restore);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(RestoreCase, restore_case_clear)
