@@ -145,7 +145,7 @@ int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const
         /* The service's own folder comes with the first backup; one of a configured root is gone with its medium. */
         own = g_strconcat(store_folder(store), "/backups", NULL);
         folder = folder_open(root, owner->uid, below, false);
-        if (folder < 0 && (folder != -ENOENT || !g_str_equal(root, own)))
+        if (folder < 0 && (folder != -ENOENT || g_strcmp0(root, own) != 0))
                 return backup_folder_failed(path, folder, property, error);
         found = folder < 0 ? BACKUP_FILE_NONE : backup_find(folder, owner->name, &fd);
         if (found < 0)

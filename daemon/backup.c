@@ -287,23 +287,22 @@ static int set_foreign_aside(int folder, const char *name) {
 static int check_place(const Backup *backup, int folder, Error *error) {
         _cleanup_fd_ int fd = folder_open(backup->root, backup->plan.uid, backup->below, false);
         struct stat written, found;
-        int r = fd;
+        bool is_same = false;
+        int r = 0;
 
-        if (fd >= 0 && (fstat(folder, &written) < 0 || fstat(fd, &found) < 0))
+        if (fd < 0)
+                r = fd;
+        else if (fstat(folder, &written) < 0 || fstat(fd, &found) < 0)
                 r = -errno;
-        switch (r) {
-        case -ENOENT:
-        case -ENOTDIR:
-        case -ELOOP:
-                break;
-        default:
-                if (r < 0)
-                        return error_set(error, ERROR_MEDIUM,
-                                "The new backup is whole and was put in its place, but that cannot be looked at again: "
-                                "%s. See that its disk is well, and make another one.", g_strerror(-r));
-                if (written.st_dev == found.st_dev && written.st_ino == found.st_ino)
-                        return 0;
-        }
+        else
+                is_same = written.st_dev == found.st_dev && written.st_ino == found.st_ino;
+
+        if (is_same)
+                return 0;
+        if (r < 0 && r != -ENOENT && r != -ENOTDIR && r != -ELOOP)
+                return error_set(error, ERROR_MEDIUM,
+                        "The new backup is whole and was put in its place, but that cannot be looked at again: "
+                        "%s. See that its disk is well, and make another one.", g_strerror(-r));
         return error_set(error, ERROR_MEDIUM,
                 "The folder '%s' is not there any more: its disk was removed, or another put in its place, while the "
                 "backup was written. See that the right one is mounted, and make another backup.", backup->path);
