@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "store-vfs.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdbool.h>
 
 /*
  * SQLite takes EIO of a read for a file system that is damaged, and makes a damaged database of it. To its owner that
@@ -59,10 +62,38 @@ static int open_file(sqlite3_vfs *vfs, const char *path, sqlite3_file *file, int
         return rc;
 }
 
+/*
+ * SQLite opens for reading what it could not open for writing. Of a WAL that is not there yet that says "No such file",
+ * whatever was wrong at first; and a store would be read-only for as long as the daemon runs, because there was no
+ * memory or no descriptor for a moment.
+ */
+static int open_path(const char *path, int flags, int mode) {
+        static _Thread_local const char *refused; /* by its address: SQLite tries again at once, or not at all */
+        static _Thread_local int reason;
+        bool is_again = path == refused && (flags & O_ACCMODE) == O_RDONLY;
+        int fd;
+
+        refused = NULL;
+        if (is_again && reason != EACCES && reason != EPERM) {
+                errno = reason;
+                return -1;
+        }
+        fd = open(path, flags, (mode_t)mode);
+        if (fd < 0 && is_again)
+                errno = reason;
+        else if (fd < 0 && (flags & O_ACCMODE) == O_RDWR) {
+                refused = path;
+                reason = errno;
+        }
+        return fd;
+}
+
 static void set_up(void) {
         original = sqlite3_vfs_find(NULL);
         if (!original)
                 return;
+        if (original->iVersion >= 3)
+                (void)original->xSetSystemCall(original, "open", (sqlite3_syscall_ptr)open_path);
         ours = *original;
         ours.pNext = NULL;
         ours.zName = NAME;
