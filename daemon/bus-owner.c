@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Root's view of whose licenses there are, and what is done with those whose owner's account is gone. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "method.h"
@@ -197,8 +198,12 @@ static int purge_run(Request *request, StoreConnection *connection, Error *error
                 };
                 store_call_write(request->manager->store, &change.call);
                 r = store_call_wait(&change.call, error);
-                owner->licenses += change.licenses;
+                if (r == 0)
+                        owner->licenses += change.licenses;
         }
+        if (r != 0 && owner->licenses > 0)
+                return error_prefix(error, "Of '%s', %" PRIu64 " licenses are removed, and the rest is as it was",
+                        owner->name, owner->licenses);
         return r;
 }
 

@@ -315,17 +315,20 @@ static int discharge(StoreConnection *connection, int64_t owner, int64_t last, u
 
 int store_owner_purge(StoreConnection *connection, const StoreOwner *owner, uint64_t *ret_licenses, bool *ret_more,
                 Error *error) {
-        int64_t number = 0, last = 0;
+        int64_t number = 0, last = 0, rest = 0;
         int r;
 
         *ret_licenses = 0;
         if ((r = find_settled(connection, owner, &number, error)) != 0 ||
             (r = find_slice(connection, number, &last, error)) != 0)
                 return r;
+        if (last != 0 &&
+            ((r = discharge(connection, number, last, ret_licenses, error)) != 0 ||
+             (r = forget_keys(connection, store_key_first(number), last, error)) != 0 ||
+             (r = find_slice(connection, number, &rest, error)) != 0))
+                return r;
 
-        *ret_more = last != 0;
-        if (!*ret_more)
-                return forget_owner(connection, number, error);
-        r = discharge(connection, number, last, ret_licenses, error);
-        return r != 0 ? r : forget_keys(connection, store_key_first(number), last, error);
+        /* With the last of what is theirs, so that few licenses go all at once, or stay. */
+        *ret_more = rest != 0;
+        return *ret_more ? 0 : forget_owner(connection, number, error);
 }
