@@ -32,6 +32,7 @@ const FaultCall fault_calls[N_FAULT_CALLS] = {
         { "sendto", { SYS_sendto, -1 }, SUBJECT_STREAM, 0, true, { ECONNRESET, ENOMEM, EPIPE, EAGAIN, EINTR } },
         { "fchmod", { SYS_fchmod, -1 }, SUBJECT_NONE, 0, true, { EIO, EROFS } },
         { "mmap", { SYS_mmap, -1 }, SUBJECT_NONE, 0, false, { ENOMEM } },
+        { "memfd", { SYS_memfd_create, -1 }, SUBJECT_NONE, 0, false, { EMFILE, ENOMEM } },
         { "flock", { SYS_flock, -1 }, SUBJECT_NONE, 0, false, { ENOLCK, EINTR } },
         { "lock", { SYS_fcntl, -1 }, SUBJECT_LOCK, 2, false, { EIO, ENOLCK } },
         { "duplicate", { SYS_fcntl, -1 }, SUBJECT_DUPLICATE, 0, false, { EMFILE } },

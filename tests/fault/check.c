@@ -56,14 +56,19 @@ static bool may_be(const World *world, ErrorCode code, const char *message) {
         case ERROR_STORE_WRITE:
                 return true;
         case ERROR_MEDIUM:
-                return g_str_has_prefix(world->operation->name, "backup") ||
-                        g_str_has_prefix(world->operation->name, "restore");
+                return strstr(world->operation->name, "backup") || strstr(world->operation->name, "restore") ||
+                        strcmp(world->operation->name, "verify") == 0 || strcmp(world->operation->name, "read") == 0;
         case ERROR_LIMIT_EXCEEDED:
                 /* No thread, or no descriptor, for more. */
                 return world->plan->error == EAGAIN || world->plan->error == EMFILE;
         default:
                 return false;
         }
+}
+
+/* What pthread_create() makes of it. */
+static bool is_of_a_thread(int error, const char *message) {
+        return error == ENOMEM && strstr(message, g_strerror(EAGAIN));
 }
 
 void check_error(World *world, const Outcome *outcome, int error) {
@@ -83,11 +88,12 @@ void check_error(World *world, const Outcome *outcome, int error) {
         if (!is_fit(outcome->message))
                 complain(world, "This is no sentence: '%s'", outcome->message);
         /* Who is to mend it must know what it is. */
-        if (code == ERROR_MEDIUM && error > 0 && !strstr(outcome->message, g_strerror(error)))
+        if ((code == ERROR_MEDIUM || code == ERROR_STORE_READ || code == ERROR_STORE_WRITE) && error > 0 &&
+            !strstr(outcome->message, g_strerror(error)) && !is_of_a_thread(error, outcome->message))
                 complain(world, "The message does not tell '%s': %s", g_strerror(error), outcome->message);
-        /* What pthread_create() makes of it, and a look-up of users; its own words would say that nothing was changed. */
+        /* And a look-up of users; its own words would say that nothing was changed. */
         if (error == ENOMEM && code != ERROR_NO_MEMORY && code != ERROR_ACCESS_DENIED &&
-            !strstr(outcome->message, g_strerror(EAGAIN)) && !strstr(outcome->message, "The new backup is whole"))
+            !is_of_a_thread(error, outcome->message) && !strstr(outcome->message, "The new backup is whole"))
                 complain(world, "Out of memory is %s: %s", outcome->error, outcome->message);
 }
 

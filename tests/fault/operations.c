@@ -6,9 +6,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <sqlite3.h>
+
 #define OVERWRITE 1U
 #define OWN_FOLDER "state/backups/%u"
 #define ROOT_FOLDER "media/%u"
+#define TO_FILE "LicenseBackup.BackupLicensesToFile"
+#define FROM_FILE "LicenseRestore.RestoreLicensesFromFile"
 /* Enough for a backup to take several writes, and for a store to grow. */
 #define DOCUMENT_SIZE 40000U
 
@@ -91,6 +95,60 @@ static void prepare_restore_file(World *world) {
         close(to);
 }
 
+/* Two users, for root. */
+static void prepare_users(World *world) {
+        prepare_some(world);
+        g_free(store_license(world->other, "x", 1, "a{sv}", 2, "LicenseId", "s", "book", "Counters", "a{st}", 1,
+                "print", UINT64_C(2)));
+        g_free(store_license(world->other, "y", 1, "a{sv}", 1, "LicenseId", "s", "song"));
+}
+
+static void back_up_all(World *world, const char *name) {
+        g_autofree char *path = world_path(world, name);
+        int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        g_autofree char *job = NULL;
+
+        assert_true(fd >= 0);
+        job = call_string(world->root, ROOT, TO_FILE, "hua{sv}", fd, 0, 1, "AllUsers", "b", 1);
+        g_hash_table_unref(assert_job_succeeds(world->root, job));
+        close(fd);
+}
+
+static void prepare_restore_all(World *world) {
+        prepare_users(world);
+        back_up_all(world, "pristine/backup.tar");
+        change(world);
+        call_void(world->other, ROOT, "LicenseStore.DeleteLicense", "s", "song");
+}
+
+/* Of one whose account is gone: more than a purge removes at once. */
+#define GONE_LICENSES 1002U
+
+/* The account of the second user goes: what is its is kept under a name that nobody has. */
+static void make_gone(World *world, unsigned licenses) {
+        g_autofree char *path = g_build_filename(world->h->state, "licenses.db", NULL),
+                        *sql = g_strdup_printf("UPDATE owners SET name = 'gone' WHERE uid = %u",
+                                (unsigned)world->h->users[1]);
+        sqlite3 *db = NULL;
+
+        prepare_some(world);
+        store(world, "both", 100, 7);
+        store_many(world->other, "theirs", licenses - 1, 20);
+        g_free(store_license(world->other, "y", 1, "a{sv}", 1, "LicenseId", "s", "revoked"));
+        assert_true(world_stop(world));
+        assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+static void prepare_reassign(World *world) {
+        make_gone(world, 3);
+}
+
+static void prepare_purge(World *world) {
+        make_gone(world, GONE_LICENSES);
+}
+
 /* The operations. */
 
 static bool try_store(World *world, Outcome *ret, const char *id, size_t size, uint32_t seed) {
@@ -143,9 +201,6 @@ static void run_backup(World *world, Outcome *ret) {
 static void run_overwrite(World *world, Outcome *ret) {
         (void)attempt_job(world, ret, "LicenseBackup.BackupLicenses", "u", OVERWRITE);
 }
-
-#define TO_FILE "LicenseBackup.BackupLicensesToFile"
-#define FROM_FILE "LicenseRestore.RestoreLicensesFromFile"
 
 static void run_backup_file(World *world, Outcome *ret) {
         g_autofree char *path = world_path(world, "client/new.tar");
@@ -211,6 +266,74 @@ static void run_restore_socket(World *world, Outcome *ret) {
         run_restore_stream(world, ret, true);
 }
 
+static void run_verify(World *world, Outcome *ret) {
+        g_autofree char *path = world_path(world, "pristine/backup.tar");
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        assert_true(fd >= 0);
+        (void)attempt_job(world, ret, "LicenseRestore.VerifyBackup", "h", fd);
+        close(fd);
+}
+
+/* What is only read. */
+static void run_read(World *world, Outcome *ret) {
+        if (attempt(world, ret, NULL, ROOT, "LicenseStore.GetLicense", "s", "book") &&
+            attempt(world, ret, NULL, ROOT, "LicenseStore.OpenLicense", "s", "film") &&
+            attempt(world, ret, NULL, ROOT, "LicenseBackup.OpenBackup", "") &&
+            attempt(world, ret, NULL, ROOT, "LicenseStore.EnumerateLicenses", "a{sv}su", 0, "", 10U))
+                ret->acknowledged = 1;
+}
+
+/* What is root's. */
+
+static void run_backup_all(World *world, Outcome *ret) {
+        g_autofree char *path = world_path(world, "client/new.tar");
+        int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+        assert_true(fd >= 0);
+        world->caller = world->root;
+        (void)attempt_job(world, ret, TO_FILE, "hua{sv}", fd, 0, 1, "AllUsers", "b", 1);
+        world->caller = world->user;
+        close(fd);
+}
+
+static void run_restore_all(World *world, Outcome *ret) {
+        g_autofree char *path = world_path(world, "pristine/backup.tar");
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        assert_true(fd >= 0);
+        world->caller = world->root;
+        (void)attempt_job(world, ret, FROM_FILE, "hua{sv}", fd, 0, 1, "AllUsers", "b", 1);
+        world->caller = world->user;
+        close(fd);
+}
+
+static void run_reassign(World *world, Outcome *ret) {
+        world->caller = world->root;
+        if (attempt(world, ret, NULL, ROOT, "Manager.ReassignLicenses", "usu", (uint32_t)world->h->users[1], "gone",
+                    (uint32_t)world->h->users[0]))
+                ret->acknowledged = 1;
+        world->caller = world->user;
+}
+
+static void run_purge(World *world, Outcome *ret) {
+        world->caller = world->root;
+        if (attempt(world, ret, NULL, ROOT, "Manager.PurgeLicenses", "us", (uint32_t)world->h->users[1], "gone"))
+                ret->acknowledged = 1;
+        world->caller = world->user;
+}
+
+/* A purge that fails on its way says what it has removed. */
+static void check_purge(World *world, const Outcome *outcome) {
+        g_autofree char *owners = NULL, *left = NULL;
+
+        if (!outcome->error || !(owners = world_describe_owners(world)))
+                return;
+        left = g_strdup_printf(" gone: %u licenses", GONE_LICENSES);
+        if (!strstr(owners, left) != !!strstr(outcome->message, "licenses are removed, and the rest is as it was"))
+                complain(world, "It says '%s', and there is:\n%s", outcome->message, owners);
+}
+
 /* Starts. The first call is part of it: it looks up who calls. */
 static void run_start(World *world, Outcome *ret) {
         int status = -1;
@@ -249,13 +372,20 @@ const Operation operations[] = {
         { "backup-file", .prepare = prepare_some, .run = run_backup_file, .new_file = NEW_FILE, .licenses = 2 },
         { "backup-pipe", .prepare = prepare_some, .run = run_backup_pipe, .new_file = NEW_FILE, .licenses = 2 },
         { "backup-socket", .prepare = prepare_some, .run = run_backup_socket, .new_file = NEW_FILE, .licenses = 2 },
-        { "restore", .prepare = prepare_restore, .run = run_restore, .target = OWN_FOLDER, .has_old = true },
-        { "restore-file", .prepare = prepare_restore_file, .run = run_restore_file, .target = OWN_FOLDER,
+        { "restore", .prepare = prepare_restore, .run = run_restore, .sweeps = true, .target = OWN_FOLDER, .has_old = true },
+        { "restore-file", .prepare = prepare_restore_file, .run = run_restore_file, .sweeps = true, .target = OWN_FOLDER,
                 .has_old = true },
-        { "restore-pipe", .prepare = prepare_restore_file, .run = run_restore_pipe, .target = OWN_FOLDER,
+        { "restore-pipe", .prepare = prepare_restore_file, .run = run_restore_pipe, .sweeps = true, .target = OWN_FOLDER,
                 .has_old = true },
-        { "restore-socket", .prepare = prepare_restore_file, .run = run_restore_socket, .target = OWN_FOLDER,
+        { "restore-socket", .prepare = prepare_restore_file, .run = run_restore_socket, .sweeps = true, .target = OWN_FOLDER,
                 .has_old = true },
+        { "verify", .prepare = prepare_restore_file, .run = run_verify, .target = OWN_FOLDER, .has_old = true },
+        { "read", .prepare = prepare_old_backup, .run = run_read, .target = OWN_FOLDER, .has_old = true },
+        { "root-backup-all", .prepare = prepare_users, .run = run_backup_all, .new_file = NEW_FILE, .licenses = 4,
+                .is_roots = true },
+        { "root-restore-all", .prepare = prepare_restore_all, .run = run_restore_all, .sweeps = true, .is_roots = true },
+        { "root-reassign", .prepare = prepare_reassign, .run = run_reassign, .sweeps = true, .is_roots = true },
+        { "root-purge", .prepare = prepare_purge, .run = run_purge, .check = check_purge, .is_roots = true },
         { "start", .prepare = prepare_some, .run = run_start, .is_start = true },
         { "start-killed", .prepare = prepare_killed, .run = run_start, .is_start = true },
         { "start-new", .run = run_start, .is_start = true },

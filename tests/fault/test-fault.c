@@ -52,8 +52,10 @@ static bool warm_up(World *world) {
         g_free(world->instance);
         world->instance = world_instance(world);
         /* Who calls is looked up with the first call. */
+        world->caller = world->operation->is_roots ? world->root : world->user;
         if (!world->operation->is_cold)
                 (void)attempt(world, &outcome, NULL, ROOT, "LicenseStore.GetLicense", "s", "nothing");
+        world->caller = world->user;
         return world->instance != NULL;
 }
 
@@ -87,20 +89,23 @@ static bool moves_bytes(unsigned row) {
 }
 
 /* What was said to be written was written: an operation does not go well where the disk did not take something. */
-static void check_told(World *world, unsigned row, int error, const Outcome *outcome) {
+static void check_told(World *world, unsigned row, int error, unsigned n, const Outcome *outcome) {
         bool writes = is_call(row, "write") || is_call(row, "pwrite") || is_call(row, "fsync");
         bool is_lasting = error != EINTR && error != FAULT_SHORT;
         /* A transaction that fails once is written again, all of it. */
-        bool may_repeat = !g_str_has_prefix(world->operation->name, "backup") && world->plan->deed != DEED_FAIL_ON;
+        bool may_repeat = !strstr(world->operation->name, "backup") && world->plan->deed != DEED_FAIL_ON;
+        /* What a merge leaves is swept once it was answered: that is tried again, and nobody waits for it. */
+        bool is_sweep = world->operation->sweeps && world->plan->at > n - n / 4;
 
-        if (writes && is_lasting && !may_repeat && atomic_load(&world->plan->hits) > 0 && !outcome->error && !world->operation->is_start)
+        if (writes && is_lasting && !may_repeat && !is_sweep && atomic_load(&world->plan->hits) > 0 &&
+            !outcome->error && !world->operation->is_start)
                 complain(world, "The disk failed, and nobody was told.");
         if (outcome->error && (error == FAULT_SHORT || (error == EINTR && moves_bytes(row))))
                 complain(world, "That is no error, but only to be gone on with: %s", outcome->message);
 }
 
-/* Tries a fault. Returns whether it was reached. */
-static bool try_fault(World *world, FaultDeed deed, unsigned row, int error, unsigned at) {
+/* Tries a fault, of about n calls. Returns whether it was reached. */
+static bool try_fault(World *world, FaultDeed deed, unsigned row, int error, unsigned at, unsigned n) {
         g_auto(Outcome) outcome = { .status = -1 };
         unsigned more;
         bool reached;
@@ -117,10 +122,12 @@ static bool try_fault(World *world, FaultDeed deed, unsigned row, int error, uns
                         check_start_that_failed(world, &outcome);
                 else {
                         check_error(world, &outcome, error);
-                        check_told(world, row, error, &outcome);
+                        check_told(world, row, error, n, &outcome);
                         /* A store that could not be opened answers nothing until a restart. */
                         if (!(world->operation->is_start && outcome.error))
                                 check_answers(world, outcome.acknowledged, 0);
+                        if (world->operation->check)
+                                world->operation->check(world, &outcome);
                 }
                 if (outcome.error)
                         check_backup(world, &outcome);
@@ -251,7 +258,7 @@ static void run_row(World *world, unsigned row, int error, FaultDeed deed, unsig
         for (unsigned at = 1;; at = next_point(at, n, SAMPLE_BETWEEN)) {
                 points++;
                 /* A thread may be quicker this time, and leave fewer calls: that is not the end. */
-                if (!try_fault(world, deed, row, error, at) && at >= n)
+                if (!try_fault(world, deed, row, error, at, n) && at >= n)
                         break;
         }
         report(world, fault_calls[row].name, how, points, failed_before);
@@ -270,12 +277,14 @@ static void run_row_in_turns(World *world, unsigned row, unsigned n) {
 
         while (call->errors[n_errors] != 0)
                 n_errors++;
-        for (unsigned at = 1;; at = at > n && points < n_errors ? 1 : next_point(at, n, SAMPLE_BETWEEN)) {
+        /* Each file that a start opens is another one. */
+        bool each = world->operation->is_start && is_call(row, "openat");
+        for (unsigned at = 1;; at = at > n && points < n_errors ? 1 : each ? at + 1 : next_point(at, n, SAMPLE_BETWEEN)) {
                 int error = call->errors[points % n_errors];
                 FaultDeed deed = stays(call, error) && (points / n_errors) % 2 == 1 ? DEED_FAIL_ON : DEED_FAIL;
 
                 points++;
-                if (!try_fault(world, deed, row, error, at) && at >= n && points >= n_errors)
+                if (!try_fault(world, deed, row, error, at, n) && at >= n && points >= n_errors)
                         break;
         }
         report(world, call->name, "in turns", points, failed_before);
@@ -311,6 +320,10 @@ static void run_kills(World *world, unsigned n) {
 static void run_operation(World *world, const Operation *operation) {
         unsigned counts[N_FAULT_CALLS], writes;
 
+        if (operation->is_roots && !world->root) {
+                print_message("skipped: %s needs root and two users\n", operation->name);
+                return;
+        }
         world_prepare(world, operation);
         calibrate(world, counts, &writes);
         if (choice.faults)
@@ -331,7 +344,8 @@ static void test_every_point(void **state) {
         passed = world->passed;
         failed = world->failed;
         assert_int_equal(world_free(world), 0);
-        assert_true(passed > 0);
+        if (passed + failed == 0)
+                skip();
         assert_int_equal(failed, 0);
 }
 

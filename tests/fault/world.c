@@ -2,6 +2,7 @@
 #include "world.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,8 +40,14 @@ World *world_new(void) {
         harness_setup_bus((void **)&world->h);
         harness_set(world->h, "Backup", "Roots", world->h->media);
         harness_write_settings(world->h);
-        world->user = harness_connect(world->h, 0);
+        world->user = world->caller = harness_connect(world->h, 0);
         sd_bus_set_method_call_timeout(world->user, ANSWER_USEC);
+        if (geteuid() == 0 && world->h->n_users > 1) {
+                world->other = harness_connect(world->h, 1);
+                sd_bus_set_method_call_timeout(world->other, ANSWER_USEC);
+                world->root = harness_connect_uid(world->h, 0);
+                sd_bus_set_method_call_timeout(world->root, ANSWER_USEC);
+        }
         g_strlcpy(world->plan->folder, world->h->folder, sizeof world->plan->folder);
         world->pristine = harness_path(world->h, "pristine");
         return world;
@@ -197,7 +204,7 @@ bool attempt_message(World *world, Outcome *outcome, sd_bus_message **ret, sd_bu
 
         outcome_clear(outcome);
         outcome->status = -1;
-        r = sd_bus_call(world->user, message, 0, &error, &reply);
+        r = sd_bus_call(world->caller, message, 0, &error, &reply);
         if (r < 0) {
                 outcome->silent = !error.name || is_silence(error.name);
                 outcome->error = g_strdup(error.name ?: "");
@@ -213,7 +220,7 @@ bool attempt_message(World *world, Outcome *outcome, sd_bus_message **ret, sd_bu
 
 static sd_bus_message *new_call_with(World *world, const char *path, const char *member, const char *types,
         va_list ap) {
-        sd_bus_message *message = new_call(world->user, path, member);
+        sd_bus_message *message = new_call(world->caller, path, member);
 
         assert_true(sd_bus_message_appendv(message, types, ap) >= 0);
         return message;
@@ -247,7 +254,7 @@ bool attempt_job(World *world, Outcome *outcome, const char *member, const char 
         if (!attempt_message(world, outcome, &reply, message))
                 return false;
         job = read_string(g_steal_pointer(&reply));
-        if (!attempt_message(world, outcome, &reply, new_call(world->user, job, "Job.Wait")))
+        if (!attempt_message(world, outcome, &reply, new_call(world->caller, job, "Job.Wait")))
                 return false;
         read_job_end(reply, &end);
         outcome->is_job = true;
@@ -316,18 +323,58 @@ static GPtrArray *list_ids(World *world) {
         return g_steal_pointer(&ids);
 }
 
-char *world_describe(World *world) {
-        g_autoptr(GString) text = g_string_new(NULL);
+/* All licenses of the caller. */
+static bool describe_licenses(World *world, GString *text) {
         g_autoptr(GPtrArray) ids = list_ids(world);
 
         for (unsigned i = 0; ids && i < ids->len; i++) {
                 g_autofree char *line = describe_license(world, ids->pdata[i]);
 
                 if (!line)
-                        return NULL;
+                        return false;
                 g_string_append(text, line);
         }
-        return ids ? g_strdup(text->str) : NULL;
+        return ids != NULL;
+}
+
+char *world_describe_owners(World *world) {
+        g_autoptr(GString) text = g_string_new(NULL);
+        _cleanup_message_ sd_bus_message *reply = NULL;
+        g_auto(Outcome) outcome = {};
+        uint64_t licenses, bytes;
+        const char *name;
+        uint32_t uid;
+        int gone;
+
+        world->caller = world->root;
+        if (!attempt(world, &outcome, &reply, ROOT, "Manager.ListOwners", "uu", 0, 0)) {
+                complain(world, "ListOwners: %s: %s", outcome.error, outcome.message);
+                return NULL;
+        }
+        world->caller = world->user;
+        assert_true(sd_bus_message_enter_container(reply, 'a', "(usttb)") > 0);
+        while (sd_bus_message_read(reply, "(usttb)", &uid, &name, &licenses, &bytes, &gone) > 0)
+                g_string_append_printf(text, "%u %s: %" PRIu64 " licenses, %" PRIu64 " bytes%s\n", uid, name, licenses,
+                        bytes, gone ? ", gone" : "");
+        return g_strdup(text->str);
+}
+
+char *world_describe(World *world) {
+        g_autoptr(GString) text = g_string_new(NULL);
+        bool good = describe_licenses(world, text);
+        g_autofree char *owners = NULL;
+
+        if (good && world->operation->is_roots) {
+                world->caller = world->other;
+                good = describe_licenses(world, text);
+                world->caller = world->user;
+                owners = good ? world_describe_owners(world) : NULL;
+                good = owners != NULL;
+                /* A purge goes in steps, of which its own check knows. */
+                if (good)
+                        g_string_append(text, !world->operation->check ? owners : strstr(owners, " gone:") ? "gone" : "");
+        }
+        return good ? g_strdup(text->str) : NULL;
 }
 
 char *world_instance(World *world) {

@@ -32,19 +32,24 @@ typedef struct Operation {
         FileSystem file_system;
         bool is_start;         /* it is the start of the daemon */
         bool is_cold;          /* it is the user's first call */
+        bool sweeps;           /* once it has answered the daemon goes on with removing what was staged */
+        bool is_roots;         /* root does it, to two users */
         const char *target;    /* the folder of the backup that it makes, below the test's; %u: the uid. Or NULL */
         bool has_old;          /* a backup is there before */
         unsigned licenses;     /* of the new backup */
         const char *new_file;  /* where the client has the backup afterwards, below the test's folder; NULL */
         void (*prepare)(World *world); /* the daemon runs */
         void (*run)(World *world, Outcome *ret);
+        void (*check)(World *world, const Outcome *outcome); /* after a fault, what is its alone; NULL */
 } Operation;
 
 struct World {
         Harness *h;
         FaultPlan *plan;
         int socket;
-        sd_bus *user;
+        sd_bus *user;                   /* users[0] of the harness */
+        sd_bus *other, *root;           /* users[1], and root; NULL where the test is not root's */
+        sd_bus *caller;                 /* whose calls attempt() makes now: user, if not told otherwise */
         const Operation *operation;
         char *pristine;                 /* what state and media were before the operation */
         char *states[MAX_STEPS + 1];    /* what the store shows after so many steps */
@@ -91,6 +96,8 @@ bool attempt_job(World *world, Outcome *outcome, const char *member, const char 
 
 /* All that the store shows to the user, as text (g_free); NULL after a complaint. */
 char *world_describe(World *world);
+/* A line an owner: whose licenses there are, as root sees it (g_free); NULL after a complaint. */
+char *world_describe_owners(World *world);
 /* Asks for the InstanceId (g_free); NULL after a complaint. */
 char *world_instance(World *world);
 
