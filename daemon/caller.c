@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "caller.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <string.h>
 
 #include "log.h"
+#include "message-size.h"
 #include "method.h"
 #include "user-name.h"
 
 #define HELD_MAX 128U /* as many as dbus-daemon lets a connection wait for */
+/*
+ * What a user's calls may take that are held: as much as one call may store, for that is what the large ones are. One
+ * call is always taken. Until the bus has said whose a connection is, this counts for it alone; what can come before
+ * that answer, the bus bounds.
+ */
+#define HELD_BYTES_MAX (UINT64_C(16) * 1024 * 1024)
 #define LOOKUPS_MAX 8U
 #define QUESTION_USEC (25 * G_USEC_PER_SEC)
 
@@ -21,11 +29,19 @@ typedef struct Lookup {
         char *user_name;
 } Lookup;
 
+/* The held calls are held no more. */
+static void discount_held(Caller *caller) {
+        if (caller->user)
+                caller->user->held_bytes -= caller->held_bytes;
+        caller->held_bytes = 0;
+}
+
 static void caller_free(Caller *caller) {
         Manager *manager = caller->manager;
         sd_bus_message *message;
 
         polkit_withdraw(caller);
+        discount_held(caller);
         while ((message = g_queue_pop_head(&caller->held)))
                 sd_bus_message_unref(message);
         sd_bus_slot_unref(caller->question);
@@ -80,6 +96,7 @@ static void caller_known(Caller *caller) {
         GQueue held = caller->held;
         sd_bus_message *message;
 
+        discount_held(caller);
         g_queue_init(&caller->held);
         while ((message = g_queue_pop_head(&held))) {
                 method_call(manager, message);
@@ -87,18 +104,31 @@ static void caller_known(Caller *caller) {
         }
 }
 
-/* Who this is cannot be found out: the held calls are refused, and the next call asks again. */
-static void caller_unknown(Caller *caller) {
-        Manager *manager = caller->manager;
-        g_auto(Error) error = {};
+static void refuse_held(Caller *caller, const Error *error) {
         sd_bus_message *message;
 
-        error_set(&error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
+        discount_held(caller);
         while ((message = g_queue_pop_head(&caller->held))) {
-                manager_send_error(manager, message, &error);
+                manager_send_error(caller->manager, message, error);
                 sd_bus_message_unref(message);
         }
-        caller_gone(manager, caller->name);
+}
+
+/* Who this is cannot be found out: the held calls are refused, and the next call asks again. */
+static void caller_unknown(Caller *caller) {
+        g_auto(Error) error = {};
+
+        error_set(&error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
+        refuse_held(caller, &error);
+        caller_gone(caller->manager, caller->name);
+}
+
+static int check_held(uint64_t held, uint64_t more, Error *error) {
+        if (held == 0 || held + more <= HELD_BYTES_MAX)
+                return 0;
+        return error_set(error, ERROR_LIMIT_EXCEEDED,
+                "Calls of yours with %" PRIu64 " bytes wait already until your name is looked up. Wait for their answers.",
+                held);
 }
 
 static void start_lookups(Manager *manager);
@@ -157,6 +187,7 @@ static void start_lookups(Manager *manager) {
 static int on_uid(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
         Caller *caller = userdata;
         Manager *manager = caller->manager;
+        g_auto(Error) error = {};
         uint32_t uid;
 
         caller->question = sd_bus_slot_unref(caller->question);
@@ -166,6 +197,9 @@ static int on_uid(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error
         }
 
         caller->user = user_get(manager, uid);
+        caller->user->held_bytes += caller->held_bytes;
+        if (check_held(caller->user->held_bytes - caller->held_bytes, caller->held_bytes, &error) != 0)
+                refuse_held(caller, &error);
         g_queue_push_tail(&manager->lookups, caller);
         start_lookups(manager);
         return 0;
@@ -184,6 +218,25 @@ static int ask_bus(Caller *caller) {
                         QUESTION_USEC);
         sd_bus_message_unref(question);
         return r;
+}
+
+static CallerState hold(Caller *caller, sd_bus_message *message, Error *error) {
+        uint64_t bytes;
+
+        if (caller->held.length >= HELD_MAX) {
+                error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "%u calls of this connection are waiting already. Wait for their answers.", HELD_MAX);
+                return CALLER_REFUSED;
+        }
+        bytes = message_size(message, HELD_BYTES_MAX);
+        if (check_held(caller->user ? caller->user->held_bytes : caller->held_bytes, bytes, error) != 0)
+                return CALLER_REFUSED;
+
+        caller->held_bytes += bytes;
+        if (caller->user)
+                caller->user->held_bytes += bytes;
+        g_queue_push_tail(&caller->held, sd_bus_message_ref(message));
+        return CALLER_HELD;
 }
 
 CallerState caller_of(Manager *manager, sd_bus_message *message, Caller **ret, Error *error) {
@@ -221,11 +274,5 @@ CallerState caller_of(Manager *manager, sd_bus_message *message, Caller **ret, E
                 }
         }
 
-        if (caller->held.length >= HELD_MAX) {
-                error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "%u calls of this connection are waiting already. Wait for their answers.", HELD_MAX);
-                return CALLER_REFUSED;
-        }
-        g_queue_push_tail(&caller->held, sd_bus_message_ref(message));
-        return CALLER_HELD;
+        return hold(caller, message, error);
 }

@@ -14,6 +14,7 @@ typedef struct Caller {
         char *user_name;    /* "" where the system knows none; NULL until known */
         bool subscribed;
         GQueue held;        /* of sd_bus_message *: calls that came before we knew */
+        uint64_t held_bytes; /* that these take, by message_size(); also counted in the user's, once that is known */
         sd_bus_slot *question;
         struct Lookup *lookup;
         GQueue questions;   /* of Question *, to polkit: calls of it that wait for an answer */

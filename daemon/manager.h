@@ -36,6 +36,7 @@ typedef struct User {
         uid_t uid;
         unsigned n_writes, n_reads, n_threads, n_subscriptions, n_questions;
         uint64_t write_bytes;
+        uint64_t held_bytes; /* of calls whose user is not known by name yet: see caller.c */
         Job *job;         /* waits or runs */
         unsigned n_stuck; /* abandoned workers: each keeps the slot */
         unsigned n_workers; /* threads of jobs, those that only have to close a descriptor included */

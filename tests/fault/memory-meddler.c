@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -96,4 +97,15 @@ EXPORT int posix_memalign(void **ret, size_t alignment, size_t size) {
                 return ENOMEM;
         *ret = memory;
         return 0;
+}
+
+/* A directory that is slow. */
+EXPORT int getpwuid_r(uid_t uid, struct passwd *entry, char *buffer, size_t size, struct passwd **ret) {
+        static int (*original)(uid_t uid, struct passwd *entry, char *buffer, size_t size, struct passwd **ret);
+
+        if (!original)
+                original = (__typeof__(original))dlsym(RTLD_NEXT, "getpwuid_r");
+        while (meddling && meddling->names_wait)
+                usleep(2000);
+        return original(uid, entry, buffer, size, ret);
 }

@@ -12,4 +12,5 @@ typedef struct MemoryMeddling {
         _Atomic int64_t sqlite_heap_set; /* what it was last set to */
         _Atomic uint64_t refused;        /* how often something was refused by malloc_max */
         _Atomic uint64_t largest;        /* the largest request so far */
+        _Atomic uint64_t names_wait;     /* not 0: looking up a user's name takes until it is 0 again */
 } MemoryMeddling;

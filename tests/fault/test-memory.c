@@ -152,6 +152,23 @@ static sd_bus_message *long_id(sd_bus *bus, size_t max) {
         return message;
 }
 
+/* An option that is an array of a million strings. */
+static sd_bus_message *many_parts(sd_bus *bus) {
+        sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.EnumerateLicenses");
+
+        assert_true(sd_bus_message_open_container(message, 'a', "{sv}") >= 0);
+        assert_true(sd_bus_message_open_container(message, 'e', "sv") >= 0);
+        assert_true(sd_bus_message_append(message, "s", "KeyId") >= 0);
+        assert_true(sd_bus_message_open_container(message, 'v', "as") >= 0);
+        assert_true(sd_bus_message_open_container(message, 'a', "s") >= 0);
+        for (unsigned i = 0; i < 1000000; i++)
+                assert_true(sd_bus_message_append_basic(message, 's', "") >= 0);
+        for (unsigned i = 0; i < 4; i++)
+                assert_true(sd_bus_message_close_container(message) >= 0);
+        assert_true(sd_bus_message_append(message, "su", "", 10) >= 0);
+        return message;
+}
+
 static const struct Call {
         const char *name;
         sd_bus_message *(*make)(sd_bus *bus, size_t max);
@@ -395,6 +412,84 @@ static void test_many_large_calls_at_once(void **state) {
         serve_small(h, bus, pid);
 }
 
+static void assert_too_much_is_held(sd_bus *bus) {
+        _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+
+        assert_non_null(reply);
+        assert_true(sd_bus_message_is_method_error(reply, "org.freedesktop.DBus.Error.LimitsExceeded") > 0);
+        assert_non_null(strstr(sd_bus_message_get_error(reply)->message, "until your name is looked up"));
+        n_refused++;
+        n_points++;
+}
+
+/* A user's calls wait for the name of their user: one large one, or many small ones, over all connections. */
+static void test_calls_of_who_is_not_known_yet_are_bounded_in_bytes(void **state) {
+        Harness *h = *state;
+        sd_bus *known = harness_connect(h, 0), *first, *other;
+        pid_t pid = h->daemon;
+        unsigned n = thorough ? 32 : 8;
+
+        store_simple(known, "known");
+        meddling->names_wait = 1;
+        first = harness_connect(h, 0);
+        send_only(first, full_call(first, 40 * MIB));
+        for (unsigned i = 0; i < 3; i++) {
+                send_only(first, i == 0 ? long_id(first, 40 * MIB) : full_call(first, 40 * MIB));
+                assert_too_much_is_held(first);
+        }
+        for (unsigned i = 0; i < n; i++) {
+                other = harness_connect(h, 0);
+                for (unsigned k = 0; k < 3; k++)
+                        send_only(other, full_call(other, 40 * MIB));
+                for (unsigned k = 0; k < 3; k++)
+                        assert_too_much_is_held(other);
+        }
+        serve_small(h, known, pid);
+        print_message("%u calls of 16 MiB before the user is known: %" PRIu64 " MiB of memory at most\n", 4 + 3 * n,
+                peak(pid));
+        assert_true(peak(pid) < 300);
+
+        meddling->names_wait = 0;
+        _cleanup_message_ sd_bus_message *reply = receive_reply(first, PATIENCE_SEC * 1000);
+        assert_non_null(reply);
+        assert_false(sd_bus_message_is_method_error(reply, NULL) > 0);
+
+        /* Nothing of it is counted any more, not even what was refused: two small ones fit in at once. */
+        meddling->names_wait = 1;
+        other = harness_connect(h, 0);
+        for (unsigned i = 0; i < 2; i++)
+                send_only(other, large_documents(other, 7, MIB, false));
+        serve_small(h, known, pid);
+        meddling->names_wait = 0;
+        for (unsigned i = 0; i < 2; i++) {
+                _cleanup_message_ sd_bus_message *good = receive_reply(other, PATIENCE_SEC * 1000);
+                assert_non_null(good);
+                assert_false(sd_bus_message_is_method_error(good, NULL) > 0);
+        }
+}
+
+/* What has very many small parts is not looked at for long, and is counted as large. */
+static void test_measuring_a_call_ends_soon(void **state) {
+        Harness *h = *state;
+        sd_bus *known = harness_connect(h, 0), *bus;
+        int64_t start, usec;
+
+        store_simple(known, "known");
+        meddling->names_wait = 1;
+        bus = harness_connect(h, 0);
+        send_only(bus, many_parts(bus));
+        send_only(bus, many_parts(bus));
+        start = g_get_monotonic_time();
+        assert_too_much_is_held(bus);
+        usec = g_get_monotonic_time() - start;
+        meddling->names_wait = 0;
+        print_message("Two calls with 1,000,000 parts were measured in %" PRIi64 " us\n", usec);
+        assert_true(usec < 2 * G_USEC_PER_SEC);
+        _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+        assert_non_null(reply);
+        serve_small(h, known, h->daemon);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(int argc, char **argv) {
@@ -404,6 +499,8 @@ int main(int argc, char **argv) {
                 TEST(test_sqlite_heap_that_ends),
                 TEST(test_address_space_that_ends),
                 TEST(test_many_large_calls_at_once),
+                TEST(test_calls_of_who_is_not_known_yet_are_bounded_in_bytes),
+                TEST(test_measuring_a_call_ends_soon),
         };
         int failed;
 
