@@ -151,9 +151,12 @@ static int restricted_reply(Request *request, sd_bus_message *reply) {
         int r;
 
         r = sd_bus_message_open_container(reply, 'a', "(sss)");
-        for (unsigned i = 0; r >= 0 && i < restricted->page->len; i += 3)
+        for (unsigned i = 0; r >= 0 && i < restricted->page->len; i += 3) {
+                for (unsigned k = 0; k < 3; k++)
+                        request->reply_bytes += 8 + strlen(restricted->page->pdata[i + k]);
                 r = sd_bus_message_append(reply, "(sss)", restricted->page->pdata[i], restricted->page->pdata[i + 1],
                         restricted->page->pdata[i + 2]);
+        }
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 

@@ -3,6 +3,8 @@
 #include "method.h"
 
 #define REPLY_JOBS_MAX 600U
+/* One of them in a reply: its path and some words. */
+#define JOB_BYTES 128U
 
 static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property,
                 sd_bus_message *reply, void *userdata, sd_bus_error *error) {
@@ -88,6 +90,6 @@ int method_list_jobs(Manager *manager, Caller *caller, sd_bus_message *message, 
                 sd_bus_message_unref(reply);
                 return r;
         }
-        manager_send(manager, reply);
+        manager_send_large(manager, reply, MIN(jobs->len, REPLY_JOBS_MAX) * JOB_BYTES);
         return 0;
 }

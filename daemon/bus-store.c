@@ -108,8 +108,10 @@ static int store_reply(Request *request, sd_bus_message *reply) {
                 return sd_bus_message_append(reply, "s", store->incoming[0].id);
 
         r = sd_bus_message_open_container(reply, 'a', "s");
-        for (unsigned i = 0; r >= 0 && i < store->n_incoming; i++)
+        for (unsigned i = 0; r >= 0 && i < store->n_incoming; i++) {
+                request->reply_bytes += 8 + strlen(store->incoming[i].id);
                 r = sd_bus_message_append(reply, "s", store->incoming[i].id);
+        }
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
@@ -262,6 +264,7 @@ static int get_reply(Request *request, sd_bus_message *reply) {
         GetRequest *get = (GetRequest *)request;
         int r;
 
+        request->reply_bytes = license_memory_size(&get->license) + (get->open ? 0 : get->license.size);
         r = get->open ? sd_bus_message_append(reply, "h", get->fd) :
                         sd_bus_message_append_array(reply, 'y', get->document, get->license.size);
         return r < 0 ? r : bus_append_license(reply, &get->license);
@@ -334,6 +337,7 @@ static int enumerate_reply(Request *request, sd_bus_message *reply) {
         for (unsigned i = 0; r >= 0 && i < enumerate->licenses->len; i++) {
                 const License *license = enumerate->licenses->pdata[i];
 
+                request->reply_bytes += license_memory_size(license);
                 if ((r = sd_bus_message_open_container(reply, 'r', "sa{sv}")) >= 0 &&
                     (r = sd_bus_message_append(reply, "s", license->id)) >= 0 &&
                     (r = bus_append_license(reply, license)) >= 0)

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "message-size.h"
 #include "method.h"
+#include "outbox.h"
 #include "user-name.h"
 
 #define HELD_MAX 128U /* as many as dbus-daemon lets a connection wait for */
@@ -42,6 +43,7 @@ static void caller_free(Caller *caller) {
 
         polkit_withdraw(caller);
         discount_held(caller);
+        outbox_forget(caller);
         while ((message = g_queue_pop_head(&caller->held)))
                 sd_bus_message_unref(message);
         sd_bus_slot_unref(caller->question);
@@ -85,7 +87,8 @@ static void evict(Manager *manager) {
                 Caller *caller = link->data;
 
                 link = link->next;
-                if (caller->user_name && !caller->subscribed && g_queue_is_empty(&caller->questions))
+                if (caller->user_name && !caller->subscribed && g_queue_is_empty(&caller->questions) &&
+                    g_queue_is_empty(&caller->letters) && !caller->asking)
                         caller_gone(manager, caller->name);
         }
 }
@@ -239,6 +242,28 @@ static CallerState hold(Caller *caller, sd_bus_message *message, Error *error) {
         return CALLER_HELD;
 }
 
+Caller *caller_get(Manager *manager, const char *name) {
+        Caller *caller = caller_find(manager, name);
+
+        if (caller)
+                return caller;
+        evict(manager);
+        caller = g_new0(Caller, 1);
+        caller->manager = manager;
+        caller->name = g_strdup(name);
+        g_queue_init(&caller->held);
+        g_queue_init(&caller->questions);
+        g_queue_init(&caller->letters);
+        g_queue_push_tail(&manager->callers_by_use, caller);
+        caller->use = manager->callers_by_use.tail;
+        g_hash_table_insert(manager->callers, caller->name, caller);
+        if (ask_bus(caller) < 0) {
+                caller_gone(manager, name);
+                return NULL;
+        }
+        return caller;
+}
+
 CallerState caller_of(Manager *manager, sd_bus_message *message, Caller **ret, Error *error) {
         const char *name = sd_bus_message_get_sender(message);
         Caller *caller;
@@ -257,21 +282,10 @@ CallerState caller_of(Manager *manager, sd_bus_message *message, Caller **ret, E
                 return CALLER_KNOWN;
         }
 
+        caller = caller_get(manager, name);
         if (!caller) {
-                evict(manager);
-                caller = g_new0(Caller, 1);
-                caller->manager = manager;
-                caller->name = g_strdup(name);
-                g_queue_init(&caller->held);
-                g_queue_init(&caller->questions);
-                g_queue_push_tail(&manager->callers_by_use, caller);
-                caller->use = manager->callers_by_use.tail;
-                g_hash_table_insert(manager->callers, caller->name, caller);
-                if (ask_bus(caller) < 0) {
-                        caller_gone(manager, name);
-                        error_set(error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
-                        return CALLER_REFUSED;
-                }
+                error_set(error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
+                return CALLER_REFUSED;
         }
 
         return hold(caller, message, error);

@@ -19,6 +19,15 @@ typedef struct Caller {
         struct Lookup *lookup;
         GQueue questions;   /* of Question *, to polkit: calls of it that wait for an answer */
         GList *use;         /* its place in callers_by_use */
+
+        /* outbox.c: what is to be sent to it, and whether it reads. */
+        GQueue letters;
+        bool ready;         /* waits for its turn */
+        bool asking;        /* gets nothing until the bus says that it reads */
+        uint64_t unread;    /* bytes sent since that was known */
+        uint64_t pause_usec;
+        sd_bus_slot *ask_slot;
+        sd_event_source *ask_timer;
 } Caller;
 
 typedef enum CallerState {
@@ -29,6 +38,9 @@ typedef enum CallerState {
 
 /* Who sent a message. *ret is set in state CALLER_KNOWN. */
 CallerState caller_of(Manager *manager, sd_bus_message *message, Caller **ret, Error *error);
+
+/* The same for who need not be known yet: makes it, and has it found out who it is. NULL where that cannot be asked. */
+Caller *caller_get(Manager *manager, const char *name);
 
 /* A caller by its unique name, NULL where it is not known (yet). */
 Caller *caller_find(Manager *manager, const char *name);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -21,14 +22,21 @@
 #include "log.h"
 #include "method.h"
 #include "notice.h"
+#include "outbox.h"
 #include "restricted.h"
 
 #define TICK_USEC (1 * G_USEC_PER_SEC)
 /* The bus takes nothing for so long: calls are refused; and a little later the bus is left. */
 #define CONGESTED_USEC (15 * G_USEC_PER_SEC)
 #define LEAVE_USEC (17 * G_USEC_PER_SEC)
+/* What our socket holds (the kernel doubles it, and counts its own overhead): little, for all stand in one line there. */
+#define SOCKET_BYTES (16 * 1024)
+/* An answer to Introspect, which sd-bus makes; rather more than it is. */
+#define INTROSPECT_BYTES (16U * 1024U)
 /* For jobs to end, answers to be sent, and threads to come back, when the daemon stops. */
 #define STOP_USEC (10 * G_USEC_PER_SEC)
+/* Of that, for answers to be sent once nothing works any more: a flood of calls never lets them end. */
+#define FLUSH_USEC (2 * G_USEC_PER_SEC)
 
 /* Mixed into the machine's id, so that a backup names the machine without telling the id itself. */
 #define MACHINE_APPLICATION_ID SD_ID128_MAKE(6f,1d,0c,9a,5e,31,4b,7e,8f,24,b0,5d,77,c8,42,19)
@@ -37,18 +45,12 @@ static int connect_bus(Manager *manager);
 
 /* Sending */
 
-void manager_send(Manager *manager, sd_bus_message *message) {
-        int r;
+void manager_send_large(Manager *manager, sd_bus_message *message, uint64_t bytes) {
+        outbox_send(manager, message, bytes + OUTBOX_SMALL);
+}
 
-        /* Of a bus that was left: its peers are gone, and nobody waits. */
-        if (manager->bus && sd_bus_message_get_bus(message) == manager->bus) {
-                r = sd_bus_send(manager->bus, message, NULL);
-                if (r >= 0)
-                        manager->n_sent++;
-                else if (r != -ENOTCONN)
-                        log_warning("A message cannot be sent: %s", g_strerror(-r));
-        }
-        sd_bus_message_unref(message);
+void manager_send(Manager *manager, sd_bus_message *message) {
+        outbox_send(manager, message, OUTBOX_SMALL);
 }
 
 void manager_send_error(Manager *manager, sd_bus_message *message, const Error *error) {
@@ -56,6 +58,8 @@ void manager_send_error(Manager *manager, sd_bus_message *message, const Error *
         int r;
 
         notice_error(error);
+        if (!sd_bus_message_get_expect_reply(message))
+                return;
         r = sd_bus_message_new_method_error(message, &reply,
                 &SD_BUS_ERROR_MAKE_CONST(error_name(error->code), error_message(error)));
         if (r < 0)
@@ -72,7 +76,7 @@ void manager_send_error(Manager *manager, sd_bus_message *message, const Error *
 void manager_send_empty(Manager *manager, sd_bus_message *message) {
         sd_bus_message *reply = NULL;
 
-        if (sd_bus_message_new_method_return(message, &reply) >= 0)
+        if (sd_bus_message_get_expect_reply(message) && sd_bus_message_new_method_return(message, &reply) >= 0)
                 manager_send(manager, reply);
 }
 
@@ -184,6 +188,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         if (!manager->bus)
                 return 0;
 
+        outbox_pump(manager);
         manager_maybe_exit(manager);
         if (sd_event_source_get_enabled(manager->slow_tick, NULL) > 0)
                 return 0;
@@ -197,6 +202,10 @@ static int on_turn(sd_event_source *source, void *userdata) {
 
 /* Stopping */
 
+static int on_flush_due(sd_event_source *source, uint64_t usec, void *userdata) {
+        return sd_event_exit(((Manager *)userdata)->event, 0);
+}
+
 void manager_maybe_exit(Manager *manager) {
         uint64_t messages;
         int bytes;
@@ -205,8 +214,13 @@ void manager_maybe_exit(Manager *manager) {
             manager->n_lookups > 0)
                 return;
         look_at_queue(manager, &messages, &bytes);
-        if (messages > 0 || bytes > 0)
-                return; /* asked again when the loop turns */
+        if (messages > 0 || bytes > 0 || !outbox_is_idle(manager)) {
+                /* asked again when the loop turns */
+                if (!manager->flush_timer)
+                        (void)sd_event_add_time_relative(manager->event, &manager->flush_timer, CLOCK_MONOTONIC,
+                                FLUSH_USEC, 0, on_flush_due, manager);
+                return;
+        }
         (void)sd_event_exit(manager->event, 0);
 }
 
@@ -310,6 +324,20 @@ static int on_reload(sd_event_source *source, const struct signalfd_siginfo *inf
 
 /* The bus */
 
+/* What sd-bus answers by itself, past the outbox, has to be within the same bounds. */
+static bool may_pass(Manager *manager, sd_bus_message *message) {
+        const char *sender = sd_bus_message_get_sender(message);
+        Caller *caller = sender ? caller_get(manager, sender) : NULL;
+        g_auto(Error) error = {};
+
+        if (!caller || outbox_let_pass(caller,
+                    sd_bus_message_is_method_call(message, NULL, "Introspect") ? INTROSPECT_BYTES : OUTBOX_SMALL))
+                return true;
+        error_set(&error, ERROR_LIMIT_EXCEEDED, "Answers for this connection are waiting already. Read them first.");
+        manager_send_error(manager, message, &error);
+        return false;
+}
+
 /* Properties of jobs are not everyone's to read, and who asks may have to be found out first. */
 static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         Manager *manager = userdata;
@@ -325,6 +353,16 @@ static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *err
                 method_call(manager, message);
                 return 1;
         }
+        /* As sd-bus would, but in turn, and to whoever asks. */
+        if (sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Peer", "Ping")) {
+                (void)caller_get(manager, sd_bus_message_get_sender(message) ?: "");
+                manager_send_empty(manager, message);
+                return 1;
+        }
+        if (sd_bus_message_is_method_call(message, NULL, NULL) &&
+            (!method_find(sd_bus_message_get_interface(message), sd_bus_message_get_member(message)) ||
+             sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Properties", NULL)))
+                return !may_pass(manager, message);
         return 0;
 }
 
@@ -395,6 +433,7 @@ static int add_objects(Manager *manager) {
 
 /* Joins the bus. Returns 0 or an ExitCode. */
 static int connect_bus(Manager *manager) {
+        const int socket_bytes = SOCKET_BYTES;
         int r;
 
         r = sd_bus_open_system(&manager->bus);
@@ -403,6 +442,8 @@ static int connect_bus(Manager *manager) {
                         g_strerror(-r));
                 return EXIT_FAILED;
         }
+        if (setsockopt(sd_bus_get_fd(manager->bus), SOL_SOCKET, SO_SNDBUF, &socket_bytes, sizeof socket_bytes) < 0)
+                log_warning("The buffer of the bus's socket cannot be made small: %s", g_strerror(errno));
         manager->n_sent = manager->n_written = 0;
         manager->socket_bytes = 0;
         manager->taken_at = g_get_monotonic_time();
@@ -575,6 +616,7 @@ Manager *manager_free(Manager *manager) {
 
         sd_event_source_disable_unref(manager->slow_tick);
         sd_event_source_disable_unref(manager->stop_timer);
+        sd_event_source_disable_unref(manager->flush_timer);
         sd_event_source_disable_unref(manager->deferred);
         mailbox_free(manager->mailbox);
         /* Not flushed: a stop has waited for that, and a bus that takes nothing is not waited for without end. */

@@ -37,6 +37,8 @@ typedef struct User {
         unsigned n_writes, n_reads, n_threads, n_subscriptions, n_questions;
         uint64_t write_bytes;
         uint64_t held_bytes; /* of calls whose user is not known by name yet: see caller.c */
+        GQueue ready;     /* of Caller *: those with something to be sent; see outbox.h */
+        uint64_t waiting_bytes; /* that are to be sent, to all of them */
         Job *job;         /* waits or runs */
         unsigned n_stuck; /* abandoned workers: each keeps the slot */
         unsigned n_workers; /* threads of jobs, those that only have to close a descriptor included */
@@ -75,13 +77,15 @@ typedef struct Manager {
         unsigned n_requests;  /* calls that wait for the store, or for a disk */
         unsigned n_request_threads;
 
+        GQueue ready_users;   /* of User *: those that something is to be sent to, in turn */
+
         /* Whether the bus still takes what we send. */
         uint64_t n_sent, n_written;
         int socket_bytes;    /* that lay in the socket when last looked at */
         int64_t taken_at;    /* monotonic: when it last took something, or there was nothing to take */
         bool congested;
 
-        sd_event_source *slow_tick, *stop_timer, *deferred;
+        sd_event_source *slow_tick, *stop_timer, *flush_timer, *deferred;
 } Manager;
 
 /* Sets up everything from the environment, but the bus. Errors are logged. Returns 0 or an ExitCode. */
@@ -98,9 +102,10 @@ void manager_status_changed(Manager *manager);
 void manager_maybe_exit(Manager *manager);
 
 /*
- * Sends a message; all that the daemon sends goes through here, so that a bus that takes nothing is
- * noticed. Failing is logged and not told: there is nobody to tell. message is unref'd.
+ * Sends a message, when its receiver's turn comes (see outbox.h). Failing is logged and not told: there is nobody to
+ * tell. message is unref'd. Where it may be large, bytes says how large, roughly.
  */
+void manager_send_large(Manager *manager, sd_bus_message *message, uint64_t bytes);
 void manager_send(Manager *manager, sd_bus_message *message);
 
 /* Replies with an error. message stays the caller's. */

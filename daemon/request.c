@@ -3,6 +3,8 @@
 
 #include <pthread.h>
 
+#include "outbox.h"
+
 /* Of one user, and of all together. */
 #define USER_THREADS_MAX 4U
 #define REQUEST_THREADS_MAX 64U
@@ -38,6 +40,8 @@ static void answer(Request *request) {
                 return;
         }
 
+        if (!sd_bus_message_get_expect_reply(request->message))
+                return;
         r = sd_bus_message_new_method_return(request->message, &reply);
         if (r >= 0 && request->class->reply)
                 r = request->class->reply(request, reply);
@@ -47,7 +51,7 @@ static void answer(Request *request) {
                 manager_send_error(request->manager, request->message, &request->task.error);
                 return;
         }
-        manager_send(request->manager, reply);
+        manager_send_large(request->manager, reply, request->reply_bytes);
 }
 
 static void on_mail(Mail *mail) {
@@ -75,7 +79,11 @@ static void on_mail(Mail *mail) {
 int request_new(const RequestClass *class, Caller *caller, sd_bus_message *message, Request **ret, Error *error) {
         Manager *manager = caller->manager;
         Request *request;
+        int r;
 
+        r = outbox_check(caller, error);
+        if (r != 0)
+                return r;
         if (!manager->store)
                 return error_set(error, manager->store_error.code, "%s", error_message(&manager->store_error));
 

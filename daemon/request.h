@@ -29,6 +29,7 @@ struct Request {
         sd_bus_message *message; /* what is read from it stays where it is until the request ends */
         bool write, thread;
         uint64_t bytes;          /* that a queued write holds */
+        uint64_t reply_bytes;    /* set by reply() where it may be large: how large, roughly */
 };
 
 /* Makes a request, zeroed behind its head. ERROR_STORE_CORRUPT and the like where there is no store. */

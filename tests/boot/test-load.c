@@ -10,13 +10,12 @@
 #include "system.h"
 
 #define GREEDY 16U
-/* dbus-daemon lets a connection wait for 128 answers, and keeps 127 MiB of what a service has sent: 16 connections
- * that read nothing are one MiB more than that. */
+/* dbus-daemon keeps 127 MiB of what a service has sent: so many answers that nobody reads are more than that. */
 #define REQUESTS 200U
 #define LARGE (64 * 1024)
-/* Longer than the daemon takes to find out, and to come back: see what becomes of others meanwhile. */
+/* Longer than it takes to call a bus congested, and to leave it. */
 #define LOAD_SEC 25
-#define PROMISED_MSEC 20000
+#define PROMISED_MSEC 5000
 
 /*
  * A process that asks for a large license over 16 connections, and then sits there. Whether its requests are
@@ -87,10 +86,9 @@ static void test_user_who_reads_nothing_does_not_keep_others_waiting(void **stat
         print_message("another user waited at most %u ms, and got %u answers\n", waited, calls);
         assert_true(waited <= PROMISED_MSEC);
         assert_int_equal(waitpid(greedy, &status, WNOHANG), 0);
-        /* If the bus has not stood still, this was no load. dbus-broker counts against the one who does not read. */
+        /* dbus-daemon tells the service who does not read, as our policy lets it; dbus-broker sees to that itself. */
         g_autofree char *journal = unit_journal();
-        if (g_str_equal(g_getenv("LICENSEVAULT_BOOT_BUS"), "dbus-daemon"))
-                assert_non_null(strstr(journal, "The bus has taken nothing"));
+        assert_null(strstr(journal, "The bus has taken nothing"));
 
         /* Once they are gone, all is as before. */
         assert_int_equal(kill(greedy, SIGKILL), 0);

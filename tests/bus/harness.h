@@ -52,6 +52,8 @@ typedef struct Harness {
 /* A folder, a bus, no daemon yet. For cmocka's setup: harness_setup() starts the daemon, too. */
 int harness_setup_bus(void **state);
 int harness_setup(void **state);
+/* As harness_setup(), with a bus that does not tell the daemon which clients read what they are sent. */
+int harness_setup_silent_bus(void **state);
 /*
  * The system bus and the service on it: nothing is started, and nothing stopped. There are no users and no
  * media until the caller makes them. For tests/boot, where the system is the test's own.

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A bus that takes nothing any more. It takes half a minute to find out, and so has a binary of its own. */
+/* Clients that read nothing. What they do to a bus takes half a minute to find out, and so has a binary of its own. */
+#include <string.h>
 #include <sys/wait.h>
 
 #include "client.h"
@@ -24,34 +25,63 @@ static void wait_for_service(Harness *h, sd_bus *bus) {
         fail_msg("The daemon does not answer any more");
 }
 
+static bool has_left(Harness *h) {
+        g_autofree char *log = harness_log(h);
+
+        return strstr(log, "leaving it, and coming back") != NULL;
+}
+
 /*
- * Answers for 127 MiB that nobody reads, and the bus takes no byte of the daemon's any more. It must
+ * Asks for up to 190 MiB of answers a time and reads none: the bus keeps 127 MiB of what one connection has sent. Not
+ * faster, or the daemon refuses most of it, with small answers.
+ */
+static void ask_and_read_nothing(Harness *h, unsigned times) {
+        g_autofree uint8_t *document = make_document(60 * 1024, 1);
+        sd_bus *greedy[8];
+
+        for (unsigned i = 0; i < 8; i++)
+                greedy[i] = harness_connect(h, 0);
+        g_free(store_license(greedy[0], document, 60 * 1024, "a{sv}", 1, "LicenseId", "s", "large"));
+        for (unsigned n = 0; n < times * 400 && !has_left(h); n++) {
+                for (unsigned i = 0; i < 8; i++)
+                        send_get_license(greedy[i], "large");
+                sleep_msec(10);
+        }
+}
+
+static void test_what_a_client_does_not_read_is_not_sent(void **state) {
+        Harness *h = *state;
+        sd_bus *victim = harness_connect(h, 1);
+        ask_and_read_nothing(h, 1);
+
+        store_simple(victim, "one");
+        /* Longer than it takes to find the bus congested, and to leave it. */
+        sleep_msec(20 * 1000);
+        store_simple(victim, "two");
+        assert_false(has_left(h));
+}
+
+/*
+ * Where the bus does not tell who reads, it takes no byte of the daemon's any more at last. The daemon must
  * find out, leave the bus so that its messages there go, and come back.
  */
 static void test_daemon_comes_back_when_the_bus_takes_nothing(void **state) {
         Harness *h = *state;
-        g_autofree uint8_t *document = make_document(60 * 1024, 1);
-        sd_bus *greedy[8], *victim = harness_connect(h, 1);
-        for (unsigned i = 0; i < 8; i++)
-                greedy[i] = harness_connect(h, 0);
-        g_free(store_license(greedy[0], document, 60 * 1024, "a{sv}", 1, "LicenseId", "s", "large"));
+        sd_bus *victim = harness_connect(h, 1);
+        ask_and_read_nothing(h, 10);
 
-        for (unsigned n = 0; n < 400; n++) {
-                for (unsigned i = 0; i < 8; i++)
-                        send_get_license(greedy[i], "large");
-                sleep_msec(5);
-        }
         wait_for_service(h, victim);
         harness_expect_log(h, "leaving it, and coming back");
         store_simple(victim, "one");
         store_simple(victim, "two");
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, harness_setup, harness_teardown)
-
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_daemon_comes_back_when_the_bus_takes_nothing),
+                cmocka_unit_test_setup_teardown(test_what_a_client_does_not_read_is_not_sent, harness_setup,
+                        harness_teardown),
+                cmocka_unit_test_setup_teardown(test_daemon_comes_back_when_the_bus_takes_nothing,
+                        harness_setup_silent_bus, harness_teardown),
         };
 
         return cmocka_run_group_tests_name("congestion", tests, NULL, NULL);

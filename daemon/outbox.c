@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "outbox.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "log.h"
+
+/* The bus is asked about a connection each time that so much was sent to it. */
+#define WINDOW_BYTES (64U * 1024U)
+/* The bus keeps more than that for a connection only where its socket is full, too: it does not read. */
+#define UNREAD_BYTES (16U * 1024U)
+#define ASK_AGAIN_USEC (20 * 1000)
+#define ASK_AGAIN_MAX_USEC (1000 * 1000)
+#define ANSWER_USEC (25 * G_USEC_PER_SEC)
+/* Of a user, in answers that wait for their turn; with those that its calls in the store become, some 12 MiB. */
+#define WAITING_BYTES_MAX (4U * 1024U * 1024U)
+
+typedef struct Letter {
+        sd_bus_message *message;
+        uint64_t bytes;
+} Letter;
+
+static void letter_free(Letter *letter) {
+        sd_bus_message_unref(letter->message);
+        g_free(letter);
+}
+
+/* A caller is among the ready ones of its user while it has letters and reads; a user is, while one of its callers is. */
+
+static void leave_line(Caller *caller) {
+        User *user = caller->user;
+
+        if (!caller->ready)
+                return;
+        caller->ready = false;
+        g_queue_remove(&user->ready, caller);
+        if (g_queue_is_empty(&user->ready))
+                g_queue_remove(&user->manager->ready_users, user);
+}
+
+static void line_up(Caller *caller) {
+        User *user = caller->user;
+
+        if (caller->ready || caller->asking || g_queue_is_empty(&caller->letters))
+                return;
+        caller->ready = true;
+        if (g_queue_is_empty(&user->ready))
+                g_queue_push_tail(&user->manager->ready_users, user);
+        g_queue_push_tail(&user->ready, caller);
+}
+
+static void send_now(Manager *manager, sd_bus_message *message) {
+        int r;
+
+        /* Of a bus that was left: its peers are gone, and nobody waits. */
+        if (!manager->bus || sd_bus_message_get_bus(message) != manager->bus)
+                return;
+        r = sd_bus_send(manager->bus, message, NULL);
+        if (r >= 0)
+                manager->n_sent++;
+        else if (r != -ENOTCONN)
+                log_warning("A message cannot be sent: %s", g_strerror(-r));
+}
+
+/* Whether a client reads */
+
+static void ask(Caller *caller);
+
+/* Reads OutgoingBytes: what the bus keeps for the connection. */
+static int read_outgoing(sd_bus_message *reply, uint32_t *ret) {
+        const char *key;
+        int r;
+
+        r = sd_bus_message_enter_container(reply, 'a', "{sv}");
+        while (r >= 0 && (r = sd_bus_message_enter_container(reply, 'e', "sv")) > 0) {
+                if ((r = sd_bus_message_read(reply, "s", &key)) < 0)
+                        return r;
+                if (strcmp(key, "OutgoingBytes") == 0)
+                        return sd_bus_message_read(reply, "v", "u", ret);
+                if ((r = sd_bus_message_skip(reply, "v")) >= 0)
+                        r = sd_bus_message_exit_container(reply);
+        }
+        return r < 0 ? r : -ENODATA;
+}
+
+static int on_ask_again(sd_event_source *source, uint64_t usec, void *userdata) {
+        ask(userdata);
+        return 0;
+}
+
+static int ask_later(Caller *caller) {
+        Manager *manager = caller->manager;
+        int r;
+
+        caller->pause_usec = CLAMP(2 * caller->pause_usec, ASK_AGAIN_USEC, ASK_AGAIN_MAX_USEC);
+        caller->ask_timer = sd_event_source_disable_unref(caller->ask_timer);
+        r = sd_event_add_time_relative(manager->event, &caller->ask_timer, CLOCK_MONOTONIC, caller->pause_usec, 0,
+                on_ask_again, caller);
+        return r;
+}
+
+static void has_read(Caller *caller) {
+        caller->asking = false;
+        caller->unread = 0;
+        caller->pause_usec = 0;
+        if (caller->user)
+                line_up(caller);
+        outbox_pump(caller->manager);
+}
+
+static int on_answer(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
+        Caller *caller = userdata;
+        uint32_t outgoing;
+
+        caller->ask_slot = sd_bus_slot_unref(caller->ask_slot);
+        if (!sd_bus_message_is_method_error(reply, NULL) && read_outgoing(reply, &outgoing) >= 0 &&
+            outgoing > UNREAD_BYTES && ask_later(caller) >= 0)
+                return 0;
+        has_read(caller);
+        return 0;
+}
+
+/* The question goes behind all that was sent: the answer also tells that the bus has taken that. */
+static void ask(Caller *caller) {
+        Manager *manager = caller->manager;
+        sd_bus_message *question = NULL;
+        int r;
+
+        caller->asking = true;
+        r = sd_bus_message_new_method_call(manager->bus, &question, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                "org.freedesktop.DBus.Debug.Stats", "GetConnectionStats");
+        if (r >= 0)
+                r = sd_bus_message_append(question, "s", caller->name);
+        if (r >= 0)
+                r = sd_bus_call_async(manager->bus, &caller->ask_slot, question, on_answer, caller, ANSWER_USEC);
+        sd_bus_message_unref(question);
+        if (r < 0 && ask_later(caller) < 0)
+                caller->asking = false;
+}
+
+static void count(Caller *caller, uint64_t bytes) {
+        caller->unread += bytes;
+        if (caller->unread >= WINDOW_BYTES && !caller->asking)
+                ask(caller);
+}
+
+/* In turn */
+
+static Caller *next_in_line(Manager *manager) {
+        User *user = g_queue_pop_head(&manager->ready_users);
+        Caller *caller = g_queue_pop_head(&user->ready);
+
+        caller->ready = false;
+        if (!g_queue_is_empty(&user->ready))
+                g_queue_push_tail(&manager->ready_users, user);
+        return caller;
+}
+
+static bool bus_takes_more(Manager *manager) {
+        uint64_t queued;
+
+        return manager->bus && sd_bus_get_n_queued_write(manager->bus, &queued) >= 0 && queued == 0;
+}
+
+void outbox_pump(Manager *manager) {
+        while (!g_queue_is_empty(&manager->ready_users) && bus_takes_more(manager)) {
+                Caller *caller = next_in_line(manager);
+                Letter *letter = g_queue_pop_head(&caller->letters);
+
+                caller->user->waiting_bytes -= letter->bytes;
+                send_now(manager, letter->message);
+                count(caller, letter->bytes);
+                letter_free(letter);
+                line_up(caller);
+        }
+}
+
+void outbox_send(Manager *manager, sd_bus_message *message, uint64_t bytes) {
+        const char *name = sd_bus_message_get_destination(message);
+        Caller *caller = name ? caller_find(manager, name) : NULL;
+        Letter *letter;
+
+        if (!caller || !caller->user) {
+                send_now(manager, message);
+                if (caller)
+                        count(caller, bytes);
+                sd_bus_message_unref(message);
+                return;
+        }
+
+        letter = g_new(Letter, 1);
+        *letter = (Letter) { message, bytes };
+        g_queue_push_tail(&caller->letters, letter);
+        caller->user->waiting_bytes += bytes;
+        line_up(caller);
+        outbox_pump(manager);
+}
+
+bool outbox_let_pass(Caller *caller, uint64_t bytes) {
+        if (caller->asking || !g_queue_is_empty(&caller->letters))
+                return false;
+        count(caller, bytes);
+        return true;
+}
+
+int outbox_check(const Caller *caller, Error *error) {
+        const User *user = caller->user;
+
+        if (user->waiting_bytes < WAITING_BYTES_MAX || g_queue_is_empty((GQueue *)&caller->letters))
+                return 0;
+        return error_set(error, ERROR_LIMIT_EXCEEDED,
+                "Answers for you with %" PRIu64 " bytes are waiting already. Read those that you have asked for.",
+                user->waiting_bytes);
+}
+
+bool outbox_is_idle(const Manager *manager) {
+        return g_queue_is_empty((GQueue *)&manager->ready_users);
+}
+
+void outbox_forget(Caller *caller) {
+        Letter *letter;
+
+        if (caller->user)
+                leave_line(caller);
+        while ((letter = g_queue_pop_head(&caller->letters))) {
+                caller->user->waiting_bytes -= letter->bytes;
+                letter_free(letter);
+        }
+        caller->ask_slot = sd_bus_slot_unref(caller->ask_slot);
+        caller->ask_timer = sd_event_source_disable_unref(caller->ask_timer);
+}

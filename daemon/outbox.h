@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "caller.h"
+
+/*
+ * What is sent to clients, in turn by user, and only as fast as the bus takes it: the answers that one user has asked
+ * for wait here and not in the socket, where those of all others would stand behind them. dbus-daemon reads 2 KiB from
+ * each connection in turn; from us, while a user floods it over 16 connections, less than a megabyte a second.
+ *
+ * dbus-daemon keeps what a client does not read, counts it against us, and reads nothing more of ours at 127 MiB. So
+ * after some bytes for a connection the bus is asked how much of that the connection has read
+ * (org.freedesktop.DBus.Debug.Stats), and nothing more is sent to it before it has. A bus that does not know, or does
+ * not tell, counts as one that needs no such care (dbus-broker, which counts against the one who does not read).
+ */
+
+/* Room of a message that was not measured. */
+#define OUTBOX_SMALL 512U
+
+/* Sends a message of so many bytes, roughly, when its receiver's turn comes. It is unref'd. */
+void outbox_send(Manager *manager, sd_bus_message *message, uint64_t bytes);
+/* Sends what the bus takes now. Called whenever it may take more. */
+void outbox_pump(Manager *manager);
+
+/* A call that sd-bus answers past us: whether it may, and if so its answer is counted. */
+bool outbox_let_pass(Caller *caller, uint64_t bytes);
+/* ERROR_LIMIT_EXCEEDED for a connection that has answers waiting, and whose user has too many in all. */
+int outbox_check(const Caller *caller, Error *error);
+
+/* Whether nothing waits but for those who do not read. */
+bool outbox_is_idle(const Manager *manager);
+
+/* The connection has gone, and what was for it. */
+void outbox_forget(Caller *caller);

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Users that abuse every limit, over 200 connections and with 20,000 calls a second, and one who does not. What is
+ * asserted is what must hold on any machine: answers, and what the daemon holds. Times are printed; with --long, a
+ * minute instead of some seconds, they count where the bus itself was quick enough.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "client.h"
+#include "load-abuse.h"
+#include "load-watch.h"
+
+#define CONNECTIONS 200U
+#define RATE 20000U
+/* What tells a wait from a hang. A sanitizer's daemon gets ten times as long. */
+#define HANG_MSEC (sanitized() ? 50000U : 5000U)
+#define PROMISED_USEC (50 * 1000)
+/* A bus whose own answers take longer than that at p99 leaves nothing to be said of the service. */
+#define QUICK_BUS_USEC (25 * 1000)
+#define SETTLE_SEC 30
+#define JOBS_ON_MACHINE 32U
+
+/*
+ * While it lasts. Descriptors: 6 a job, of which JobsOnMachine= are allowed; one each of 128 calls that wait of two
+ * users, for its message keeps what came with it, and some for the store. Threads: a job has one; 64 may wait for
+ * another disk, 8 look up names. Memory: of two users, 16 MiB of calls that wait for the disk, 12 MiB of answers; 32 MiB
+ * of one message that comes in; the same again for what the allocator does not give back.
+ */
+#define FDS_MORE (6U * JOBS_ON_MACHINE + 2U * 128U + 16U)
+#define THREADS_MORE (JOBS_ON_MACHINE + 64U + 8U)
+#define MEMORY_MORE_KIB (2U * (2U * (16U + 12U) + 32U) * 1024U)
+/* Afterwards: a file of the store that was not open before, threads that sleep for a moment; what the allocator keeps. */
+#define FDS_LEFT 4U
+#define THREADS_LEFT 2U
+#define MEMORY_LEFT_KIB (24U * 1024U)
+/* A second time the same must find its memory where it left it. */
+#define MEMORY_AGAIN_KIB (4U * 1024U)
+
+static unsigned seconds = 5;
+static bool is_long;
+
+typedef struct World {
+        Harness *h;
+        char *owner;
+        sd_bus *good;
+        Times service, bus;
+        unsigned n_stored, n_bus_full;
+} World;
+
+/* A well-behaved user */
+
+/*
+ * Waits for an answer. A call that is refused, or answered too late, ends the test; but not one that the bus did not let
+ * through, which dbus-daemon does where too much waits for a service: then it says 0.
+ */
+static int64_t timed(World *world, sd_bus_message *message) {
+        int64_t begin = g_get_monotonic_time(), took;
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        const char *member = sd_bus_message_get_member(message);
+        int r = sd_bus_call(world->good, message, HANG_MSEC * UINT64_C(1000), &error, NULL);
+
+        if (r < 0 && strstr(error.message, "destination has a full message queue")) {
+                world->n_bus_full++;
+                sd_bus_error_free(&error);
+                sd_bus_message_unref(message);
+                return 0;
+        }
+        if (r < 0)
+                fail_msg("%s of a user who does nothing wrong failed after %" PRIi64 " ms: %s, '%s'", member,
+                        (g_get_monotonic_time() - begin) / 1000, error.name, error.message);
+        took = g_get_monotonic_time() - begin;
+        sd_bus_message_unref(message);
+        return took;
+}
+
+static void add_time(Times *times, int64_t took) {
+        if (took > 0)
+                times_add(times, took);
+}
+
+static void behave(World *world) {
+        static unsigned turn;
+        g_autofree char *id = g_strdup_printf("good-%u", world->n_stored % 50);
+        sd_bus_message *message = NULL;
+
+        switch (turn++ % 4) {
+        case 0:
+                message = new_call(world->good, ROOT, "LicenseStore.StoreLicense");
+                assert_true(sd_bus_message_append_array(message, 'y', id, strlen(id)) >= 0);
+                assert_true(sd_bus_message_append(message, "a{sv}", 1, "LicenseId", "s", id) >= 0);
+                world->n_stored++;
+                break;
+        case 1:
+                message = new_call(world->good, ROOT, "LicenseStore.EnumerateLicenses");
+                assert_true(sd_bus_message_append(message, "a{sv}su", 0, "", 10) >= 0);
+                break;
+        default:
+                message = new_call(world->good, ROOT, "LicenseStore.GetLicense");
+                assert_true(sd_bus_message_append(message, "s", "mine") >= 0);
+        }
+        add_time(&world->service, timed(world, message));
+
+        assert_true(sd_bus_message_new_method_call(world->good, &message, "org.freedesktop.DBus",
+                            "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetId") >= 0);
+        add_time(&world->bus, timed(world, message));
+}
+
+static void back_up(World *world) {
+        int64_t begin = g_get_monotonic_time();
+        g_autofree char *job = call_string(world->good, ROOT, "LicenseBackup.BackupLicenses", "u", 1);
+
+        g_hash_table_unref(assert_job_succeeds(world->good, job));
+        print_message("a backup took %" PRIi64 " ms\n", (g_get_monotonic_time() - begin) / 1000);
+}
+
+/* The daemon */
+
+static void check_same_daemon(World *world) {
+        g_autofree char *owner = harness_owner(world->h);
+
+        assert_int_equal(waitpid(world->h->daemon, NULL, WNOHANG), 0);
+        assert_string_equal(owner, world->owner);
+}
+
+static void check_bounded(const Holding *most, const Holding *before) {
+        assert_true(most->fds <= before->fds + FDS_MORE);
+        assert_true(most->threads <= before->threads + THREADS_MORE);
+        if (!sanitized())
+                assert_true(most->memory_kib <= before->memory_kib + MEMORY_MORE_KIB);
+}
+
+/* Waits until all is given back, or it is clear that it is not. */
+static void settle(World *world, const Holding *before, Holding *ret) {
+        for (unsigned i = 0; i < SETTLE_SEC * 5; i++) {
+                holding_read(world->h, world->h->daemon, world->owner, ret);
+                if (ret->fds <= before->fds + FDS_LEFT && ret->threads <= before->threads + THREADS_LEFT &&
+                    ret->jobs == before->jobs)
+                        break;
+                sleep_msec(200);
+        }
+        /* Without callers, whose departure the daemon has heard of before it answered us. */
+        holding_print("afterwards", ret);
+        assert_true(ret->fds <= before->fds + FDS_LEFT);
+        assert_true(ret->threads <= before->threads + THREADS_LEFT);
+        assert_int_equal(ret->jobs, before->jobs);
+        assert_int_equal(ret->matches, before->matches);
+        if (!sanitized())
+                assert_true(ret->memory_kib <= before->memory_kib + MEMORY_LEFT_KIB);
+}
+
+static void print_counts(const AbuseCounts *counts, double took) {
+        print_message("a second: %.0f calls offered, %.0f sent, %.0f answered, %.0f refused (as far as read); "
+                "%" PRIu64 " connections made anew\n", (double)counts->offered / took, (double)counts->sent / took,
+                (double)counts->answered / took, (double)counts->refused / took, counts->reconnected);
+}
+
+static void wave(World *world, const Holding *before, Holding *ret) {
+        const AbusePlan plan = { world->h->users, 2, CONNECTIONS, RATE, 0, ABUSE_KINDS - 1 };
+        int64_t begin, now, look = 0;
+        AbuseCounts *counts, ended;
+        Holding most = {};
+        pid_t pid = abuse_start(world->h, &plan, &counts);
+
+        begin = now = g_get_monotonic_time();
+        while (now - begin < seconds * G_USEC_PER_SEC) {
+                behave(world);
+                if (now >= look) {
+                        holding_raise(world->h->daemon, &most);
+                        look = now + G_USEC_PER_SEC / 4;
+                }
+                sleep_msec(5);
+                now = g_get_monotonic_time();
+        }
+        back_up(world);
+        now = g_get_monotonic_time();
+        abuse_stop(pid, counts, &ended);
+        check_same_daemon(world);
+        print_counts(&ended, (double)(now - begin) / G_USEC_PER_SEC);
+        holding_print("at most", &most);
+        check_bounded(&most, before);
+        assert_true(ended.answered > 0 && ended.refused > 0);
+        settle(world, before, ret);
+}
+
+static void world_init(World *world, Harness *h) {
+        sd_bus *first, *second;
+
+        harness_need_users(h, 3);
+        *world = (World) { .h = h, .owner = harness_owner(h), .good = harness_connect(h, 2) };
+        first = harness_connect(h, 0);
+        second = harness_connect(h, 1);
+        abuse_prepare(h, first);
+        abuse_prepare(h, second);
+        harness_disconnect(h, first);
+        harness_disconnect(h, second);
+        store_simple(world->good, "mine");
+        times_init(&world->service);
+        times_init(&world->bus);
+}
+
+static void check_times(World *world) {
+        int64_t service = times_at(&world->service, 0.99), bus = times_at(&world->bus, 0.99);
+
+        times_print("the bus itself", &world->bus);
+        times_print("the service", &world->service);
+        print_message("%u calls the bus did not let through: too much was waiting for the service\n", world->n_bus_full);
+        print_message("p99 is %s 50 ms\n", service < PROMISED_USEC ? "under" : "NOT under");
+        if (is_long && !sanitized() && bus < QUICK_BUS_USEC)
+                assert_true(service < PROMISED_USEC);
+}
+
+static void test_abuse_of_every_limit_costs_others_little_and_leaves_nothing(void **state) {
+        Holding before, first, second;
+        World world;
+
+        world_init(&world, *state);
+        back_up(&world);
+        holding_read(world.h, world.h->daemon, world.owner, &before);
+        before.jobs = 0; /* the one of the backup goes */
+        holding_print("before", &before);
+        wave(&world, &before, &first);
+        wave(&world, &before, &second);
+        if (!sanitized())
+                assert_true(second.memory_kib <= first.memory_kib + MEMORY_AGAIN_KIB);
+        check_times(&world);
+        times_clear(&world.service);
+        times_clear(&world.bus);
+        g_free(world.owner);
+}
+
+/* How much the bus bears, and the service on it: what the figures above are to be read by. */
+static void test_how_many_calls_bus_and_service_take(void **state) {
+        Harness *h = *state;
+
+        for (Abuse abuse = ABUSE_PING; abuse <= ABUSE_BUS_ITSELF; abuse++) {
+                const AbusePlan plan = { h->users, 1, 8, 0, abuse, abuse };
+                AbuseCounts *counts, ended;
+                int64_t begin;
+                pid_t pid = abuse_start(h, &plan, &counts);
+
+                begin = g_get_monotonic_time();
+                sleep_msec(is_long ? 5000 : 1000);
+                abuse_stop(pid, counts, &ended);
+                print_message("%.0f answers a second from %s\n",
+                        (double)ended.answered * G_USEC_PER_SEC / (double)(g_get_monotonic_time() - begin),
+                        abuse == ABUSE_PING ? "the service, to Ping" : "the bus itself, to GetId");
+                assert_true(ended.answered > 0);
+        }
+}
+
+/* Without end, as fast as the bus takes it: 16 connections that ask for what is large, and read nothing. */
+static void test_endless_flood_lets_others_be_served_and_the_service_stop(void **state) {
+        const AbusePlan plan = { ((Harness *)*state)->users, 1, 16, 0, ABUSE_GET_UNREAD, ABUSE_GET_UNREAD };
+        int64_t begin, now, stop;
+        AbuseCounts *counts, ended;
+        World world;
+        pid_t pid;
+
+        world_init(&world, *state);
+        pid = abuse_start(world.h, &plan, &counts);
+        begin = now = g_get_monotonic_time();
+        while (now - begin < seconds * G_USEC_PER_SEC) {
+                behave(&world);
+                now = g_get_monotonic_time();
+        }
+        check_same_daemon(&world);
+        check_times(&world);
+
+        harness_stop(world.h);
+        stop = g_get_monotonic_time() - now;
+        abuse_stop(pid, counts, &ended);
+        print_counts(&ended, (double)(now - begin) / G_USEC_PER_SEC);
+        print_message("SIGTERM ended it after %" PRIi64 " ms\n", stop / 1000);
+        assert_true(stop < HANG_MSEC * 1000);
+        times_clear(&world.service);
+        times_clear(&world.bus);
+        g_free(world.owner);
+}
+
+/* What is over soon with abusers shows the sooner, and their licenses fill no disk. */
+static int setup(void **state) {
+        Harness *h;
+
+        harness_setup_bus(state);
+        h = *state;
+        harness_set(h, "Limits", "LicensesPerUser", "200");
+        harness_set(h, "Jobs", "ResultSeconds", "1");
+        harness_set(h, "Jobs", "StallSeconds", "2");
+        harness_start(h);
+        return 0;
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, harness_teardown)
+
+int main(int argc, char **argv) {
+        const struct CMUnitTest tests[] = {
+                TEST(test_how_many_calls_bus_and_service_take),
+                TEST(test_endless_flood_lets_others_be_served_and_the_service_stop),
+                TEST(test_abuse_of_every_limit_costs_others_little_and_leaves_nothing),
+        };
+
+        is_long = argc == 2 && strcmp(argv[1], "--long") == 0;
+        if (argc > 1 && !is_long) {
+                fprintf(stderr, "Usage: test-load [--long]\n");
+                return 2;
+        }
+        if (is_long)
+                seconds = 60;
+        return cmocka_run_group_tests_name("load", tests, NULL, NULL);
+}
