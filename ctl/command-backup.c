@@ -166,10 +166,35 @@ static Status check_written(Ctl *ctl, int fd, const char *file, const JobEnd *en
         return status;
 }
 
-static Status backup_to_file(Ctl *ctl, const char *file, bool check) {
+static void note_damaged(Ctl *ctl, const JobEnd *end) {
+        const json_t *licenses = json_object_get(end->result, "damaged_licenses"), *license;
+        uint64_t n = json_get_u64(end->result, "damaged");
+        size_t i;
+
+        json_array_foreach(licenses, i, license)
+                ctl_note(ctl, "  %s", json_string_value(license));
+        if (n > json_array_size(licenses))
+                ctl_note(ctl, "  and %" PRIu64 " more", n - json_array_size(licenses));
+}
+
+/* Says what is missing. It is a failure, so that somebody looks, and so that the caller keeps what is older. */
+static Status fail_incomplete(Ctl *ctl, const JobEnd *end, const char *file) {
+        g_autofree char *count = text_licenses(json_get_u64(end->result, "damaged"));
+
+        note_damaged(ctl, end);
+        return ctl_fail(ctl, STATUS_STORE,
+                "'%s' is a good backup of all but %s, whose documents are damaged in the store of the service. Older "
+                "backups may have them whole, and none was removed. Let their users store them again, or remove them.",
+                file, count);
+}
+
+/* series: it is one of many, which nobody looks at: what the service says of it is not enough for an old one to go. */
+static Status backup_to_file(Ctl *ctl, const char *file, bool series) {
+        g_autofree char *incomplete = series ? series_incomplete(file) : NULL;
         g_auto(Output) output = OUTPUT_NONE;
         g_auto(JobEnd) end = {};
         Interrupts interrupts;
+        bool damaged = false;
         Status status;
 
         interrupt_block(&interrupts);
@@ -178,14 +203,18 @@ static Status backup_to_file(Ctl *ctl, const char *file, bool check) {
                 return status;
 
         status = backup_to_descriptor(ctl, output.draft.fd, &end);
-        if (status == STATUS_OK && check) {
+        if (status == STATUS_OK && series) {
                 /* The reader listens to Ctrl-C by itself. */
                 interrupt_restore(&interrupts);
                 status = check_written(ctl, output.draft.fd, file, &end);
                 interrupt_block(&interrupts);
         }
-        if (status == STATUS_OK)
+        if (status == STATUS_OK) {
+                damaged = series && json_get_u64(end.result, "damaged") > 0;
+                if (damaged)
+                        output_rename(&output, file = incomplete);
                 status = output_publish(ctl, &output);
+        }
         if (status != STATUS_OK) {
                 note_unwritten(ctl, file, backup_overwrite);
                 return status;
@@ -193,14 +222,15 @@ static Status backup_to_file(Ctl *ctl, const char *file, bool check) {
 
         interrupt_restore(&interrupts);
         report(ctl, &end, file);
-        return STATUS_OK;
+        return damaged ? fail_incomplete(ctl, &end, file) : STATUS_OK;
 }
 
-/* A backup that nobody looks at: what the service says of it is not enough for an old one to go. */
 static Status backup_to_folder(Ctl *ctl) {
         g_autofree char *path = NULL;
         Status status;
 
+        /* Each is a file of its own: one that lacks some replaces none that has them. */
+        backup_whose.skip_damaged = true;
         if ((status = series_next(ctl, backup_folder, &path)) != STATUS_OK ||
             (status = backup_to_file(ctl, path, true)) != STATUS_OK)
                 return status;

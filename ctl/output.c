@@ -63,6 +63,12 @@ Status output_open(Ctl *ctl, const char *path, bool replace, Output *ret) {
         return STATUS_OK;
 }
 
+void output_rename(Output *output, const char *path) {
+        g_free(output->name);
+        output->name = g_path_get_basename(path);
+        output->path = path;
+}
+
 Status output_publish(Ctl *ctl, Output *output) {
         int r;
 

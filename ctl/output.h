@@ -23,6 +23,9 @@ typedef struct Output {
 /* Without replace, a file that is there is STATUS_EXISTS. */
 Status output_open(Ctl *ctl, const char *path, bool replace, Output *ret);
 
+/* Another name for it, in the same folder; path is borrowed. */
+void output_rename(Output *output, const char *path);
+
 /* Syncs the file and names it. */
 Status output_publish(Ctl *ctl, Output *output);
 

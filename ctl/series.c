@@ -14,6 +14,8 @@
 #define PATTERN "licenses-00000000T000000Z.tar"
 #define PATTERN_LENGTH (sizeof(PATTERN) - 1)
 #define FORMAT "licenses-%Y%m%dT%H%M%SZ.tar"
+#define INCOMPLETE "-incomplete.tar"
+#define STAMP_LENGTH (PATTERN_LENGTH - strlen(".tar"))
 
 /* Whether the string begins with the name of a backup. */
 static bool begins_like_backup(const char *string) {
@@ -23,8 +25,20 @@ static bool begins_like_backup(const char *string) {
         return true;
 }
 
-static bool is_backup(const char *name) {
+/* One that has all licenses. */
+static bool is_whole(const char *name) {
         return begins_like_backup(name) && name[PATTERN_LENGTH] == '\0';
+}
+
+static bool is_backup(const char *name) {
+        g_autofree char *whole = NULL;
+
+        if (is_whole(name))
+                return true;
+        if (strlen(name) < STAMP_LENGTH || strcmp(name + STAMP_LENGTH, INCOMPLETE) != 0)
+                return false;
+        whole = g_strdup_printf("%.*s.tar", (int)STAMP_LENGTH, name);
+        return is_whole(whole);
 }
 
 /* NULL, with *ret_status set, where that cannot be. */
@@ -67,11 +81,18 @@ static void name_now(char ret[sizeof PATTERN]) {
         strftime(ret, sizeof PATTERN, FORMAT, &utc);
 }
 
+static bool is_taken(int folder, const char *name) {
+        g_autofree char *incomplete = series_incomplete(name);
+        struct stat st;
+
+        return fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 ||
+                fstatat(folder, incomplete, &st, AT_SYMLINK_NOFOLLOW) >= 0;
+}
+
 Status series_next(Ctl *ctl, const char *folder, char **ret_path) {
         _cleanup_folder_ DIR *dir = NULL;
         Status status = STATUS_OK;
         char name[sizeof PATTERN];
-        struct stat st;
 
         dir = open_folder(ctl, folder, &status);
         if (!dir)
@@ -79,10 +100,14 @@ Status series_next(Ctl *ctl, const char *folder, char **ret_path) {
         tidy(dir);
 
         /* One was made this very second: the next one has its own. */
-        for (name_now(name); fstatat(dirfd(dir), name, &st, AT_SYMLINK_NOFOLLOW) >= 0; name_now(name))
+        for (name_now(name); is_taken(dirfd(dir), name); name_now(name))
                 g_usleep(G_USEC_PER_SEC / 10);
         *ret_path = g_build_filename(folder, name, NULL);
         return STATUS_OK;
+}
+
+char *series_incomplete(const char *path) {
+        return g_strdup_printf("%.*s" INCOMPLETE, (int)(strlen(path) - strlen(".tar")), path);
 }
 
 static int compare_names(const void *a, const void *b) {
@@ -103,12 +128,25 @@ static GPtrArray *list_older(DIR *dir, const char *newest) {
         return names;
 }
 
+/*
+ * How many of the older ones go. An incomplete one takes no whole one's place, which may be the last to have what is
+ * damaged now; it goes with those of its time.
+ */
+static unsigned count_surplus(const GPtrArray *older, unsigned keep) {
+        unsigned n_whole = 1, n = older->len;
+
+        for (; n > 0 && n_whole < keep; n--)
+                n_whole += is_whole(older->pdata[n - 1]);
+        return n;
+}
+
 Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned keep) {
         g_autofree char *newest_name = g_path_get_basename(newest);
         g_autoptr(GPtrArray) older = NULL;
         _cleanup_folder_ DIR *dir = NULL;
         json_t *removed = json_array();
         Status status = STATUS_OK;
+        unsigned n;
 
         ctl_result(ctl, "removed", removed);
         dir = open_folder(ctl, folder, &status);
@@ -116,7 +154,8 @@ Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned k
                 return status;
         older = list_older(dir, newest_name);
 
-        for (unsigned i = 0; i + keep <= older->len; i++) {
+        n = count_surplus(older, keep);
+        for (unsigned i = 0; i < n; i++) {
                 if (unlinkat(dirfd(dir), older->pdata[i], 0) < 0)
                         return ctl_fail_errno(ctl, -errno, "The old backup '%s' in '%s' cannot be removed",
                                 (char *)older->pdata[i], folder);

@@ -5,7 +5,8 @@
 
 /*
  * A folder of backups that are made again and again: licenses-20240131T235959Z.tar, by the time in UTC at which
- * each was begun, so that their order is that of their names. Files of other names are nobody's business here.
+ * each was begun, so that their order is that of their names; licenses-20240131T235959Z-incomplete.tar where licenses
+ * are missing from it. Files of other names are nobody's business here.
  */
 
 /*
@@ -14,8 +15,11 @@
  */
 Status series_next(Ctl *ctl, const char *folder, char **ret_path);
 
+/* What such a path becomes where the backup is not of all (g_free). */
+char *series_incomplete(const char *path);
+
 /*
- * Removes the oldest backups of a folder, so that keep of them are left, at least 1. newest, the path of series_next(),
+ * Removes the oldest backups of a folder, so that keep whole ones are left, at least 1, and what is newer than those. newest, the path of series_next(),
  * stays whatever the clock says. Adds the names of the removed ones as "removed" to the result.
  */
 Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned keep);

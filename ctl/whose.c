@@ -28,15 +28,24 @@ Status user_from_text(Ctl *ctl, const char *text, uint32_t *ret) {
         return STATUS_OK;
 }
 
+static int append_options(const Whose *whose, uint32_t uid, sd_bus_message *call) {
+        int r;
+
+        r = sd_bus_message_open_container(call, 'a', "{sv}");
+        if (r >= 0 && whose->owner)
+                r = sd_bus_message_append(call, "{sv}", "Owner", "u", uid);
+        if (r >= 0 && whose->all_users)
+                r = sd_bus_message_append(call, "{sv}", "AllUsers", "b", 1);
+        if (r >= 0 && whose->skip_damaged)
+                r = sd_bus_message_append(call, "{sv}", "SkipDamaged", "b", 1);
+        return r < 0 ? r : sd_bus_message_close_container(call);
+}
+
 Status whose_append(Ctl *ctl, const Whose *whose, sd_bus_message *call) {
         uint32_t uid = 0;
         Status status;
         int r;
 
-        if (!whose_is_given(whose)) {
-                r = sd_bus_message_append(call, "a{sv}", 0);
-                return r < 0 ? bus_fail_build(ctl, r) : STATUS_OK;
-        }
         if (whose->all_users && whose->owner)
                 return ctl_fail(ctl, STATUS_USAGE, "--all-users and --owner exclude each other.");
 
@@ -45,9 +54,8 @@ Status whose_append(Ctl *ctl, const Whose *whose, sd_bus_message *call) {
                 if (status != STATUS_OK)
                         return status;
         }
-        r = whose->owner ? sd_bus_message_append(call, "a{sv}", 1, "Owner", "u", uid) :
-                sd_bus_message_append(call, "a{sv}", 1, "AllUsers", "b", 1);
-        if (r >= 0)
+        r = append_options(whose, uid, call);
+        if (r >= 0 && whose_is_given(whose))
                 r = sd_bus_message_set_allow_interactive_authorization(call, !ctl->quiet);
         return r < 0 ? bus_fail_build(ctl, r) : STATUS_OK;
 }

@@ -7,7 +7,8 @@
 
 typedef struct Whose {
         gboolean all_users;
-        char *owner; /* a name or number */
+        char *owner;       /* a name or number */
+        bool skip_damaged; /* of a backup: the rest is worth having */
 } Whose;
 
 #define WHOSE_OPTIONS(whose, all_help, owner_help) \

@@ -14,6 +14,12 @@
 #define SIGNAL_BYTES (60U * 1024U)
 #define SIGNALS_MAX 10U
 #define SPACE_CHECK_BYTES (16U * 1024U * 1024U)
+/* What of damaged licenses fits into an answer; NOT-BACKED-UP.txt names them all. */
+#define DAMAGED_MAX 100U
+#define DAMAGED_BYTES (32U * 1024U)
+#define DAMAGED_HEAD \
+        "These licenses could not be backed up: their documents are damaged in the store. An older\n" \
+        "backup may have them whole. Keep it until the user has stored them again.\n\n"
 /* Five strings, the counters, and what the service adds. */
 #define ATTRIBUTES_MAX (12 + LICENSE_COUNTERS_MAX)
 #define PREFIX ARCHIVE_ATTRIBUTE_PREFIX
@@ -30,7 +36,8 @@ static const char readme[] =
         "state.jsonl         one line for each license that was ever stored: its generation,\n"
         "                    the uses that remain by right, whether it is restricted (may not be\n"
         "                    backed up), and, where it was revoked, when (Unix seconds)\n"
-        "NOT-BACKED-UP.txt   if there are such: licenses that may not be backed up\n"
+        "NOT-BACKED-UP.txt   if there are such: licenses that may not be backed up, or that could\n"
+        "                    not be, for they were damaged\n"
         "END.json            the last entry. A backup without it is not complete.\n"
         "\n"
         "Each document has extended attributes user.licensevault.*: its id, title, issuer and\n"
@@ -51,6 +58,10 @@ typedef struct Writing {
         GPtrArray *signal; /* restricted licenses not yet told: id, key id, title, id … */
         size_t signal_bytes;
         unsigned n_signals;
+        RestrictedList *damaged; /* id, "", whose it is and its title */
+        GPtrArray *damaged_told; /* of char * */
+        size_t damaged_bytes;
+        uint64_t damaged_restricted; /* those of them that may not be backed up either */
         uint64_t done, number;
         uint64_t listed;        /* bytes in the list of restricted licenses */
         uint64_t space_checked; /* size from which on the free space is looked at again */
@@ -110,7 +121,7 @@ static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restrict
                         return error_set_no_memory(error);
         }
 
-        return add_json(writing, ARCHIVE_MANIFEST, json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:o*, s:I, s:I}",
+        return add_json(writing, ARCHIVE_MANIFEST, json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:o*, s:I, s:I, s:o*}",
                 "format", ARCHIVE_FORMAT,
                 "software", "licensevault " PROJECT_VERSION,
                 "created", created,
@@ -119,7 +130,9 @@ static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restrict
                 "all_users", plan->all_users,
                 "owner", owner,
                 "licenses", (json_int_t)licenses,
-                "restricted", (json_int_t)restricted), error);
+                "restricted", (json_int_t)restricted,
+                "damaged", writing->result->damaged > 0 ? json_integer((json_int_t)writing->result->damaged) : NULL),
+                error);
 }
 
 static json_t *counters_to_json(const GArray *counters) {
@@ -318,6 +331,42 @@ static int add_document(Writing *writing, const char *owner, const License *lice
         return 0;
 }
 
+/* Who is told of it may be root, who has to find the owner, and whose other users wait for their backup. */
+static int refuse_damaged(const BackupArchive *archive, const StoreOwnerRow *owner, const License *license,
+                Error *error) {
+        store_license_rotten(license->id, error);
+        if (archive->plan->all_users || archive->plan->owner != archive->plan->uid)
+                error_prefix(error, "Of user '%s' (%" PRIu32 ")", owner->name, (uint32_t)owner->uid);
+        if (archive->plan->fd >= 0)
+                error_set(error, error->code, "%s The option SkipDamaged backs up all others, and names those that "
+                        "are left out.", error_message(error));
+        return (int)error->code;
+}
+
+/* What is left out is counted before anything is written: the manifest, which comes first, says how much follows. */
+static int note_damaged(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error) {
+        const License *license = &row->license;
+        g_autofree char *who = NULL, *line = NULL, *label = NULL;
+        int r;
+
+        if (!row->damaged)
+                return 0;
+        who = g_strdup_printf("%s (%" PRIu32 ")", owner->name, (uint32_t)owner->uid);
+        line = g_strdup_printf("%s: %s", who, license->id);
+        label = g_strdup_printf("%s%s%s", who, license->title ? ": " : "", license->title ?: "");
+        r = restricted_append(writing->damaged, license->id, NULL, label);
+        if (r < 0)
+                return error_set_errno(error, ERROR_MEDIUM, r, "Noting the damaged licenses failed");
+
+        writing->result->damaged++;
+        writing->damaged_restricted += !license->allow_backup;
+        if (writing->damaged_told->len < DAMAGED_MAX && writing->damaged_bytes + strlen(line) <= DAMAGED_BYTES) {
+                writing->damaged_bytes += strlen(line);
+                g_ptr_array_add(writing->damaged_told, g_steal_pointer(&line));
+        }
+        return 0;
+}
+
 static int append_license(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error) {
         const BackupArchive *archive = writing->archive;
         unsigned percent;
@@ -325,6 +374,8 @@ static int append_license(Writing *writing, const StoreOwnerRow *owner, const St
 
         if (!row->present)
                 return 0;
+        if (row->damaged)
+                return archive->plan->skip_damaged ? 0 : refuse_damaged(archive, owner, &row->license, error);
 
         r = row->license.allow_backup ?
                 add_document(writing, archive->plan->all_users ? owner->name : NULL, &row->license, row->document,
@@ -342,24 +393,15 @@ static int append_license(Writing *writing, const StoreOwnerRow *owner, const St
         return 0;
 }
 
-/* Lists what was left out, for a person: a line a license. */
-static int write_not_backed_up(Writing *writing, Error *error) {
-        static const char head[] =
-                "These licenses may not be backed up: their issuer or the app that stored them says so.\n"
-                "Their documents are not in this backup. Ask the issuer for a new one when you need it.\n\n";
+/* A line a license, for a person. */
+static int list_licenses(Writing *writing, RestrictedList *list, uint64_t n, const char *head, Error *error) {
         int r;
 
-        if (writing->result->restricted == 0)
-                return 0;
-
-        r = pax_writer_begin(writing->pax, ARCHIVE_NOT_BACKED_UP);
-        if (r >= 0)
-                r = pax_writer_append(writing->pax, head, strlen(head));
-
-        for (uint64_t offset = 0; r >= 0 && offset < writing->result->restricted;) {
+        r = pax_writer_append(writing->pax, head, strlen(head));
+        for (uint64_t offset = 0; r >= 0 && offset < n;) {
                 g_autoptr(GPtrArray) page = g_ptr_array_new();
 
-                r = restricted_read(writing->archive->restricted, offset, 1000, page);
+                r = restricted_read(list, offset, 1000, page);
                 if (r >= 0 && page->len == 0)
                         r = -EIO;
                 for (unsigned i = 0; r >= 0 && i < page->len; i += 3) {
@@ -378,8 +420,30 @@ static int write_not_backed_up(Writing *writing, Error *error) {
                 if (r >= 0 && check_space(writing, error) != 0)
                         return (int)error->code;
         }
-        if (r >= 0)
-                r = pax_writer_end(writing->pax);
+        return r < 0 ? failed(r, error) : 0;
+}
+
+static int write_not_backed_up(Writing *writing, Error *error) {
+        const WorkResult *result = writing->result;
+        int r;
+
+        if (result->restricted == 0 && result->damaged == 0)
+                return 0;
+        r = pax_writer_begin(writing->pax, ARCHIVE_NOT_BACKED_UP);
+        if (r < 0)
+                return failed(r, error);
+
+        if (result->restricted > 0)
+                r = list_licenses(writing, writing->archive->restricted, result->restricted,
+                        "These licenses may not be backed up: their issuer or the app that stored them says so.\n"
+                        "Their documents are not in this backup. Ask the issuer for a new one when you need it.\n\n",
+                        error);
+        if (r == 0 && result->damaged > 0)
+                r = list_licenses(writing, writing->damaged, result->damaged, result->restricted > 0 ?
+                        "\n" DAMAGED_HEAD : DAMAGED_HEAD, error);
+        if (r != 0)
+                return r;
+        r = pax_writer_end(writing->pax);
         return r < 0 ? failed(r, error) : 0;
 }
 
@@ -405,10 +469,27 @@ static int write_end(Writing *writing, Error *error) {
         return 0;
 }
 
+static int write_entries(Writing *writing, uint64_t licenses, uint64_t restricted, Error *error) {
+        int r;
+
+        if ((r = check_space(writing, error)) == 0 &&
+            ((r = pax_writer_add(writing->pax, ARCHIVE_README, readme, strlen(readme), NULL, 0)) == 0 ||
+             (r = failed(r, error)) == 0) &&
+            (r = write_manifest(writing, licenses, restricted, error)) == 0 &&
+            (r = write_state(writing, error)) == 0 &&
+            (r = for_each_row(writing, true, append_license, error)) == 0) {
+                flush_signal(writing);
+                if ((r = write_not_backed_up(writing, error)) == 0)
+                        r = write_end(writing, error);
+        }
+        return r;
+}
+
 int backup_archive_write(const BackupArchive *archive, int fd, WorkResult *ret, Error *error) {
         g_autoptr(PaxWriter) pax = NULL;
+        g_autoptr(RestrictedList) damaged = NULL;
         uint64_t licenses = 0, restricted = 0;
-        WorkResult result = {};
+        g_auto(WorkResult) result = {};
         Writing writing = { .archive = archive, .fd = fd, .result = &result };
         int r;
 
@@ -420,24 +501,30 @@ int backup_archive_write(const BackupArchive *archive, int fd, WorkResult *ret, 
         }
 
         r = pax_writer_new(fd, g_get_real_time() / G_USEC_PER_SEC, &pax);
+        if (r >= 0)
+                r = restricted_new(store_folder(archive->plan->store), &damaged);
         if (r < 0)
                 return failed(r, error);
         writing.pax = pax;
+        writing.damaged = damaged;
         writing.signal = g_ptr_array_new_with_free_func(g_free);
+        writing.damaged_told = g_ptr_array_new_with_free_func(g_free);
 
-        if ((r = check_space(&writing, error)) == 0 &&
-            ((r = pax_writer_add(pax, ARCHIVE_README, readme, strlen(readme), NULL, 0)) == 0 ||
-             (r = failed(r, error)) == 0) &&
-            (r = write_manifest(&writing, licenses, restricted, error)) == 0 &&
-            (r = write_state(&writing, error)) == 0 &&
-            (r = for_each_row(&writing, true, append_license, error)) == 0) {
-                flush_signal(&writing);
-                if ((r = write_not_backed_up(&writing, error)) == 0)
-                        r = write_end(&writing, error);
-        }
-
-        g_ptr_array_unref(writing.signal);
+        r = archive->plan->skip_damaged ? for_each_row(&writing, true, note_damaged, error) : 0;
         if (r == 0)
+                r = write_entries(&writing, licenses - (result.damaged - writing.damaged_restricted),
+                        restricted - writing.damaged_restricted, error);
+
+        g_ptr_array_add(writing.damaged_told, NULL);
+        char **told = (char **)g_ptr_array_free(writing.damaged_told, false);
+        if (result.damaged > 0)
+                result.damaged_licenses = told;
+        else
+                g_strfreev(told);
+        g_ptr_array_unref(writing.signal);
+        if (r == 0) {
                 *ret = result;
+                result = (WorkResult) {};
+        }
         return r;
 }

@@ -385,7 +385,7 @@ static int run_to_descriptor(Backup *backup, WorkResult *result, Error *error) {
 }
 
 int backup_run(Backup *backup, const WorkEvents *events, WorkResult *ret, Error *error) {
-        WorkResult result = {};
+        g_auto(WorkResult) result = {};
         int r;
 
         backup->events = *events;
@@ -400,8 +400,10 @@ int backup_run(Backup *backup, const WorkEvents *events, WorkResult *ret, Error 
                 }
         }
 
-        if (r == 0)
+        if (r == 0) {
                 *ret = result;
+                result = (WorkResult) {};
+        }
         return r;
 }
 

@@ -21,6 +21,7 @@ typedef struct BackupPlan {
         uid_t owner;
         int fd;                  /* the client's descriptor; -1: the BackupPath */
         bool overwrite;
+        bool skip_damaged;       /* leave out what is damaged in the store, and name it; else it is an error */
         char **roots;            /* that the administrator configured, NULL-terminated */
         char *host;
         char *machine;           /* an application-specific id, never the machine id itself */

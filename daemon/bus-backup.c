@@ -88,12 +88,13 @@ int method_backup_licenses_to_file(Manager *manager, Caller *caller, sd_bus_mess
         if (r < 0)
                 return r;
         if ((r = check_flags(flags, 0, error)) != 0 ||
-            (r = bus_read_whose(message, caller, &whose, error)) != 0 ||
+            (r = bus_read_whose(message, caller, true, &whose, error)) != 0 ||
             (r = plan_for(manager, caller, &plan, error)) != 0)
                 return r;
 
         plan.all_users = whose.all_users;
         plan.owner = whose.owner;
+        plan.skip_damaged = whose.skip_damaged;
         r = bus_keep_descriptor(fd, &plan.fd, error);
         if (r != 0) {
                 backup_plan_clear(&plan);

@@ -7,15 +7,16 @@
 #include "bus-license.h"
 #include "user-name.h"
 
-int bus_read_whose(sd_bus_message *message, const Caller *caller, BusWhose *ret, Error *error) {
+int bus_read_whose(sd_bus_message *message, const Caller *caller, bool backup, BusWhose *ret, Error *error) {
         uint32_t owner = caller->user->uid;
-        int all_users = false, r;
+        int all_users = false, skip_damaged = false, r;
         const BusOption options[] = {
                 { "Owner", 'u', &owner },
                 { "AllUsers", 'b', &all_users },
+                { "SkipDamaged", 'b', &skip_damaged }, /* the last: a restore has none */
         };
 
-        r = bus_read_options(message, options, G_N_ELEMENTS(options), error);
+        r = bus_read_options(message, options, G_N_ELEMENTS(options) - !backup, error);
         if (r != 0)
                 return r;
 
@@ -29,6 +30,7 @@ int bus_read_whose(sd_bus_message *message, const Caller *caller, BusWhose *ret,
                 .all_users = all_users,
                 .owner = owner,
                 .others = all_users || owner != caller->user->uid,
+                .skip_damaged = skip_damaged,
         };
         return 0;
 }

@@ -72,7 +72,7 @@ int method_restore_licenses_from_file(Manager *manager, Caller *caller, sd_bus_m
         r = sd_bus_message_read(message, "hu", &fd, &flags);
         if (r < 0)
                 return r;
-        if ((r = bus_read_whose(message, caller, &whose, error)) != 0 ||
+        if ((r = bus_read_whose(message, caller, false, &whose, error)) != 0 ||
             (r = plan_for(manager, caller, flags, &plan, error)) != 0)
                 return r;
 

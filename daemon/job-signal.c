@@ -6,6 +6,18 @@
 #define PROGRESS_WINDOW_USEC G_USEC_PER_SEC /* in which there are at most as many signals as told[] has places */
 #define PROGRESS_MAX 128U
 
+static int append_strings(sd_bus_message *message, const char *name, char **strings) {
+        int r;
+
+        if ((r = sd_bus_message_open_container(message, 'e', "sv")) < 0 ||
+            (r = sd_bus_message_append(message, "s", name)) < 0 ||
+            (r = sd_bus_message_open_container(message, 'v', "as")) < 0 ||
+            (r = sd_bus_message_append_strv(message, strings)) < 0 ||
+            (r = sd_bus_message_close_container(message)) < 0)
+                return r;
+        return sd_bus_message_close_container(message);
+}
+
 static int append_restored(const WorkResult *result, sd_bus_message *message) {
         int r;
 
@@ -17,12 +29,23 @@ static int append_restored(const WorkResult *result, sd_bus_message *message) {
                  "conflicts", "t", result->conflicts,
                  "revoked", "t", result->revoked,
                  "skipped", "t", result->skipped)) < 0 ||
-            (r = sd_bus_message_open_container(message, 'e', "sv")) < 0 ||
-            (r = sd_bus_message_append(message, "s", "skipped_users")) < 0 ||
-            (r = sd_bus_message_open_container(message, 'v', "as")) < 0 ||
-            (r = sd_bus_message_append_strv(message, result->skipped_users)) < 0 ||
-            (r = sd_bus_message_close_container(message)) < 0 ||
-            (r = sd_bus_message_close_container(message)) < 0)
+            (r = append_strings(message, "skipped_users", result->skipped_users)) < 0)
+                return r;
+        return sd_bus_message_close_container(message);
+}
+
+static int append_made(const WorkResult *result, sd_bus_message *message) {
+        int r;
+
+        if ((r = sd_bus_message_open_container(message, 'a', "{sv}")) < 0 ||
+            (r = sd_bus_message_append(message, "{sv}", "licenses", "t", result->licenses)) < 0 ||
+            (r = sd_bus_message_append(message, "{sv}", "restricted", "t", result->restricted)) < 0 ||
+            (r = sd_bus_message_append(message, "{sv}", "bytes", "t", result->bytes)) < 0 ||
+            (r = sd_bus_message_append(message, "{sv}", "verified", "b", (int)result->verified)) < 0)
+                return r;
+        if (result->damaged > 0 &&
+            ((r = sd_bus_message_append(message, "{sv}", "damaged", "t", result->damaged)) < 0 ||
+             (r = append_strings(message, "damaged_licenses", result->damaged_licenses)) < 0))
                 return r;
         return sd_bus_message_close_container(message);
 }
@@ -32,11 +55,7 @@ int job_append_result_details(const Job *job, sd_bus_message *message) {
                 return sd_bus_message_append(message, "a{sv}", 0);
         if (job->kind == JOB_RESTORE)
                 return append_restored(&job->result, message);
-        return sd_bus_message_append(message, "a{sv}", 4,
-                "licenses", "t", job->result.licenses,
-                "restricted", "t", job->result.restricted,
-                "bytes", "t", job->result.bytes,
-                "verified", "b", (int)job->result.verified);
+        return append_made(&job->result, message);
 }
 
 int job_append_result(const Job *job, sd_bus_message *message) {

@@ -55,6 +55,9 @@ void notice_job(const Job *job, const Error *error) {
         const char *name = error_hresult_name(error->code);
         char user[16];
 
+        /* Made, but not of all: who may not know is the administrator, whose store is damaged. */
+        if (error->code == ERROR_NONE && job->result.damaged > 0)
+                notice_error(&(const Error){ .code = ERROR_STORE_CORRUPT });
         if (error->code == ERROR_NONE || error->code == ERROR_CANCELED)
                 return;
 

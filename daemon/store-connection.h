@@ -124,8 +124,6 @@ int store_sweep(StoreConnection *connection, int64_t restore, bool *ret_more, Er
 
 /* Reads columns as LICENSE_COLUMNS lists them, from column first on. */
 int license_from_row(sqlite3_stmt *statement, int first, License *ret, Error *error);
-/* Where a document is not what was stored. */
-int store_license_rotten(const char *id, Error *error);
 
 #define LICENSE_COLUMNS \
         "l.id, l.key_id, l.title, l.issuer, l.media_type, l.not_before, l.not_after, l.allow_backup, " \

@@ -172,15 +172,17 @@ static int take_counters(StoreCursor *cursor, int64_t key, Error *error) {
 
 static int check_document(StoreCursor *cursor, Error *error) {
         const License *license = &cursor->row.license;
+        const void *document = sqlite3_column_blob(cursor->rows, N_LICENSE_COLUMNS + 3) ?: "";
         License found = {};
 
-        cursor->row.document = sqlite3_column_blob(cursor->rows, N_LICENSE_COLUMNS + 3) ?: "";
-        license_digest_document(&found, cursor->row.document,
+        license_digest_document(&found, document,
                 (size_t)sqlite3_column_bytes(cursor->rows, N_LICENSE_COLUMNS + 3));
         if (sqlite3_errcode(cursor->connection->db) == SQLITE_NOMEM)
                 return error_set_no_memory(error);
         if (found.size != license->size || memcmp(found.digest, license->digest, sizeof found.digest) != 0)
-                return store_license_rotten(license->id, error);
+                cursor->row.damaged = true;
+        else
+                cursor->row.document = document;
         return 0;
 }
 
@@ -203,6 +205,7 @@ int store_cursor_next(StoreCursor *cursor, const StoreCursorRow **ret, Error *er
         cursor->row.revoked = sqlite3_column_type(cursor->rows, N_LICENSE_COLUMNS + 2) == SQLITE_NULL ?
                 LICENSE_NO_TIME : sqlite3_column_int64(cursor->rows, N_LICENSE_COLUMNS + 2);
         cursor->row.document = NULL;
+        cursor->row.damaged = false;
 
         if (cursor->with_documents && cursor->row.present && (r = check_document(cursor, error)) != 0)
                 return r;

@@ -623,9 +623,14 @@ static int check_documents(StoreConnection *connection, Error *error) {
                 const StoreCursorRow *row = NULL;
 
                 r = store_cursor_new(connection, owner->owner, true, &cursor, error);
-                do
+                do {
                         r = r == 0 ? store_cursor_next(cursor, &row, error) : r;
-                while (r == 0 && row);
+                        if (r == 0 && row && row->damaged) {
+                                store_license_rotten(row->license.id, error);
+                                r = error_prefix(error, "Of user '%s' (%" PRIu32 ")", owner->name,
+                                        (uint32_t)owner->uid);
+                        }
+                } while (r == 0 && row);
         }
 
         store_snapshot_end(connection);

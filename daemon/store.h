@@ -213,6 +213,7 @@ typedef struct StoreCursorRow {
         bool present;         /* there is a document */
         int64_t revoked;      /* when, LICENSE_NO_TIME if not */
         const void *document; /* where with_documents and present; the cursor's, until its next step */
+        bool damaged;         /* with_documents: it is not what was stored, and NULL here */
 } StoreCursorRow;
 
 /* Walks all ids of an owner in the order in which they were first stored. */
@@ -221,8 +222,11 @@ int store_cursor_new(StoreConnection *connection, int64_t owner, bool with_docum
 StoreCursor *store_cursor_free(StoreCursor *cursor);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreCursor, store_cursor_free)
 
-/* The next row, NULL at the end; it is the cursor's. Documents are checked: ERROR_STORE_CORRUPT names the license. */
+/* The next row, NULL at the end; it is the cursor's. Documents are checked. */
 int store_cursor_next(StoreCursor *cursor, const StoreCursorRow **ret, Error *error);
+
+/* ERROR_STORE_CORRUPT, for a license whose document is not what was stored. */
+int store_license_rotten(const char *id, Error *error);
 
 /* Owners whose account may be gone. That it is, is for who calls to find out. */
 

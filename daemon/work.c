@@ -3,5 +3,6 @@
 
 void work_result_clear(WorkResult *result) {
         g_strfreev(result->skipped_users);
+        g_strfreev(result->damaged_licenses);
         *result = (WorkResult) {};
 }

@@ -50,6 +50,8 @@ typedef struct WorkResult {
         uint64_t restricted;
         uint64_t bytes;
         bool verified;
+        uint64_t damaged;        /* left out of a backup: their documents are damaged in the store */
+        char **damaged_licenses; /* so many of them as fit, "NAME (UID): ID", NULL-terminated; NULL without any */
 
         uint64_t restored;
         uint64_t unchanged;

@@ -2,6 +2,7 @@
 /* The process: its start, its end, what it tells systemd, and a store that it cannot read. */
 #include <fcntl.h>
 #include <signal.h>
+#include <pwd.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -252,6 +253,77 @@ static void test_damaged_document_is_named_by_the_backup(void **state) {
         assert_int_not_equal(access(file, F_OK), 0);
 }
 
+static void spoil(const char *path, const char *text) {
+        size_t size;
+        char *content = read_file(path, &size), *place = memmem(content, size, text, strlen(text));
+
+        assert_non_null(place);
+        *place ^= 1;
+        write_file(path, content, size);
+        g_free(content);
+}
+
+static char *read_member(const char *archive, const char *member) {
+        const char *argv[] = { "tar", "-xOf", archive, member, NULL };
+        char *text = NULL;
+
+        assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL,
+                &text, NULL, NULL, NULL));
+        return text;
+}
+
+/* One user's damage is no other user's: but who lets something be left out says so, and is told what. */
+static void test_damaged_document_of_one_user_keeps_nobody_from_a_backup(void **state) {
+        Harness *h = *state;
+        g_autofree char *store = store_file(h, ""), *path = harness_path(h, "all.tar");
+        harness_need_users(h, 3);
+        harness_start(h);
+        store_simple(harness_connect(h, 0), "others");
+        store_simple(harness_connect(h, 1), "sound");
+        store_simple(harness_connect(h, 1), "rotten");
+        g_free(store_license(harness_connect(h, 1), "the document of secret", 22, "a{sv}", 2, "LicenseId", "s", "secret",
+                "AllowBackup", "b", 0));
+        harness_stop(h);
+        spoil(store, "the document of rotten");
+        spoil(store, "the document of secret");
+
+        harness_start(h);
+        sd_bus *root = harness_connect_uid(h, 0);
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        g_autofree char *name = g_strdup(getpwuid(h->users[1])->pw_name),
+                        *told = g_strdup_printf("*'%s' (%u)*rotten*SkipDamaged*", name, (unsigned)h->users[1]),
+                        *listed = g_strdup_printf("rotten  %s (%u)\nsecret  %s (%u)\n", name, (unsigned)h->users[1], name,
+                                (unsigned)h->users[1]),
+                        *named = g_strdup_printf("%s (%u): rotten", name, (unsigned)h->users[1]);
+        g_autofree char *failing = call_string(root, ROOT, "LicenseBackup.BackupLicensesToFile", "hua{sv}", fd, 0, 1,
+                "AllUsers", "b", 1);
+        assert_job_fails(root, failing, "NS_E_DRM_DATASTORE_CORRUPT", told);
+        assert_int_equal(lseek(fd, 0, SEEK_END), 0);
+
+        g_autofree char *job = call_string(root, ROOT, "LicenseBackup.BackupLicensesToFile", "hua{sv}", fd, 0, 2,
+                "AllUsers", "b", 1, "SkipDamaged", "b", 1);
+        g_autoptr(GHashTable) result = assert_job_succeeds(root, job);
+        close(fd);
+        assert_property(result, "licenses", "2");
+        assert_property(result, "restricted", "0");
+        assert_property(result, "damaged", "2");
+        assert_non_null(strstr(g_hash_table_lookup(result, "damaged_licenses"), named));
+        g_autofree char *list = read_member(path, "NOT-BACKED-UP.txt"), *state_lines = read_member(path, "state.jsonl"),
+                        *manifest = read_member(path, "manifest.json"), *log = harness_log(h);
+        assert_non_null(strstr(list, listed));
+        assert_null(strstr(list, "may not be backed up"));
+        assert_non_null(strstr(state_lines, "\"rotten\""));
+        assert_non_null(strstr(manifest, "\"damaged\": 2"));
+        assert_non_null(strstr(log, "The license store is damaged."));
+
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        g_autofree char *verify = call_string(root, ROOT, "LicenseRestore.VerifyBackup", "h", fd);
+        g_hash_table_unref(assert_job_succeeds(root, verify));
+        call_error(root, ROOT, "LicenseRestore.RestoreLicensesFromFile", "InvalidArgs", NULL, "hua{sv}", fd, 0, 1,
+                "SkipDamaged", "b", 1);
+        close(fd);
+}
+
 static void test_stored_license_survives_a_kill(void **state) {
         Harness *h = *state;
         harness_start(h);
@@ -328,6 +400,7 @@ int main(void) {
                 TEST(test_store_of_a_newer_version_is_told_and_kept),
                 TEST(test_store_of_another_program_is_told_and_kept),
                 TEST(test_damaged_document_is_named_by_the_backup),
+                TEST(test_damaged_document_of_one_user_keeps_nobody_from_a_backup),
                 TEST(test_stored_license_survives_a_kill),
                 TEST(test_lost_bus_ends_the_daemon_with_an_error),
                 TEST(test_no_bus_is_an_error),

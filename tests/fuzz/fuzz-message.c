@@ -261,7 +261,7 @@ static int read_whose(sd_bus_message *message, const Expected *expected) {
         BusWhose whose = {};
         int r;
 
-        r = bus_read_whose(message, &caller, &whose, &error);
+        r = bus_read_whose(message, &caller, false, &whose, &error);
         check_answer(r, &error);
         if (r == 0)
                 FUZZ_CHECK(user_may_own(whose.owner) && (whose.others || whose.owner == UID) &&
