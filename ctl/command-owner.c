@@ -165,6 +165,25 @@ static Status call_for_count(Ctl *ctl, sd_bus_message *call, int r, uint64_t *re
         return STATUS_OK;
 }
 
+/*
+ * Root's shell may know users that the service, without a network, does not: of a directory, by a module that
+ * asks it in-process. What is theirs is not left to the service's eyes alone.
+ */
+static Status check_gone(Ctl *ctl, const Owner *owner) {
+        uid_t uid = (uid_t)-1;
+        int r;
+
+        r = user_uid_of(owner->name, &uid);
+        if (r < 0)
+                return ctl_fail(ctl, STATUS_FAILED, "The users of this machine cannot be looked up: %s.",
+                        g_strerror(-r));
+        if (owner->gone && uid == owner->uid)
+                return ctl_fail(ctl, STATUS_DENIED,
+                        "'%s' (%" PRIu32 ") has an account on this machine, which the service cannot see. Nothing was "
+                        "changed.", owner->name, owner->uid);
+        return STATUS_OK;
+}
+
 Status command_reassign(Ctl *ctl, char **arguments) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL;
         g_autoptr(GPtrArray) owners = g_ptr_array_new_with_free_func(owner_free);
@@ -179,7 +198,8 @@ Status command_reassign(Ctl *ctl, char **arguments) {
         owner = find_owner(ctl, owners, arguments[0], &status);
         if (!owner)
                 return status;
-        if ((status = bus_call_new(ctl, BUS_MANAGER, "ReassignLicenses", &call)) != STATUS_OK ||
+        if ((status = check_gone(ctl, owner)) != STATUS_OK ||
+            (status = bus_call_new(ctl, BUS_MANAGER, "ReassignLicenses", &call)) != STATUS_OK ||
             (status = call_for_count(ctl, call, sd_bus_message_append(call, "usu", owner->uid, owner->name, to),
                      &licenses)) != STATUS_OK)
                 return status;
@@ -196,25 +216,6 @@ const GOptionEntry purge_options[] = {
         { "yes", 'y', 0, G_OPTION_ARG_NONE, &purge_yes, "Remove them without a question", NULL },
         {},
 };
-
-/*
- * Root's shell may know users that the service, without a network, does not: of a directory, by a module that
- * asks it in-process. What cannot be brought back is not left to the service's eyes alone.
- */
-static Status check_gone(Ctl *ctl, const Owner *owner) {
-        uid_t uid = (uid_t)-1;
-        int r;
-
-        r = user_uid_of(owner->name, &uid);
-        if (r < 0)
-                return ctl_fail(ctl, STATUS_FAILED, "The users of this machine cannot be looked up: %s.",
-                        g_strerror(-r));
-        if (owner->gone && uid == owner->uid)
-                return ctl_fail(ctl, STATUS_DENIED,
-                        "'%s' (%" PRIu32 ") has an account on this machine, which the service cannot see. Nothing was "
-                        "removed.", owner->name, owner->uid);
-        return STATUS_OK;
-}
 
 static Status agree(Ctl *ctl, const Owner *owner) {
         g_autofree char *count = text_licenses(owner->licenses);

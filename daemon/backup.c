@@ -252,7 +252,12 @@ static int build(Backup *backup, int fd, unsigned reserve, unsigned percent_end,
         archive.connection = connection;
         archive.owner_name = name;
 
-        r = store_snapshot_owners(connection, plan->all_users ? (uid_t)-1 : plan->owner, name, owners, error);
+        /* An empty backup would be no backup of a user whose directory is down. */
+        if (name && !*name)
+                r = store_owner_check_nameless(connection, plan->owner, error);
+        if (r == 0)
+                r = store_snapshot_owners(connection, plan->all_users ? (uid_t)-1 : plan->owner, name, owners,
+                        error);
         if (r == 0 && plan->all_users)
                 r = tell_namesakes_apart(owners, error);
         if (r == 0) {

@@ -20,6 +20,8 @@
 #define HELD_BYTES_MAX (UINT64_C(16) * 1024 * 1024)
 #define LOOKUPS_MAX 8U
 #define QUESTION_USEC (25 * G_USEC_PER_SEC)
+/* For as long one who has no name is believed to have none: an account may be made, or a directory come back. */
+#define NAMELESS_USEC (5 * G_USEC_PER_SEC)
 
 /* A question to the user database, which may be on a network: asked on a thread of its own. */
 typedef struct Lookup {
@@ -28,6 +30,7 @@ typedef struct Lookup {
         Caller *caller; /* NULL once it has gone; bus thread only */
         uid_t uid;
         char *user_name;
+        Error error;
 } Lookup;
 
 /* The held calls are held no more. */
@@ -118,11 +121,11 @@ static void refuse_held(Caller *caller, const Error *error) {
 }
 
 /* Who this is cannot be found out: the held calls are refused, and the next call asks again. */
-static void caller_unknown(Caller *caller) {
+static void caller_unknown(Caller *caller, const Error *why) {
         g_auto(Error) error = {};
 
         error_set(&error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
-        refuse_held(caller, &error);
+        refuse_held(caller, why && why->code != ERROR_NONE ? why : &error);
         caller_gone(caller->manager, caller->name);
 }
 
@@ -145,22 +148,43 @@ static void on_looked_up(Mail *mail) {
         if (caller) {
                 caller->lookup = NULL;
                 caller->user_name = g_steal_pointer(&lookup->user_name);
+                caller->nameless_until = g_get_monotonic_time() + NAMELESS_USEC;
                 if (caller->user_name)
                         caller_known(caller);
                 else
-                        caller_unknown(caller);
+                        caller_unknown(caller, &lookup->error);
         }
         g_free(lookup->user_name);
+        error_clear(&lookup->error);
         g_free(lookup);
         start_lookups(manager);
         manager_maybe_exit(manager);
+}
+
+typedef struct NamelessCall {
+        StoreCall call;
+        uid_t uid;
+} NamelessCall;
+
+static int nameless_task(StoreTask *task, StoreConnection *connection, Error *error) {
+        return store_owner_check_nameless(connection, ((NamelessCall *)task)->uid, error);
+}
+
+/* A directory that is down says, by NSS, that its users do not exist. */
+static void check_nameless(Lookup *lookup) {
+        NamelessCall nameless = { .call.task.run = nameless_task, .uid = lookup->uid };
+
+        store_call_read(lookup->manager->store, &nameless.call);
+        if (store_call_wait(&nameless.call, &lookup->error) != 0)
+                g_clear_pointer(&lookup->user_name, g_free);
 }
 
 static void *lookup_thread(void *userdata) {
         Lookup *lookup = userdata;
 
         /* Where it cannot be found out the name stays NULL. */
-        (void)user_name_of(lookup->uid, &lookup->user_name);
+        if (user_name_of(lookup->uid, &lookup->user_name) == 0 && *lookup->user_name == '\0' && lookup->manager->store)
+                check_nameless(lookup);
         mailbox_post(lookup->manager->mailbox, &lookup->mail);
         return NULL;
 }
@@ -178,7 +202,7 @@ static void start_lookups(Manager *manager) {
                 lookup->uid = caller->user->uid;
                 if (pthread_create(&thread, NULL, lookup_thread, lookup) != 0) {
                         g_free(lookup);
-                        caller_unknown(caller);
+                        caller_unknown(caller, NULL);
                         continue;
                 }
                 pthread_detach(thread);
@@ -195,7 +219,7 @@ static int on_uid(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error
 
         caller->question = sd_bus_slot_unref(caller->question);
         if (sd_bus_message_is_method_error(reply, NULL) || sd_bus_message_read(reply, "u", &uid) < 0) {
-                caller_unknown(caller);
+                caller_unknown(caller, NULL);
                 return 0;
         }
 
@@ -264,6 +288,12 @@ Caller *caller_get(Manager *manager, const char *name) {
         return caller;
 }
 
+/* Whether it is time to look up again one who had no name; not while a question waits that would go with the caller. */
+static bool is_doubtful(Caller *caller) {
+        return *caller->user_name == '\0' && g_queue_is_empty(&caller->questions) &&
+                g_get_monotonic_time() >= caller->nameless_until;
+}
+
 CallerState caller_of(Manager *manager, sd_bus_message *message, Caller **ret, Error *error) {
         const char *name = sd_bus_message_get_sender(message);
         Caller *caller;
@@ -274,6 +304,14 @@ CallerState caller_of(Manager *manager, sd_bus_message *message, Caller **ret, E
         }
 
         caller = caller_find(manager, name);
+        if (caller && caller->user_name && is_doubtful(caller)) {
+                if (hold(caller, message, error) == CALLER_REFUSED)
+                        return CALLER_REFUSED;
+                g_clear_pointer(&caller->user_name, g_free);
+                g_queue_push_tail(&manager->lookups, caller);
+                start_lookups(manager);
+                return CALLER_HELD;
+        }
         if (caller && caller->user_name) {
                 /* The least recently used is forgotten first. */
                 g_queue_unlink(&manager->callers_by_use, caller->use);

@@ -12,6 +12,7 @@ typedef struct Caller {
         char *name;         /* unique, and never given again by the bus */
         User *user;         /* NULL until known */
         char *user_name;    /* "" where the system knows none; NULL until known */
+        int64_t nameless_until; /* monotonic; then one who has no name is looked up again */
         bool subscribed;
         GQueue held;        /* of sd_bus_message *: calls that came before we knew */
         uint64_t held_bytes; /* that these take, by message_size(); also counted in the user's, once that is known */

@@ -27,6 +27,23 @@ int store_owner_find(StoreConnection *connection, const StoreOwner *owner, int64
         return 0;
 }
 
+int store_owner_check_nameless(StoreConnection *connection, uid_t uid, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int r;
+
+        statement = store_statement(connection, "SELECT 1 FROM owners WHERE uid = ? AND name <> '' LIMIT 1", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, uid);
+        r = statement_row(connection, statement, error);
+        if (r > 0)
+                return error_set(error, ERROR_ACCESS_DENIED,
+                        "The account of user %" PRIu32 ", who has licenses here, cannot be looked up now. Try again when "
+                        "the directory of users answers; if the account was removed, root says what becomes of them.",
+                        (uint32_t)uid);
+        return r < 0 ? (int)error->code : 0;
+}
+
 int store_owner_ensure(StoreConnection *connection, const StoreOwner *owner, int64_t *ret, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         int r;

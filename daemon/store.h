@@ -228,6 +228,13 @@ int store_cursor_next(StoreCursor *cursor, const StoreCursorRow **ret, Error *er
 /* ERROR_STORE_CORRUPT, for a license whose document is not what was stored. */
 int store_license_rotten(const char *id, Error *error);
 
+/*
+ * Whether the store has something of a user of this number who has a name. Then who has the number and no name is that
+ * user, whose directory is down, or nobody who may be let in: to take the name "" would hide what is there, and what
+ * is stored under it would not be seen again. ERROR_ACCESS_DENIED, which tells the user to try again.
+ */
+int store_owner_check_nameless(StoreConnection *connection, uid_t uid, Error *error);
+
 /* Owners whose account may be gone. That it is, is for who calls to find out. */
 
 /* At most max owners, by name and uid, from the one at offset on, in ret (of StoreOwnerRow *, freed by it). */

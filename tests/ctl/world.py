@@ -83,10 +83,10 @@ class World:
     def work(self, name=""):
         return os.path.join(self.folder, "work", name)
 
-    def start_bus(self):
+    def start_bus(self, prefix=()):
         with open(self.path("bus.conf"), "w") as config:
             config.write(BUS_CONFIG.format(path=self.path("bus")))
-        self.bus = subprocess.Popen(["dbus-daemon", "--config-file", self.path("bus.conf"), "--nofork",
+        self.bus = subprocess.Popen([*prefix, "dbus-daemon", "--config-file", self.path("bus.conf"), "--nofork",
                                      "--nopidfile", "--nosyslog"], stdin=subprocess.DEVNULL)
         wait_until(self.bus_listens, "the bus did not start")
 

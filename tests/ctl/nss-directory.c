@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A directory of users, as SSSD is one: a module for glibc's name service, whose users are those of the file
+ * $TEST_DIRECTORY, a line "NAME UID" each. Without the file it is down, and says what such modules say then: that there
+ * is no such user. A line "busy" makes it say that it cannot tell.
+ */
+#include <errno.h>
+#include <nss.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PUBLIC __attribute__((visibility("default")))
+
+PUBLIC enum nss_status _nss_lvtest_getpwuid_r(uid_t uid, struct passwd *entry, char *buffer, size_t size, int *ret_errno);
+PUBLIC enum nss_status _nss_lvtest_getpwnam_r(const char *name, struct passwd *entry, char *buffer, size_t size,
+        int *ret_errno);
+
+static enum nss_status find(uid_t uid, const char *name, struct passwd *entry, char *buffer, size_t size,
+                int *ret_errno) {
+        const char *path = getenv("TEST_DIRECTORY");
+        FILE *file = path ? fopen(path, "re") : NULL;
+        enum nss_status status = NSS_STATUS_NOTFOUND;
+        char line[128], known[64];
+        unsigned number;
+
+        while (file && status == NSS_STATUS_NOTFOUND && fgets(line, sizeof line, file)) {
+                if (strcmp(line, "busy\n") == 0) {
+                        *ret_errno = EAGAIN;
+                        status = NSS_STATUS_TRYAGAIN;
+                }
+                if (sscanf(line, "%63s %u", known, &number) != 2 || strlen(known) >= size ||
+                    (name ? strcmp(known, name) != 0 : number != uid))
+                        continue;
+                strcpy(buffer, known);
+                *entry = (struct passwd) { buffer, (char *)"x", number, number, (char *)"", (char *)"/", (char *)"/bin/sh" };
+                status = NSS_STATUS_SUCCESS;
+        }
+        if (file)
+                fclose(file);
+        if (status == NSS_STATUS_NOTFOUND)
+                *ret_errno = ENOENT;
+        return status;
+}
+
+enum nss_status _nss_lvtest_getpwuid_r(uid_t uid, struct passwd *entry, char *buffer, size_t size, int *ret_errno) {
+        return find(uid, NULL, entry, buffer, size, ret_errno);
+}
+
+enum nss_status _nss_lvtest_getpwnam_r(const char *name, struct passwd *entry, char *buffer, size_t size, int *ret_errno) {
+        return find(0, name, entry, buffer, size, ret_errno);
+}
