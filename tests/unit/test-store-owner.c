@@ -267,7 +267,7 @@ static void test_purge_removes_all_of_one_owner_in_slices(void **state) {
                 assert_books(world->reader);
         }
         assert_int_equal(licenses, 1203);
-        assert_int_equal(slices, 3);
+        assert_int_equal(slices, 2);
         assert_owner(world->reader, &alice, "");
         assert_int_equal(count_owner(world, &alice), 0);
         assert_owner(world->reader, &bob, his);
