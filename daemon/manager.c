@@ -145,8 +145,8 @@ static void look_at_queue(Manager *manager, uint64_t *ret_messages, int *ret_byt
 }
 
 /*
- * Whether the bus takes what we send. It does not while clients that read nothing fill it up: their
- * answers are counted against us, and it does not read on. A whole answer may lie in the socket then,
+ * Whether the bus takes what we send. It does not while clients that read nothing fill it up, which the outbox
+ * prevents where the bus tells who reads: their answers are counted against us, and it does not read on. A whole answer may lie in the socket then,
  * with nothing that waits here.
  */
 static int watch_bus(Manager *manager) {
