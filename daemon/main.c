@@ -76,8 +76,8 @@ static int run(void) {
 }
 
 /*
- * Threads come and go with jobs and look-ups, and glibc would give each of them an arena that keeps what it once held: up
- * to 8 a processor.
+ * Threads come and go with jobs and look-ups, and glibc would give each of them an arena that keeps what it once held:
+ * up to 8 a processor.
  */
 static void limit_arenas(void) {
 #ifdef M_ARENA_MAX

@@ -16,6 +16,9 @@
 /* Of a user, in answers that wait for their turn; with those that its calls in the store become, some 12 MiB. */
 #define WAITING_BYTES_MAX (4U * 1024U * 1024U)
 
+/* An answer to Introspect, rather more than it is. */
+#define INTROSPECT_BYTES (16U * 1024U)
+
 typedef struct Letter {
         sd_bus_message *message;
         uint64_t bytes;
@@ -26,7 +29,10 @@ static void letter_free(Letter *letter) {
         g_free(letter);
 }
 
-/* A caller is among the ready ones of its user while it has letters and reads; a user is, while one of its callers is. */
+/*
+ * A caller is among the ready ones of its user while it has letters and reads; its user among the ready ones of all
+ * while one of its callers is.
+ */
 
 static void leave_line(Caller *caller) {
         User *user = caller->user;
@@ -197,11 +203,21 @@ void outbox_send(Manager *manager, sd_bus_message *message, uint64_t bytes) {
         outbox_pump(manager);
 }
 
-bool outbox_let_pass(Caller *caller, uint64_t bytes) {
-        if (caller->asking || !g_queue_is_empty(&caller->letters))
-                return false;
-        count(caller, bytes);
-        return true;
+bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
+        const char *sender = sd_bus_message_get_sender(message);
+        Caller *caller = sender ? caller_get(manager, sender) : NULL;
+        g_auto(Error) error = {};
+
+        if (!caller)
+                return true;
+        if (!caller->asking && g_queue_is_empty(&caller->letters)) {
+                count(caller,
+                        sd_bus_message_is_method_call(message, NULL, "Introspect") ? INTROSPECT_BYTES : OUTBOX_SMALL);
+                return true;
+        }
+        error_set(&error, ERROR_LIMIT_EXCEEDED, "Answers for this connection are waiting already. Read them first.");
+        manager_send_error(manager, message, &error);
+        return false;
 }
 
 int outbox_check(const Caller *caller, Error *error) {

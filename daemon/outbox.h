@@ -22,8 +22,11 @@ void outbox_send(Manager *manager, sd_bus_message *message, uint64_t bytes);
 /* Sends what the bus takes now. Called whenever it may take more. */
 void outbox_pump(Manager *manager);
 
-/* A call that sd-bus answers past us: whether it may, and if so its answer is counted. */
-bool outbox_let_pass(Caller *caller, uint64_t bytes);
+/*
+ * A call that sd-bus answers past us, which has to be within the same bounds: whether it may. If so its answer is
+ * counted; if not the call is refused.
+ */
+bool outbox_let_pass(Manager *manager, sd_bus_message *message);
 /* ERROR_LIMIT_EXCEEDED for a connection that has answers waiting, and whose user has too many in all. */
 int outbox_check(const Caller *caller, Error *error);
 

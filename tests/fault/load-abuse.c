@@ -122,7 +122,7 @@ static void make_calls(Abuser *abuser) {
         g_autoptr(GByteArray) path = text_body("BackupPath", value), other = text_body("Other", "x");
 
         raw_add_number(one, 1);
-        /* The descriptor by its place, no flags, no options; an a{sv} begins at a multiple of 8 also where it is empty. */
+        /* The descriptor by its place, no flags, no options; an empty a{sv} begins at a multiple of 8, too. */
         raw_add_number(file, 0);
         raw_add_number(file, 0);
         raw_add_number(file, 0);
@@ -211,6 +211,8 @@ static bool join(Abuser *abuser, Connection *connection) {
                         return false;
                 text[++n] = 0;
         }
+        /* The kernel forgets it with each change of who we are. */
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         connection->serial = 1;
         connection->waiting = 1;
         connection->n_head = connection->skip = 0;
@@ -262,7 +264,8 @@ static void call_once(Abuser *abuser, Connection *connection) {
         bool waits = reads(connection->abuse) && connection->abuse != ABUSE_NO_REPLY;
 
         abuser->counts->offered++;
-        if (connection->fd < 0 || connection->out->len > 0 || (waits && connection->waiting >= waiting_max(connection->abuse)))
+        if (connection->fd < 0 || connection->out->len > 0 ||
+            (waits && connection->waiting >= waiting_max(connection->abuse)))
                 return;
         if (!calls[connection->next].bytes)
                 connection->next = 0;
@@ -318,7 +321,6 @@ G_NORETURN static void run(Abuser *abuser) {
         uint64_t done = 0, due;
         int fds[2];
 
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (pipe2(fds, O_CLOEXEC) < 0)
                 _exit(EXIT_FAILURE);
         abuser->pipe_fd = fds[1];

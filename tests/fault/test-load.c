@@ -17,8 +17,8 @@
 #define RATE_LONG 20000U
 #define RATE 2000U
 /*
- * What tells a wait from a hang. dbus-daemon reads 2 KiB of each connection in turn, and a turn takes it 100 ms when 200
- * connections send what it refuses: then one answer of 64 KiB, which goes before others, takes 3 s.
+ * What tells a wait from a hang. dbus-daemon reads 2 KiB of each connection in turn, and a turn takes it 100 ms
+ * when 200 connections send what it refuses: then one answer of 64 KiB, which goes before others, takes 3 s.
  */
 #define HANG_MSEC 30000U
 #define PROMISED_USEC (50 * 1000)
@@ -28,20 +28,23 @@
 #define JOBS_ON_MACHINE 32U
 
 /*
- * While it lasts. Descriptors: 6 a job, of which JobsOnMachine= are allowed; one each of 128 calls that wait of two
- * users, for its message keeps what came with it, and some for the store. Threads: a job has one; 64 may wait for
- * another disk, 8 look up names. Memory: of two users, 16 MiB of calls that wait for the disk, 12 MiB of answers; 32 MiB
- * of one message that comes in; the same again for what the allocator does not give back.
+ * While it lasts. Descriptors: 6 a job, of which JobsOnMachine= are allowed; one each of 128 calls that wait of
+ * two users, for its message keeps what came with it, and some for the store. Threads: a job has one; 64 may wait for
+ * another disk, 8 look up names. Memory: of two users, 16 MiB of calls that wait for the disk, 12 MiB of answers;
+ * 32 MiB of one message that comes in; the same again for what the allocator does not give back.
  */
 #define FDS_MORE (6U * JOBS_ON_MACHINE + 2U * 128U + 16U)
 #define THREADS_MORE (JOBS_ON_MACHINE + 64U + 8U)
 #define MEMORY_MORE_KIB (2U * (2U * (16U + 12U) + 32U) * 1024U)
-/* Afterwards: a file of the store that was not open before, threads that sleep for a moment; what the allocator keeps. */
+/*
+ * Afterwards: a file of the store that was not open before, threads that end in a moment; what the allocator keeps.
+ * Without give_memory_back() in the daemon this fails: then 113 MiB stay after a minute.
+ */
 #define FDS_LEFT 4U
 #define THREADS_LEFT 2U
-#define MEMORY_LEFT_KIB (24U * 1024U)
+#define MEMORY_LEFT_KIB (8U * 1024U)
 /* A second time the same must find its memory where it left it. */
-#define MEMORY_AGAIN_KIB (8U * 1024U)
+#define MEMORY_AGAIN_KIB (4U * 1024U)
 
 static unsigned seconds = 5;
 static bool is_long;
@@ -57,8 +60,8 @@ typedef struct World {
 /* A well-behaved user */
 
 /*
- * Waits for an answer. A call that is refused, or answered too late, ends the test; but not one that the bus did not let
- * through, which dbus-daemon does where too much waits for a service: then it says 0.
+ * Waits for an answer. A call that is refused, or answered too late, ends the test; but not one that the bus did not
+ * let through, which dbus-daemon does where too much waits for a service: then it says 0.
  */
 static int64_t timed(World *world, sd_bus_message *message) {
         int64_t begin = g_get_monotonic_time(), took;
@@ -141,7 +144,8 @@ static void settle(World *world, const Holding *before, Holding *ret) {
         for (unsigned i = 0; i < SETTLE_SEC * 5; i++) {
                 holding_read(world->h, world->h->daemon, world->owner, ret);
                 if (ret->fds <= before->fds + FDS_LEFT && ret->threads <= before->threads + THREADS_LEFT &&
-                    ret->jobs == before->jobs)
+                    ret->jobs == before->jobs &&
+                    (sanitized() || ret->memory_kib <= before->memory_kib + MEMORY_LEFT_KIB))
                         break;
                 sleep_msec(200);
         }
@@ -178,6 +182,7 @@ static void wave(World *world, const Holding *before, Holding *ret) {
                 sleep_msec(5);
                 now = g_get_monotonic_time();
         }
+        times_print("the service, so far", &world->service);
         back_up(world);
         now = g_get_monotonic_time();
         abuse_stop(pid, counts, &ended);
@@ -210,7 +215,8 @@ static void check_times(World *world) {
 
         times_print("the bus itself", &world->bus);
         times_print("the service", &world->service);
-        print_message("%u calls the bus did not let through: too much was waiting for the service\n", world->n_bus_full);
+        print_message("%u calls the bus did not let through: too much was waiting for the service\n",
+                world->n_bus_full);
         print_message("p99 is %s 50 ms\n", service < PROMISED_USEC ? "under" : "NOT under");
         if (is_long && !sanitized() && bus < QUICK_BUS_USEC)
                 assert_true(service < PROMISED_USEC);
@@ -291,7 +297,7 @@ static int setup(void **state) {
         harness_setup_bus(state);
         h = *state;
         harness_set(h, "Limits", "LicensesPerUser", "200");
-        harness_set(h, "Jobs", "ResultSeconds", "1");
+        harness_set(h, "Jobs", "ResultSeconds", "10");
         harness_set(h, "Jobs", "StallSeconds", "2");
         harness_start(h);
         return 0;
