@@ -16,27 +16,30 @@ typedef struct Owner {
         char *name;
         uint64_t licenses;
         uint64_t bytes;
-        bool gone;
+        char *account; /* "here", "gone", "replaced", "unknown" */
+        bool gone;     /* nobody who is here has that name and number */
 } Owner;
 
 static void owner_free(void *pointer) {
         Owner *owner = pointer;
 
         g_free(owner->name);
+        g_free(owner->account);
         g_free(owner);
 }
 
 static int read_page(sd_bus_message *reply, GPtrArray *owners) {
-        int r, gone;
         Owner owner;
+        int r;
 
-        r = sd_bus_message_enter_container(reply, 'a', "(usttb)");
+        r = sd_bus_message_enter_container(reply, 'a', "(ustts)");
         if (r < 0)
                 return r;
-        while ((r = sd_bus_message_read(reply, "(usttb)", &owner.uid, &owner.name, &owner.licenses, &owner.bytes,
-                        &gone)) > 0) {
+        while ((r = sd_bus_message_read(reply, "(ustts)", &owner.uid, &owner.name, &owner.licenses, &owner.bytes,
+                        &owner.account)) > 0) {
                 owner.name = g_strdup(owner.name);
-                owner.gone = gone;
+                owner.account = g_strdup(owner.account);
+                owner.gone = g_str_equal(owner.account, "gone") || g_str_equal(owner.account, "replaced");
                 g_ptr_array_add(owners, g_memdup2(&owner, sizeof owner));
         }
         return r;
@@ -92,14 +95,14 @@ Status command_owners(Ctl *ctl, char **arguments) {
                                 *licenses = g_strdup_printf("%" PRIu64, owner->licenses),
                                 *size = terminal ? text_size(owner->bytes) : g_strdup_printf("%" PRIu64, owner->bytes);
 
-                (void)json_array_append_new(list, json_pack("{sI ss sI sI sb}", "uid", (json_int_t)owner->uid, "name",
+                (void)json_array_append_new(list, json_pack("{sI ss sI sI sb ss}", "uid", (json_int_t)owner->uid, "name",
                         owner->name, "licenses", (json_int_t)owner->licenses, "bytes", (json_int_t)owner->bytes, "gone",
-                        owner->gone));
+                        owner->gone, "account", owner->account));
                 table_add(table, uid);
                 table_add(table, owner->name);
                 table_add(table, licenses);
                 table_add(table, size);
-                table_add(table, owner->gone ? "gone" : "here");
+                table_add(table, owner->account);
         }
         if (ctl->json)
                 return STATUS_OK;

@@ -209,7 +209,7 @@ static int tell_namesakes_apart(GPtrArray *owners, Error *error) {
                         continue;
                 r = *owner->name ? user_uid_of(owner->name, &uid) : 0;
                 if (r < 0)
-                        return error_set_errno(error, ERROR_STORE_READ, r, "The users cannot be looked up");
+                        return error_set_errno(error, ERROR_USERS_UNKNOWN, r, "The users cannot be looked up");
                 if (uid == owner->uid)
                         continue;
 
@@ -243,7 +243,7 @@ static int build(Backup *backup, int fd, unsigned reserve, unsigned percent_end,
                 r = plan->owner == plan->uid ? license_set_string(&name, plan->name) :
                                                user_name_of(plan->owner, &name);
                 if (r < 0)
-                        return error_set_errno(error, ERROR_STORE_READ, r, "The user's name cannot be looked up");
+                        return error_set_errno(error, ERROR_USERS_UNKNOWN, r, "The user's name cannot be looked up");
         }
 
         if ((r = store_connect(plan->store, &connection, error)) != 0 ||

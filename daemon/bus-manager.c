@@ -22,7 +22,7 @@ const sd_bus_vtable manager_vtable[] = {
         SD_BUS_METHOD("Unsubscribe", NULL, NULL, method_dispatch, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ListJobs", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(osus)", jobs), method_dispatch,
                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("ListOwners", SD_BUS_ARGS("u", offset, "u", max), SD_BUS_RESULT("a(usttb)", owners),
+        SD_BUS_METHOD_WITH_ARGS("ListOwners", SD_BUS_ARGS("u", offset, "u", max), SD_BUS_RESULT("a(ustts)", owners),
                 method_dispatch, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ReassignLicenses", SD_BUS_ARGS("u", uid, "s", name, "u", new_owner),
                 SD_BUS_RESULT("t", licenses), method_dispatch, SD_BUS_VTABLE_UNPRIVILEGED),

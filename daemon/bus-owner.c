@@ -12,6 +12,22 @@
 #define REPLY_BYTES_MAX (60U * 1024U)
 #define ENTRY_BYTES 64U
 
+/* What became of the account that licenses were stored by. */
+typedef enum Account {
+        ACCOUNT_HERE,
+        ACCOUNT_GONE,     /* nobody has the number; or nobody can tell, for a directory is down */
+        ACCOUNT_REPLACED, /* somebody of another name has it */
+        ACCOUNT_UNKNOWN,  /* it cannot be looked up now */
+        _ACCOUNT_MAX,
+} Account;
+
+static const char *const accounts[_ACCOUNT_MAX] = {
+        [ACCOUNT_HERE] = "here",
+        [ACCOUNT_GONE] = "gone",
+        [ACCOUNT_REPLACED] = "replaced",
+        [ACCOUNT_UNKNOWN] = "unknown",
+};
+
 /*
  * Who an owner is may have to be asked of a user database on a network: so these calls have threads of their
  * own, and go to the store from there.
@@ -22,7 +38,7 @@ typedef struct OwnerRequest {
         uint32_t uid, to;
         const char *name;  /* the message's */
         GPtrArray *owners; /* of StoreOwnerRow * */
-        bool *gone;        /* as many */
+        Account *accounts; /* as many */
         uint64_t licenses;
 } OwnerRequest;
 
@@ -30,7 +46,7 @@ static void owner_clear(Request *request) {
         OwnerRequest *owner = (OwnerRequest *)request;
 
         g_clear_pointer(&owner->owners, g_ptr_array_unref);
-        g_free(owner->gone);
+        g_free(owner->accounts);
 }
 
 static int submit(Request **request, Error *error) {
@@ -42,28 +58,30 @@ static int submit(Request **request, Error *error) {
         return r;
 }
 
-/* Whether the account that licenses were stored by is gone: its number is unused now, or somebody else's. */
-static int find_out_gone(const char *name, uid_t uid, bool *ret, Error *error) {
+static Account look_up(const char *name, uid_t uid, int *ret_error) {
         g_autofree char *now = NULL;
-        int r;
 
-        r = user_name_of(uid, &now);
-        if (r < 0)
-                return error_set_errno(error, ERROR_STORE_READ, r, "The users of this machine cannot be looked up");
-        *ret = *name == '\0' || strcmp(name, now) != 0;
-        return 0;
+        *ret_error = user_name_of(uid, &now);
+        if (*ret_error < 0)
+                return ACCOUNT_UNKNOWN;
+        if (*now == '\0')
+                return ACCOUNT_GONE;
+        return strcmp(name, now) == 0 ? ACCOUNT_HERE : ACCOUNT_REPLACED;
 }
 
 static int check_gone(const OwnerRequest *owner, Error *error) {
-        bool gone = false;
         int r;
 
-        r = find_out_gone(owner->name, owner->uid, &gone, error);
-        if (r == 0 && !gone)
+        switch (look_up(owner->name, owner->uid, &r)) {
+        case ACCOUNT_HERE:
                 return error_set(error, ERROR_INVALID_ARGUMENTS,
                         "'%s' (%" PRIu32 ") has an account on this machine: what becomes of these licenses is for that "
                         "user to say. Nothing was changed.", owner->name, owner->uid);
-        return r;
+        case ACCOUNT_UNKNOWN:
+                return error_set_errno(error, ERROR_USERS_UNKNOWN, r, "The users of this machine cannot be looked up");
+        default:
+                return 0;
+        }
 }
 
 /* ListOwners */
@@ -84,12 +102,12 @@ static int list_run(Request *request, StoreConnection *connection, Error *error)
         OwnerRequest *owner = (OwnerRequest *)request;
         ListCall list = { .call.task.run = list_task, .owner = owner };
         size_t bytes = 0;
-        int r;
+        int r, unknown;
 
         owner->owners = g_ptr_array_new();
         store_call_read(request->manager->store, &list.call);
         r = store_call_wait(&list.call, error);
-        owner->gone = g_new0(bool, owner->owners->len);
+        owner->accounts = g_new0(Account, owner->owners->len);
         for (unsigned i = 0; r == 0 && i < owner->owners->len; i++) {
                 const StoreOwnerRow *row = owner->owners->pdata[i];
 
@@ -97,7 +115,7 @@ static int list_run(Request *request, StoreConnection *connection, Error *error)
                 if (bytes > REPLY_BYTES_MAX)
                         g_ptr_array_set_size(owner->owners, (int)i);
                 else
-                        r = find_out_gone(row->name, row->uid, &owner->gone[i], error);
+                        owner->accounts[i] = look_up(row->name, row->uid, &unknown);
         }
         return r;
 }
@@ -106,12 +124,12 @@ static int list_reply(Request *request, sd_bus_message *reply) {
         OwnerRequest *owner = (OwnerRequest *)request;
         int r;
 
-        r = sd_bus_message_open_container(reply, 'a', "(usttb)");
+        r = sd_bus_message_open_container(reply, 'a', "(ustts)");
         for (unsigned i = 0; r >= 0 && i < owner->owners->len; i++) {
                 const StoreOwnerRow *row = owner->owners->pdata[i];
 
-                r = sd_bus_message_append(reply, "(usttb)", (uint32_t)row->uid, row->name, row->licenses, row->bytes,
-                        owner->gone[i]);
+                r = sd_bus_message_append(reply, "(ustts)", (uint32_t)row->uid, row->name, row->licenses, row->bytes,
+                        accounts[owner->accounts[i]]);
         }
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
@@ -164,7 +182,7 @@ static int reassign_run(Request *request, StoreConnection *connection, Error *er
                 return r;
         r = user_name_of(owner->to, &name);
         if (r < 0)
-                return error_set_errno(error, ERROR_STORE_READ, r, "The users of this machine cannot be looked up");
+                return error_set_errno(error, ERROR_USERS_UNKNOWN, r, "The users of this machine cannot be looked up");
         if (*name == '\0')
                 return error_set(error, ERROR_INVALID_ARGUMENTS,
                         "There is no user %" PRIu32 " on this machine to give licenses to.", owner->to);

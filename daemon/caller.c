@@ -182,8 +182,13 @@ static void check_nameless(Lookup *lookup) {
 static void *lookup_thread(void *userdata) {
         Lookup *lookup = userdata;
 
+        int r;
+
         /* Where it cannot be found out the name stays NULL. */
-        if (user_name_of(lookup->uid, &lookup->user_name) == 0 && *lookup->user_name == '\0' && lookup->manager->store)
+        r = user_name_of(lookup->uid, &lookup->user_name);
+        if (r < 0)
+                error_set(&lookup->error, ERROR_USERS_UNKNOWN, "Who is calling cannot be found out. Try again.");
+        else if (*lookup->user_name == '\0' && lookup->manager->store)
                 check_nameless(lookup);
         mailbox_post(lookup->manager->mailbox, &lookup->mail);
         return NULL;

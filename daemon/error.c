@@ -25,6 +25,8 @@ static const struct {
                 "Not enough memory for this. Nothing was changed; try again later." },
         [ERROR_ACCESS_DENIED] = { STANDARD("AccessDenied"), "E_ACCESSDENIED", 0x80070005,
                 "This is not allowed." },
+        [ERROR_USERS_UNKNOWN] = { STANDARD("AccessDenied"), "E_ACCESSDENIED", 0x80070005,
+                "The users of this machine cannot be looked up. Try again." },
         [ERROR_AUTHORIZATION_REQUIRED] = { STANDARD("InteractiveAuthorizationRequired"), "E_ACCESSDENIED",
                 0x80070005, "This needs an administrator's consent." },
         [ERROR_UNKNOWN_OBJECT] = { STANDARD("UnknownObject"), "E_INVALIDARG", 0x80070057,

@@ -20,6 +20,7 @@ typedef enum ErrorCode {
         ERROR_INVALID_ARGUMENTS,
         ERROR_NO_MEMORY,
         ERROR_ACCESS_DENIED,
+        ERROR_USERS_UNKNOWN, /* denied to a client; it is the user database that the administrator must mend */
         ERROR_AUTHORIZATION_REQUIRED,
         ERROR_UNKNOWN_OBJECT,
         ERROR_LIMIT_EXCEEDED,

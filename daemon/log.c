@@ -31,6 +31,8 @@ static const struct {
                 "6e60fe8d86bf4307b2172e566d54670c", "store-unwritable", SD_ERR, { "LICENSEVAULT_ERROR" } },
         [LOG_EVENT_STORE_FULL] = {
                 "b795b4510e1e4edd97a4aa03331751f1", "store-full", SD_ERR, { "LICENSEVAULT_ERROR" } },
+        [LOG_EVENT_USERS_UNREADABLE] = {
+                "293b70ed88f940d9b2013858a59f66d1", "users-unreadable", SD_WARNING, { "LICENSEVAULT_ERROR" } },
         [LOG_EVENT_BACKUP_FAILED] = {
                 "b39d92909d3a42129b18ac2982e936de", "backup-failed", SD_WARNING,
                 { "LICENSEVAULT_USER", "LICENSEVAULT_ERROR" } },

@@ -22,6 +22,7 @@ typedef enum LogEvent {
         LOG_EVENT_STORE_UNREADABLE,  /* error */
         LOG_EVENT_STORE_UNWRITABLE,  /* error */
         LOG_EVENT_STORE_FULL,        /* error */
+        LOG_EVENT_USERS_UNREADABLE,  /* error */
         LOG_EVENT_BACKUP_FAILED,     /* user, error */
         LOG_EVENT_RESTORE_FAILED,    /* user, error */
         LOG_EVENT_ROOT_UNWRITABLE,   /* root */

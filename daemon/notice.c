@@ -23,6 +23,9 @@ void notice_error(const Error *error) {
         case ERROR_STORE_FULL:
                 event = LOG_EVENT_STORE_FULL;
                 break;
+        case ERROR_USERS_UNKNOWN:
+                event = LOG_EVENT_USERS_UNREADABLE;
+                break;
         default:
                 return;
         }
@@ -41,6 +44,7 @@ static bool is_ours(const Job *job, ErrorCode code) {
         case ERROR_STORE_WRITE:
         case ERROR_STORE_CORRUPT:
         case ERROR_STORE_FULL:
+        case ERROR_USERS_UNKNOWN:
                 return true;
         case ERROR_BACKUP_CORRUPT:
                 return job->in_folder;

@@ -125,7 +125,7 @@ static int find_user(Restore *restore, const char *name, RestoreTarget **ret, Er
                 if (r >= 0 && uid != (uid_t)-1)
                         r = user_name_of(uid, &first);
                 if (r < 0)
-                        return error_set_errno(error, ERROR_STORE_READ, r, "The users cannot be looked up");
+                        return error_set_errno(error, ERROR_USERS_UNKNOWN, r, "The users cannot be looked up");
                 if (g_strcmp0(first, name) != 0)
                         uid = (uid_t)-1;
 
@@ -163,7 +163,7 @@ static int set_owner(Restore *restore, Error *error) {
 
         r = plan->owner == plan->uid ? license_set_string(&name, plan->name) : user_name_of(plan->owner, &name);
         if (r < 0)
-                return error_set_errno(error, ERROR_STORE_READ, r, "The user's name cannot be looked up");
+                return error_set_errno(error, ERROR_USERS_UNKNOWN, r, "The user's name cannot be looked up");
         /* The account that is made for the number one day would not be the owner. */
         if (plan->owner != plan->uid && !*name)
                 return error_set(error, ERROR_INVALID_ARGUMENTS,

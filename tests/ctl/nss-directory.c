@@ -2,7 +2,7 @@
 /*
  * A directory of users, as SSSD is one: a module for glibc's name service, whose users are those of the file
  * $TEST_DIRECTORY, a line "NAME UID" each. Without the file it is down, and says what such modules say then: that there
- * is no such user. A line "busy" makes it say that it cannot tell.
+ * is no such user.
  */
 #include <errno.h>
 #include <nss.h>
@@ -26,10 +26,6 @@ static enum nss_status find(uid_t uid, const char *name, struct passwd *entry, c
         unsigned number;
 
         while (file && status == NSS_STATUS_NOTFOUND && fgets(line, sizeof line, file)) {
-                if (strcmp(line, "busy\n") == 0) {
-                        *ret_errno = EAGAIN;
-                        status = NSS_STATUS_TRYAGAIN;
-                }
                 if (sscanf(line, "%63s %u", known, &number) != 2 || strlen(known) >= size ||
                     (name ? strcmp(known, name) != 0 : number != uid))
                         continue;

@@ -50,7 +50,7 @@ static bool may_be(const World *world, ErrorCode code, const char *message) {
         switch (code) {
         case ERROR_ACCESS_DENIED:
                 /* The user database could not be read: nothing is done for who is not known. */
-                return strcmp(message, UNKNOWN_CALLER) == 0;
+                return strcmp(message, UNKNOWN_CALLER) == 0 || strstr(message, "cannot be looked up");
         case ERROR_NO_MEMORY:
         case ERROR_STORE_READ:
         case ERROR_STORE_WRITE:

@@ -19,6 +19,7 @@ static const struct {
         { ERROR_INVALID_ARGUMENTS, "org.freedesktop.DBus.Error.InvalidArgs", 0x80070057 },
         { ERROR_NO_MEMORY, "org.freedesktop.DBus.Error.NoMemory", 0x8007000E },
         { ERROR_ACCESS_DENIED, "org.freedesktop.DBus.Error.AccessDenied", 0x80070005 },
+        { ERROR_USERS_UNKNOWN, "org.freedesktop.DBus.Error.AccessDenied", 0x80070005 },
         { ERROR_AUTHORIZATION_REQUIRED,
           "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", 0x80070005 },
         { ERROR_LIMIT_EXCEEDED, "org.freedesktop.DBus.Error.LimitsExceeded", 0xC00D2714 },
@@ -59,6 +60,7 @@ static void test_every_code_has_a_row_and_is_found_by_its_name(void **state) {
                 assert_int_equal(error_from_name(error_name(code)),
                         code == ERROR_BACKUP_MISSING ? ERROR_BACKUP_CORRUPT :
                         code == ERROR_STORE_FULL     ? ERROR_LIMIT_EXCEEDED :
+                        code == ERROR_USERS_UNKNOWN  ? ERROR_ACCESS_DENIED :
                                                        code);
         }
 }
