@@ -123,7 +123,7 @@ static void make_decisions(const char *target, unsigned n, unsigned size) {
 
         for (unsigned i = 0; i < n; i++) {
                 g_autofree uint8_t *bytes = g_malloc(size);
-                char name[16];
+                char name[24];
 
                 for (unsigned k = 0; k < size; k++) {
                         random = random * 1664525 + 1013904223;
