@@ -49,6 +49,55 @@ static void test_check_says_what_it_finds(void **state) {
         assert_non_null(strstr(bad, "DocumentBytes"));
 }
 
+static void test_check_tells_what_is_wrong_with_the_store(void **state) {
+        Harness *h = *state;
+        g_autofree char *path = g_build_filename(h->state, "licenses.db", NULL);
+        g_autofree uint8_t *garbage = make_document(50000, 1);
+        harness_stop_bus(h);
+
+        write_file(path, garbage, 50000);
+        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 7);
+        harness_expect_log(h, "(NS_E_DRM_DATASTORE_CORRUPT)");
+        assert_file_equal(path, garbage, 50000);
+}
+
+static void test_state_directory_that_cannot_be_used_is_told(void **state) {
+        Harness *h = *state;
+        harness_stop_bus(h);
+        g_free(h->state);
+
+        h->state = harness_path(h, "nowhere");
+        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 3);
+        harness_expect_log(h, "No such file or directory");
+        assert_int_equal(run_with_log(h, NULL), 3);
+        g_free(h->state);
+        h->state = g_strdup("relative");
+        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 3);
+        assert_int_equal(run_with_log(h, NULL), 3);
+        harness_expect_log(h, "STATE_DIRECTORY='relative' is not the full path of one folder.");
+}
+
+static void test_bus_without_our_policy_is_told(void **state) {
+        Harness *h = *state;
+        harness_need_users(h, 2);
+        assert_int_equal(chown(h->state, h->users[1], (gid_t)-1), 0);
+        write_file(h->log, "", 0);
+        assert_int_equal(chown(h->log, h->users[1], (gid_t)-1), 0);
+
+        /* The policy of a test lets nobody but who runs it own the name. */
+        harness_write_settings(h);
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                if (setuid(h->users[1]) < 0)
+                        _exit(99);
+                _exit(harness_wait(h, harness_spawn(h, NULL)));
+        }
+        assert_int_equal(harness_wait(h, pid), 1);
+        harness_expect_log(h, "cannot be had on the bus");
+        harness_expect_log(h, "policy file");
+}
+
 static void test_second_daemon_on_the_state_is_refused(void **state) {
         Harness *h = *state;
         harness_start(h);
@@ -388,6 +437,9 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_version_and_help_need_no_bus),
                 TEST(test_check_says_what_it_finds),
+                TEST(test_check_tells_what_is_wrong_with_the_store),
+                TEST(test_state_directory_that_cannot_be_used_is_told),
+                TEST(test_bus_without_our_policy_is_told),
                 TEST(test_second_daemon_on_the_state_is_refused),
                 TEST(test_second_daemon_on_the_name_is_refused),
                 TEST(test_reload_reads_the_configuration_again),

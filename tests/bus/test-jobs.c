@@ -58,6 +58,56 @@ static void test_properties_say_how_a_job_stands(void **state) {
         assert_job_property(bus, stuck.path, "HResult", "0");
 }
 
+#define PROPERTIES "org.freedesktop.DBus.Properties"
+
+/* A call of the standard's own interface, which has no name of ours before it. */
+static sd_bus_message *new_properties_call(sd_bus *bus, const char *job, const char *member) {
+        sd_bus_message *message = NULL;
+
+        assert_true(sd_bus_message_new_method_call(bus, &message, "org.licensevault1", job, PROPERTIES, member) >= 0);
+        return message;
+}
+
+static void test_all_properties_at_once_are_those_one_by_one(void **state) {
+        sd_bus *bus = harness_connect(*state, 0);
+        static const char *const names[] = { "Kind", "Owner", "State", "Completed", "Total", "Cancelable", "HResult",
+                "Error", "Message" };
+        g_autofree char *job = back_up(bus);
+        const char *const interfaces[] = { "org.licensevault1.Job", "" };
+
+        for (unsigned i = 0; i < G_N_ELEMENTS(interfaces); i++) {
+                sd_bus_message *message = new_properties_call(bus, job, "GetAll");
+                assert_true(sd_bus_message_append(message, "s", interfaces[i]) >= 0);
+                _cleanup_message_ sd_bus_message *reply = send_call(bus, message);
+                g_autoptr(GHashTable) all = read_properties(reply);
+                for (unsigned k = 0; k < G_N_ELEMENTS(names); k++)
+                        assert_job_property(bus, job, names[k], g_hash_table_lookup(all, names[k]));
+                assert_int_equal(g_hash_table_size(all), G_N_ELEMENTS(names));
+                assert_property(all, "State", "done");
+        }
+}
+
+static void test_properties_that_are_not_there_are_refused(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        g_autofree char *job = back_up(bus);
+        sd_bus_message *message;
+
+        message = new_properties_call(bus, job, "Get");
+        assert_true(sd_bus_message_append(message, "ss", "org.licensevault1.Job", "Colour") >= 0);
+        send_call_error(bus, message, "InvalidArgs", "*no property 'Colour'*");
+        message = new_properties_call(bus, job, "Get");
+        assert_true(sd_bus_message_append(message, "ss", "org.licensevault1.Manager", "Version") >= 0);
+        send_call_error(bus, message, "InvalidArgs", "*no interface*");
+        message = new_properties_call(bus, job, "GetAll");
+        assert_true(sd_bus_message_append(message, "s", "org.licensevault1.Manager") >= 0);
+        send_call_error(bus, message, "InvalidArgs", "*no interface*");
+        message = new_properties_call(bus, job, "Set");
+        assert_true(sd_bus_message_append(message, "ssv", "org.licensevault1.Job", "State", "s", "queued") >= 0);
+        send_call_error(bus, message, "AccessDenied", "*read-only*");
+        assert_job_property(bus, job, "State", "done");
+}
+
 static void test_properties_of_a_canceled_job(void **state) {
         sd_bus *bus = harness_connect(*state, 0);
         g_auto(StuckJob) stuck = {};
@@ -313,6 +363,8 @@ static void test_start_of_a_job_does_not_wait_for_a_running_one(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_properties_say_how_a_job_stands),
+                TEST(test_all_properties_at_once_are_those_one_by_one),
+                TEST(test_properties_that_are_not_there_are_refused),
                 TEST(test_properties_of_a_canceled_job),
                 TEST(test_failed_job_says_failed),
                 TEST(test_wait_answers_before_and_after_the_end),
