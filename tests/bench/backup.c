@@ -15,25 +15,38 @@ typedef struct World {
         uint64_t stored;     /* by him */
 } World;
 
+static double job_and_cpu(Bench *bench, World *world, sd_bus_message *call) {
+        double before = cpu_of(bench->h->daemon), seconds = job_seconds(world->bus, call);
+
+        bench->cpu = cpu_of(bench->h->daemon) - before;
+        return seconds;
+}
+
+static double copy_and_cpu(Bench *bench, World *world, bool check) {
+        double before = cpu_of(0), seconds = peer_backup(world->store, world->copy, check);
+
+        bench->cpu = cpu_of(0) - before;
+        return seconds;
+}
+
 static double measure_backup(Bench *bench, void *userdata) {
         World *world = userdata;
 
-        return job_seconds(world->bus, backup_call(world->bus));
+        return job_and_cpu(bench, world, backup_call(world->bus));
 }
 
 static double measure_checked(Bench *bench, void *userdata) {
-        World *world = userdata;
-
-        return peer_backup(world->store, world->copy, true);
+        return copy_and_cpu(bench, userdata, true);
 }
 
 static double measure_unchecked(Bench *bench, void *userdata) {
-        World *world = userdata;
-
-        return peer_backup(world->store, world->copy, false);
+        return copy_and_cpu(bench, userdata, false);
 }
 
-static void world_open(Bench *bench, unsigned licenses, World *ret) {
+static const char *const kind_ids[] = { [DOCUMENT_RANDOM] = "", [DOCUMENT_LCP] = "-lcp" };
+static const char *const kind_names[] = { [DOCUMENT_RANDOM] = "licenses", [DOCUMENT_LCP] = "e-book licenses (LCP)" };
+
+static void world_open(Bench *bench, unsigned licenses, DocumentKind kind, World *ret) {
         Harness *h = bench->h;
         g_autofree char *uid = g_strdup_printf("%u", (unsigned)h->users[0]);
 
@@ -46,9 +59,9 @@ static void world_open(Bench *bench, unsigned licenses, World *ret) {
                 .backup = g_build_filename(h->state, "backups", uid, "licenses.tar", NULL),
                 .waits = g_array_new(false, false, sizeof(double)),
         };
-        bench_say("Storing %u licenses of %u bytes …", licenses, DOCUMENT_SIZE);
+        bench_say("Storing %u %s of %u bytes …", licenses, kind_names[kind], DOCUMENT_SIZE);
         world_new_store(bench);
-        world_fill(ret->bus, 0, licenses, DOCUMENT_SIZE);
+        world_fill(ret->bus, kind, 0, licenses, DOCUMENT_SIZE);
         /* Nothing is left in the WAL: both read one file. */
         world_restart(bench);
 }
@@ -66,11 +79,11 @@ static void world_close(Bench *bench, World *world) {
         g_free(world->backup);
 }
 
-void bench_backup(Bench *bench, unsigned licenses) {
+void bench_backup(Bench *bench, unsigned licenses, DocumentKind kind) {
         enum { OURS, CHECKED, UNCHECKED, N };
-        g_autofree char *id = g_strdup_printf("backup-%u", licenses);
-        g_autofree char *id_unchecked = g_strdup_printf("backup-%u-unchecked", licenses);
-        g_autofree char *what = g_strdup_printf("verified, synced backup of %u licenses of 3.9 kB", licenses);
+        g_autofree char *id = g_strdup_printf("backup-%u%s", licenses, kind_ids[kind]);
+        g_autofree char *id_unchecked = g_strdup_printf("backup-%u%s-unchecked", licenses, kind_ids[kind]);
+        g_autofree char *what = g_strdup_printf("verified, synced backup of %u %s of 3.9 kB", licenses, kind_names[kind]);
         World world;
         Contestant all[] = {
                 [OURS] = { "BackupLicenses to Done", measure_backup, &world },
@@ -78,13 +91,14 @@ void bench_backup(Bench *bench, unsigned licenses) {
                 [UNCHECKED] = { "SQLite's backup + sync, not verified", measure_unchecked, &world },
         };
 
-        world_open(bench, licenses, &world);
+        world_open(bench, licenses, kind, &world);
         /* Each has an old backup to replace, from the first round on. */
         (void)measure_backup(bench, &world);
         (void)measure_unchecked(bench, &world);
 
         contest_run(bench, all, N);
-        bench_add_row(bench, &(Row) { id, what, "s", &all[OURS], &all[CHECKED], licenses < 10000 ? 1.0 : 0.85, false });
+        bench_add_row(bench, &(Row) { id, what, "s", &all[OURS], &all[CHECKED], licenses < 10000 ? 1.0 : 0.85,
+                false });
         bench_add_row(bench, &(Row) { id_unchecked, what, "s", &all[OURS], &all[UNCHECKED],
                 licenses < 100000 ? 0 : 1.15, false });
         contestants_clear(all, N);
@@ -115,24 +129,26 @@ static double measure_restore(Bench *bench, void *userdata) {
         World *world = userdata;
 
         world_new_store(bench);
-        return job_seconds(world->bus, restore_call(world->bus, world->backup));
+        return job_and_cpu(bench, world, restore_call(world->bus, world->backup));
 }
 
-static double insert(World *world, bool wal) {
-        double seconds;
+static double insert(Bench *bench, World *world, bool wal) {
+        double before, seconds;
 
         copy_file(world->empty, world->store);
+        before = cpu_of(0);
         seconds = peer_restore(world->copy, world->store, wal);
+        bench->cpu = cpu_of(0) - before;
         run_good((const char *[]) { "rm", "-f", world->store, NULL });
         return seconds;
 }
 
 static double measure_insert(Bench *bench, void *userdata) {
-        return insert(userdata, true);
+        return insert(bench, userdata, true);
 }
 
 static double measure_insert_rollback(Bench *bench, void *userdata) {
-        return insert(userdata, false);
+        return insert(bench, userdata, false);
 }
 
 /* The backup, a copy of the full store, and an empty store, in the folder of the world: warm, all of them. */
@@ -169,7 +185,8 @@ static void add_waits(Bench *bench, World *world) {
         for (unsigned round = 0; round < bench->rounds; round++) {
                 world_new_store(bench);
                 g_array_set_size(world->waits, 0);
-                (void)job_seconds_meanwhile(world->bus, restore_call(world->bus, world->backup), store_meanwhile, world);
+                (void)job_seconds_meanwhile(world->bus, restore_call(world->bus, world->backup), store_meanwhile,
+                        world);
                 g_array_sort(world->waits, compare);
                 for (unsigned i = 0; i < 2; i++)
                         contestant_add(&worst[i], g_array_index(world->waits, double, MIN(i, world->waits->len - 1)));
@@ -181,11 +198,11 @@ static void add_waits(Bench *bench, World *world) {
         contestants_clear(worst, G_N_ELEMENTS(worst));
 }
 
-void bench_restore(Bench *bench, unsigned licenses) {
+void bench_restore(Bench *bench, unsigned licenses, DocumentKind kind) {
         enum { OURS, INSERT, ROLLBACK, N };
-        g_autofree char *id = g_strdup_printf("restore-%u", licenses);
-        g_autofree char *id_rollback = g_strdup_printf("restore-%u-rollback", licenses);
-        g_autofree char *what = g_strdup_printf("restore of %u licenses of 3.9 kB into an empty store", licenses);
+        g_autofree char *id = g_strdup_printf("restore-%u%s", licenses, kind_ids[kind]);
+        g_autofree char *id_rollback = g_strdup_printf("restore-%u%s-rollback", licenses, kind_ids[kind]);
+        g_autofree char *what = g_strdup_printf("restore of %u %s of 3.9 kB into an empty store", licenses, kind_names[kind]);
         World world;
         Contestant all[] = {
                 [OURS] = { "RestoreLicensesFromFile to Done", measure_restore, &world },
@@ -193,13 +210,14 @@ void bench_restore(Bench *bench, unsigned licenses) {
                 [ROLLBACK] = { "ATTACH + INSERT … SELECT, rollback journal", measure_insert_rollback, &world },
         };
 
-        world_open(bench, licenses, &world);
+        world_open(bench, licenses, kind, &world);
         prepare_restore(bench, &world);
         contest_run(bench, all, N);
         bench_add_row(bench, &(Row) { id, what, "s", &all[OURS], &all[INSERT], 1.0, false });
         bench_add_row(bench, &(Row) { id_rollback, what, "s", &all[OURS], &all[ROLLBACK], 0, false });
         contestants_clear(all, N);
-        add_waits(bench, &world);
+        if (kind == DOCUMENT_RANDOM)
+                add_waits(bench, &world);
         (void)unlink(world.backup);
         world_close(bench, &world);
 }

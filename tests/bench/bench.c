@@ -23,13 +23,15 @@ static const char help[] =
         "  --help       show this\n";
 
 static void backups(Bench *bench) {
-        bench_backup(bench, bench->small / 10);
-        bench_backup(bench, bench->small);
-        bench_backup(bench, bench->large);
+        bench_backup(bench, bench->small / 10, DOCUMENT_RANDOM);
+        bench_backup(bench, bench->small, DOCUMENT_RANDOM);
+        bench_backup(bench, bench->large, DOCUMENT_RANDOM);
+        bench_backup(bench, bench->small, DOCUMENT_LCP);
 }
 
 static void restores(Bench *bench) {
-        bench_restore(bench, bench->large);
+        bench_restore(bench, bench->large, DOCUMENT_RANDOM);
+        bench_restore(bench, bench->small, DOCUMENT_LCP);
 }
 
 static const struct Section {
@@ -97,8 +99,8 @@ static json_t *machine(void) {
         (void)getloadavg(load, 3);
         strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", gmtime(&t));
         return json_pack("{s:s, s:s, s:s, s:s, s:I, s:f}", "date", date, "version", PROJECT_VERSION, "kernel",
-                system.release, "sqlite", sqlite3_libversion(), "cpus", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "load",
-                load[0]);
+                system.release, "sqlite", sqlite3_libversion(), "cpus", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN),
+                "load", load[0]);
 }
 
 static bool wanted(const char *name, char *const *names) {

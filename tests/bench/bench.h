@@ -19,6 +19,7 @@ typedef struct Bench {
         uint64_t largest; /* licenses of the growth */
         unsigned small, large; /* licenses of the comparisons */
         unsigned calls;   /* a round of small calls */
+        double cpu;       /* seconds of processor of what was just measured; 0 where that was not looked at */
         json_t *rows, *growth;
 } Bench;
 
@@ -28,6 +29,7 @@ typedef struct Contestant {
         double (*measure)(Bench *bench, void *userdata); /* NULL: values are added by hand */
         void *userdata;
         GArray *values; /* double, one a round */
+        GArray *cpu;    /* the same of Bench.cpu; NULL where there is none */
 } Contestant;
 
 /* Lets them run in turn, forward and backward, so that none always comes after the same other one. */
@@ -51,6 +53,8 @@ void bench_say(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
 /* Monotonic, in seconds. */
 double now(void);
+/* Seconds of processor that a process has used; 0: this one. A busy machine changes them little. */
+double cpu_of(pid_t pid);
 
 /* The world. */
 
@@ -60,9 +64,14 @@ void world_new_store(Bench *bench);
 void world_restart(Bench *bench);
 /* As start to the name owned, in seconds. */
 double world_start_seconds(Bench *bench);
-/* Stores count licenses more, from number first on, of size bytes that no program can compress. */
-void world_fill(sd_bus *bus, uint64_t first, uint64_t count, size_t size);
-/* The id that world_fill() gave. */
+typedef enum DocumentKind {
+        DOCUMENT_RANDOM, /* bytes that no program can compress, and that the service knows nothing of */
+        DOCUMENT_LCP,    /* an e-book's license, which the service reads */
+} DocumentKind;
+
+/* Stores count licenses more, from number first on, of size bytes each. */
+void world_fill(sd_bus *bus, DocumentKind kind, uint64_t first, uint64_t count, size_t size);
+/* The id that world_fill() gave a random one. */
 char *world_id(uint64_t number);
 /* What of the daemon's memory is its own, and its share of the rest, in MiB. */
 double world_pss(Bench *bench);
@@ -89,8 +98,8 @@ typedef struct Calls {
 double calls_rate(const Calls *calls);
 
 /* What is measured, one function a file. */
-void bench_backup(Bench *bench, unsigned licenses);
-void bench_restore(Bench *bench, unsigned licenses);
+void bench_backup(Bench *bench, unsigned licenses, DocumentKind kind);
+void bench_restore(Bench *bench, unsigned licenses, DocumentKind kind);
 void bench_calls(Bench *bench);
 void bench_reply(Bench *bench);
 void bench_life(Bench *bench);

@@ -12,6 +12,15 @@ double now(void) {
         return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+double cpu_of(pid_t pid) {
+        struct timespec t;
+        clockid_t clock;
+
+        assert_int_equal(clock_getcpuclockid(pid, &clock), 0);
+        assert_int_equal(clock_gettime(clock, &t), 0);
+        return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 void bench_say(const char *format, ...) {
         va_list ap;
 
@@ -21,10 +30,14 @@ void bench_say(const char *format, ...) {
         fputc('\n', stderr);
 }
 
+static void add_value(GArray **values, double value) {
+        if (!*values)
+                *values = g_array_new(false, false, sizeof(double));
+        g_array_append_val(*values, value);
+}
+
 void contestant_add(Contestant *contestant, double value) {
-        if (!contestant->values)
-                contestant->values = g_array_new(false, false, sizeof(double));
-        g_array_append_val(contestant->values, value);
+        add_value(&contestant->values, value);
 }
 
 void contest_run(Bench *bench, Contestant *contestants, size_t n) {
@@ -32,13 +45,18 @@ void contest_run(Bench *bench, Contestant *contestants, size_t n) {
                 for (size_t i = 0; i < n; i++) {
                         Contestant *contestant = &contestants[round % 2 == 0 ? i : n - 1 - i];
 
+                        bench->cpu = 0;
                         contestant_add(contestant, contestant->measure(bench, contestant->userdata));
+                        if (bench->cpu > 0)
+                                add_value(&contestant->cpu, bench->cpu);
                 }
 }
 
 void contestants_clear(Contestant *contestants, size_t n) {
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++) {
                 g_clear_pointer(&contestants[i].values, g_array_unref);
+                g_clear_pointer(&contestants[i].cpu, g_array_unref);
+        }
 }
 
 static int compare(gconstpointer a, gconstpointer b) {
@@ -60,24 +78,27 @@ double contestant_median(const Contestant *contestant) {
 }
 
 /* Of each round by itself: what slowed the machine down for a while did so to both. */
-static double median_ratio(const Contestant *ours, const Contestant *peer) {
+static double median_ratio(const GArray *ours, const GArray *peer) {
         g_autoptr(GArray) ratios = g_array_new(false, false, sizeof(double));
 
-        assert_int_equal(ours->values->len, peer->values->len);
-        for (unsigned i = 0; i < ours->values->len; i++) {
-                double ratio = g_array_index(ours->values, double, i) / g_array_index(peer->values, double, i);
+        assert_int_equal(ours->len, peer->len);
+        for (unsigned i = 0; i < ours->len; i++) {
+                double ratio = g_array_index(ours, double, i) / g_array_index(peer, double, i);
                 g_array_append_val(ratios, ratio);
         }
         return median(ratios);
 }
 
 static json_t *contestant_json(const Contestant *contestant) {
-        json_t *values = json_array();
+        json_t *values = json_array(), *json;
 
         for (unsigned i = 0; i < contestant->values->len; i++)
                 json_array_append_new(values, json_real(g_array_index(contestant->values, double, i)));
-        return json_pack("{s:s, s:f, s:o}", "name", contestant->name, "median", contestant_median(contestant), "values",
-                values);
+        json = json_pack("{s:s, s:f, s:o}", "name", contestant->name, "median", contestant_median(contestant),
+                "values", values);
+        if (contestant->cpu)
+                json_object_set_new(json, "cpu_median", json_real(median(contestant->cpu)));
+        return json;
 }
 
 static json_t *load(void) {
@@ -92,7 +113,10 @@ void bench_add_row(Bench *bench, const Row *row) {
 
         if (row->peer) {
                 json_object_set_new(json, "peer", contestant_json(row->peer));
-                json_object_set_new(json, "ratio", json_real(median_ratio(row->ours, row->peer)));
+                json_object_set_new(json, "ratio", json_real(median_ratio(row->ours->values, row->peer->values)));
+                if (row->ours->cpu && row->peer->cpu)
+                        json_object_set_new(json, "cpu_ratio",
+                                json_real(median_ratio(row->ours->cpu, row->peer->cpu)));
         }
         if (row->target > 0)
                 json_object_set_new(json, "target", json_real(row->target));
@@ -100,7 +124,8 @@ void bench_add_row(Bench *bench, const Row *row) {
         bench_say("%s: %.6g %s%s%s", row->id, contestant_median(row->ours), row->unit, row->peer ? ", beside " : "",
                 row->peer ? row->peer->name : "");
         if (row->peer)
-                bench_say("    %.6g, ratio %.3f", contestant_median(row->peer), median_ratio(row->ours, row->peer));
+                bench_say("    %.6g, ratio %.3f", contestant_median(row->peer),
+                        median_ratio(row->ours->values, row->peer->values));
 }
 
 void bench_add_point(Bench *bench, const char *operation, const char *unit, uint64_t licenses, double value) {

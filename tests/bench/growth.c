@@ -101,7 +101,7 @@ void bench_growth(Bench *bench) {
         for (uint64_t size = SMALLEST; size <= bench->largest; size *= 10) {
                 double begin = now();
 
-                world_fill(growth.bus, growth.licenses, size - growth.licenses, DOCUMENT_SIZE);
+                world_fill(growth.bus, DOCUMENT_RANDOM, growth.licenses, size - growth.licenses, DOCUMENT_SIZE);
                 seconds += now() - begin;
                 growth.licenses = size;
                 bench_add_point(bench, "StoreLicenses of all, 1,000 a call", "s", size, seconds);

@@ -37,7 +37,8 @@ static double measure_peak(Bench *bench, void *userdata) {
         return MAX(peak.mib, world_pss(bench));
 }
 
-static void add(Bench *bench, const char *id, const char *what, const char *unit, Contestant *contestant, double target) {
+static void add(Bench *bench, const char *id, const char *what, const char *unit, Contestant *contestant,
+        double target) {
         contest_run(bench, contestant, 1);
         bench_add_row(bench, &(Row) { id, what, unit, contestant, NULL, target, false });
         contestants_clear(contestant, 1);
@@ -51,7 +52,8 @@ static void look_at_store(Bench *bench, sd_bus *bus, uint64_t licenses) {
         g_autofree char *id_idle = g_strdup_printf("memory-idle-%" G_GUINT64_FORMAT, licenses);
         g_autofree char *what_idle = g_strdup_printf("idle memory (PSS), store of %" G_GUINT64_FORMAT, licenses);
         g_autofree char *id_peak = g_strdup_printf("memory-peak-%" G_GUINT64_FORMAT, licenses);
-        g_autofree char *what_peak = g_strdup_printf("largest memory (PSS) of a backup of %" G_GUINT64_FORMAT, licenses);
+        g_autofree char *what_peak =
+                g_strdup_printf("largest memory (PSS) of a backup of %" G_GUINT64_FORMAT, licenses);
 
         add(bench, id, what, "ms", &start, 20);
         add(bench, id_idle, what_idle, "MiB", &idle, 8);
@@ -62,9 +64,9 @@ void bench_life(Bench *bench) {
         sd_bus *bus = harness_connect(bench->h, 0);
 
         world_new_store(bench);
-        world_fill(bus, 0, bench->largest / 10, DOCUMENT_SIZE);
+        world_fill(bus, DOCUMENT_RANDOM, 0, bench->largest / 10, DOCUMENT_SIZE);
         look_at_store(bench, bus, bench->largest / 10);
-        world_fill(bus, bench->largest / 10, bench->largest - bench->largest / 10, DOCUMENT_SIZE);
+        world_fill(bus, DOCUMENT_RANDOM, bench->largest / 10, bench->largest - bench->largest / 10, DOCUMENT_SIZE);
         look_at_store(bench, bus, bench->largest);
         harness_disconnect(bench->h, bus);
 }

@@ -23,7 +23,7 @@ static double reply_seconds(sd_bus *bus, sd_bus_message *call, sd_bus_message **
         return now() - begin;
 }
 
-/* The job has ended before the next call is timed: what is asked is how long the answer takes, not how long the job. */
+/* The job has ended before the next call is timed: what is asked is how long the answer takes. */
 static void sample_backup(Samples *samples) {
         sd_bus_message *reply;
         const char *job;
@@ -112,7 +112,7 @@ static void busy(Bench *bench, Samples *samples) {
         Contestant ours[] = { { "BackupLicenses" }, { "BackupLicenses" } }, peer[] = { { "Ping" }, { "Ping" } };
         sd_bus *large = harness_connect(bench->h, 1);
 
-        world_fill(large, 0, bench->large, 3900);
+        world_fill(large, DOCUMENT_RANDOM, 0, bench->large, 3900);
         for (unsigned round = 0; round < bench->rounds; round++) {
                 (void)job_seconds_meanwhile(large, backup_call(large), sample, samples);
                 add_percentiles(samples, ours, peer);

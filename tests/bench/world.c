@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lcp.h"
+
 /* Nothing that is measured takes so long, also where the machine is busy. */
 #define JOB_PATIENCE_MSEC (1800U * 1000U)
 
@@ -65,7 +67,26 @@ char *world_id(uint64_t number) {
         return g_strdup_printf("urn:bench:%08" PRIu64, number);
 }
 
-void world_fill(sd_bus *bus, uint64_t first, uint64_t count, size_t size) {
+static void append_random(sd_bus_message *message, uint64_t number, size_t size) {
+        g_autofree uint8_t *document = make_document(size, (uint32_t)number);
+        g_autofree char *id = world_id(number);
+
+        assert_true(sd_bus_message_append_array(message, 'y', document, size) >= 0);
+        assert_true(sd_bus_message_append(message, "a{sv}", 4, "LicenseId", "s", id, "KeyId", "s", "0f1e2d3c-4b5a-6978",
+                            "Title", "s", "Moby-Dick; or, The Whale", "Counters", "a{st}", 1, "print",
+                            UINT64_C(20)) >= 0);
+}
+
+static void append_lcp(sd_bus_message *message, uint64_t number, size_t size) {
+        size_t document_size;
+        char *document = lcp_make(number, size, &document_size, NULL);
+
+        assert_true(sd_bus_message_append_array(message, 'y', document, document_size) >= 0);
+        assert_true(sd_bus_message_append(message, "a{sv}", 0) >= 0);
+        free(document);
+}
+
+void world_fill(sd_bus *bus, DocumentKind kind, uint64_t first, uint64_t count, size_t size) {
         uint64_t at_once = MIN(1000U, (8U << 20) / (size + 128)), end = first + count;
 
         while (first < end) {
@@ -74,14 +95,11 @@ void world_fill(sd_bus *bus, uint64_t first, uint64_t count, size_t size) {
 
                 assert_true(sd_bus_message_open_container(message, 'a', "(aya{sv})") >= 0);
                 for (; first < page_end; first++) {
-                        g_autofree uint8_t *document = make_document(size, (uint32_t)first);
-                        g_autofree char *id = world_id(first);
-
                         assert_true(sd_bus_message_open_container(message, 'r', "aya{sv}") >= 0);
-                        assert_true(sd_bus_message_append_array(message, 'y', document, size) >= 0);
-                        assert_true(sd_bus_message_append(message, "a{sv}", 4, "LicenseId", "s", id, "KeyId", "s",
-                                            "0f1e2d3c-4b5a-6978", "Title", "s", "Moby-Dick; or, The Whale", "Counters",
-                                            "a{st}", 1, "print", UINT64_C(20)) >= 0);
+                        if (kind == DOCUMENT_LCP)
+                                append_lcp(message, first, size);
+                        else
+                                append_random(message, first, size);
                         assert_true(sd_bus_message_close_container(message) >= 0);
                 }
                 assert_true(sd_bus_message_close_container(message) >= 0);
@@ -92,7 +110,7 @@ void world_fill(sd_bus *bus, uint64_t first, uint64_t count, size_t size) {
 double world_pss(Bench *bench) {
         g_autofree char *path = g_strdup_printf("/proc/%d/smaps_rollup", (int)bench->h->daemon);
         g_autofree char *text = NULL;
-        const char *line;
+        const char *line = NULL;
 
         if (!g_file_get_contents(path, &text, NULL, NULL) || !(line = strstr(text, "\nPss:")))
                 fail_msg("%s cannot be read", path);
