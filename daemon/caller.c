@@ -181,7 +181,6 @@ static void check_nameless(Lookup *lookup) {
 
 static void *lookup_thread(void *userdata) {
         Lookup *lookup = userdata;
-
         int r;
 
         /* Where it cannot be found out the name stays NULL. */
