@@ -326,7 +326,7 @@ static void end_batch(Fuzz *fuzz, Client *clients, unsigned n) {
         for (unsigned i = 0; i < n; i++)
                 if (sd_bus_is_open(clients[i].bus) > 0)
                         harness_disconnect(fuzz->h, clients[i].bus);
-                else { /* the bus has thrown it out */
+                else { /* the bus has thrown it out: a service has no means to; for which of its limits is not known */
                         fuzz->n_lost++;
                         assert_true(g_ptr_array_remove_fast(fuzz->h->connections, clients[i].bus));
                 }

@@ -59,11 +59,13 @@ static void test_what_is_not_listed_is_not_found(void **state) {
         assert_non_null(method_find(NULL, "BackupLicenses"));
 }
 
+#define TO_US "send_destination=\"org.licensevault1\" send_interface=\""
+
 static int compare(const void *a, const void *b) {
         return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The interfaces of the service that the bus policy lets through, sorted, with a space behind each. */
+/* The interfaces of ours that the bus policy lets through, sorted, with a space behind each. */
 static char *policy_interfaces(void) {
         g_autofree char *path = g_build_filename(g_getenv("SOURCE_ROOT"), "dbus", "org.licensevault1.conf", NULL);
         g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
@@ -71,11 +73,8 @@ static char *policy_interfaces(void) {
         GString *list = g_string_new(NULL);
 
         assert_true(g_file_get_contents(path, &text, NULL, NULL));
-        for (const char *at = text; (at = strstr(at, "send_destination=\"org.licensevault1\"")); at++) {
-                const char *name = strstr(at, "send_interface=\"");
-
-                assert_non_null(name);
-                name += strlen("send_interface=\"");
+        for (const char *at = text; (at = strstr(at, TO_US)); at++) {
+                const char *name = at + strlen(TO_US);
 
                 g_ptr_array_add(names, g_strndup(name, strcspn(name, "\"")));
         }
