@@ -133,8 +133,8 @@ static int check_held(uint64_t held, uint64_t more, Error *error) {
         if (held == 0 || held + more <= HELD_BYTES_MAX)
                 return 0;
         return error_set(error, ERROR_LIMIT_EXCEEDED,
-                "Calls of yours with %" PRIu64 " bytes wait already until your name is looked up. Wait for their answers.",
-                held);
+                "Calls of yours with %" PRIu64 " bytes wait already until your name is looked up. Wait for their "
+                "answers.", held);
 }
 
 static void start_lookups(Manager *manager);

@@ -224,11 +224,14 @@ static void serve(FaultPlan *plan, int listener) {
         if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &notice) < 0)
                 return; /* killed meanwhile */
         pid = process_of((pid_t)notice.pid);
+        /* Before it is looked whether the plan is armed: whoever ends it waits for this. */
+        atomic_store(&plan->busy, true);
         what = decide(plan, pid, &notice.data, &dead);
-        if (dead) {
+        if (dead)
                 kill(pid, SIGKILL);
+        atomic_store(&plan->busy, false);
+        if (dead)
                 return;
-        }
 
         answer.id = notice.id;
         if (what == FAULT_SHORT)
@@ -321,4 +324,6 @@ void injector_arm(FaultPlan *plan, FaultDeed deed, unsigned row, int error, unsi
 
 void injector_disarm(FaultPlan *plan) {
         atomic_store(&plan->armed, false);
+        while (atomic_load(&plan->busy))
+                usleep(100);
 }

@@ -43,6 +43,7 @@ typedef struct FaultPlan {
         atomic_uint writes;
         atomic_uint hits;  /* calls that were failed, or kills */
         atomic_bool begun;
+        atomic_bool busy;  /* a call is being decided, and what was decided is being done */
 } FaultPlan;
 
 /*
@@ -50,6 +51,6 @@ typedef struct FaultPlan {
  */
 int injector_start(FaultPlan **ret, int *ret_socket);
 
-/* Sets a plan in motion, counting from nothing; and ends it. */
+/* Sets a plan in motion, counting from nothing; and ends it: after that nothing is counted, failed or killed. */
 void injector_arm(FaultPlan *plan, FaultDeed deed, unsigned row, int error, unsigned at);
 void injector_disarm(FaultPlan *plan);

@@ -279,7 +279,9 @@ static void run_row_in_turns(World *world, unsigned row, unsigned n) {
                 n_errors++;
         /* Each file that a start opens is another one. */
         bool each = world->operation->is_start && is_call(row, "openat");
-        for (unsigned at = 1;; at = at > n && points < n_errors ? 1 : each ? at + 1 : next_point(at, n, SAMPLE_BETWEEN)) {
+        unsigned between = each ? n : SAMPLE_BETWEEN;
+
+        for (unsigned at = 1;; at = at > n && points < n_errors ? 1 : next_point(at, n, between)) {
                 int error = call->errors[points % n_errors];
                 FaultDeed deed = stays(call, error) && (points / n_errors) % 2 == 1 ? DEED_FAIL_ON : DEED_FAIL;
 

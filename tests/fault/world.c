@@ -372,7 +372,8 @@ char *world_describe(World *world) {
                 good = owners != NULL;
                 /* A purge goes in steps, of which its own check knows. */
                 if (good)
-                        g_string_append(text, !world->operation->check ? owners : strstr(owners, " gone:") ? "gone" : "");
+                        g_string_append(text, !world->operation->check ? owners :
+                                strstr(owners, " gone:") ? "gone" : "");
         }
         return good ? g_strdup(text->str) : NULL;
 }

@@ -267,6 +267,7 @@ static void test_purge_removes_all_of_one_owner_in_slices(void **state) {
                 assert_books(world->reader);
         }
         assert_int_equal(licenses, 1203);
+        /* The owner goes with the last of them. */
         assert_int_equal(slices, 2);
         assert_owner(world->reader, &alice, "");
         assert_int_equal(count_owner(world, &alice), 0);
