@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <locale.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,16 +74,6 @@ static int run(void) {
         return r;
 }
 
-/*
- * Threads come and go with jobs and look-ups, and glibc would give each of them an arena that keeps what it once held:
- * up to 8 a processor.
- */
-static void limit_arenas(void) {
-#ifdef M_ARENA_MAX
-        (void)mallopt(M_ARENA_MAX, 2);
-#endif
-}
-
 /* Each job of each user holds some; the soft limit is there for programs that use select(). */
 static void raise_descriptor_limit(void) {
         struct rlimit limit;
@@ -100,7 +89,6 @@ int main(int argc, char **argv) {
         g_autoptr(GError) error = NULL;
         sigset_t signals;
 
-        limit_arenas();
         setlocale(LC_CTYPE, "");
         g_option_context_add_main_entries(context, entries, NULL);
         g_option_context_set_description(context, description);
