@@ -83,7 +83,8 @@ void bench_backup(Bench *bench, unsigned licenses, DocumentKind kind) {
         enum { OURS, CHECKED, UNCHECKED, N };
         g_autofree char *id = g_strdup_printf("backup-%u%s", licenses, kind_ids[kind]);
         g_autofree char *id_unchecked = g_strdup_printf("backup-%u%s-unchecked", licenses, kind_ids[kind]);
-        g_autofree char *what = g_strdup_printf("verified, synced backup of %u %s of 3.9 kB", licenses, kind_names[kind]);
+        g_autofree char *what =
+                g_strdup_printf("verified, synced backup of %u %s of 3.9 kB", licenses, kind_names[kind]);
         World world;
         Contestant all[] = {
                 [OURS] = { "BackupLicenses to Done", measure_backup, &world },
@@ -202,7 +203,8 @@ void bench_restore(Bench *bench, unsigned licenses, DocumentKind kind) {
         enum { OURS, INSERT, ROLLBACK, N };
         g_autofree char *id = g_strdup_printf("restore-%u%s", licenses, kind_ids[kind]);
         g_autofree char *id_rollback = g_strdup_printf("restore-%u%s-rollback", licenses, kind_ids[kind]);
-        g_autofree char *what = g_strdup_printf("restore of %u %s of 3.9 kB into an empty store", licenses, kind_names[kind]);
+        g_autofree char *what =
+                g_strdup_printf("restore of %u %s of 3.9 kB into an empty store", licenses, kind_names[kind]);
         World world;
         Contestant all[] = {
                 [OURS] = { "RestoreLicensesFromFile to Done", measure_restore, &world },

@@ -15,11 +15,12 @@ static const char help[] =
         "Usage: bench [OPTION]… JSON [SECTION]…\n"
         "\n"
         "Measures, and writes what it found to the file JSON. tests/bench/run prepares all that it needs.\n"
-        "Sections (default: all): backup, restore, calls, reply, life, growth.\n"
+        "Sections (default: all): backup, restore, calls, reply, life, growth,\n"
+        "keyring.\n"
         "\n"
         "  --quick      small stores and few rounds: whether it works, not how fast\n"
         "  --rounds N   how often each of those that are compared is measured\n"
-        "  --largest N  the most licenses of the last two sections\n"
+        "  --largest N  the most licenses of life and growth\n"
         "  --help       show this\n";
 
 static void backups(Bench *bench) {
@@ -44,6 +45,7 @@ static const struct Section {
         { "reply", bench_reply },
         { "life", bench_life },
         { "growth", bench_growth },
+        { "keyring", bench_keyring },
 };
 
 /* It ends with us, however we end. */

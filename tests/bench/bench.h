@@ -104,6 +104,7 @@ void bench_calls(Bench *bench);
 void bench_reply(Bench *bench);
 void bench_life(Bench *bench);
 void bench_growth(Bench *bench);
+void bench_keyring(Bench *bench);
 
 /* SQLite by itself, in seconds. */
 

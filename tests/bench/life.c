@@ -39,14 +39,15 @@ static double measure_peak(Bench *bench, void *userdata) {
 
 static void add(Bench *bench, const char *id, const char *what, const char *unit, Contestant *contestant,
         double target) {
-        contest_run(bench, contestant, 1);
+        if (!contestant->values)
+                contest_run(bench, contestant, 1);
         bench_add_row(bench, &(Row) { id, what, unit, contestant, NULL, target, false });
         contestants_clear(contestant, 1);
 }
 
 static void look_at_store(Bench *bench, sd_bus *bus, uint64_t licenses) {
         Contestant start = { "licensevaultd", measure_start, bus }, idle = { "licensevaultd", measure_idle, bus },
-                peak = { "licensevaultd", measure_peak, bus };
+                peak = { "licensevaultd" };
         g_autofree char *id = g_strdup_printf("start-%" G_GUINT64_FORMAT, licenses);
         g_autofree char *what = g_strdup_printf("start to name owned, store of %" G_GUINT64_FORMAT, licenses);
         g_autofree char *id_idle = g_strdup_printf("memory-idle-%" G_GUINT64_FORMAT, licenses);
@@ -57,6 +58,8 @@ static void look_at_store(Bench *bench, sd_bus *bus, uint64_t licenses) {
 
         add(bench, id, what, "ms", &start, 20);
         add(bench, id_idle, what_idle, "MiB", &idle, 8);
+        /* Once: it takes long, and others on the machine do not change it. */
+        contestant_add(&peak, measure_peak(bench, bus));
         add(bench, id_peak, what_peak, "MiB", &peak, 64);
 }
 

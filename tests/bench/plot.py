@@ -62,6 +62,11 @@ def slope(points):
     return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys)) / below if below else 0.0
 
 
+def slopes(points):
+    """What is the same for all sizes hides growth at first: the end tells most."""
+    return f"slope {slope(points):.2f}, at the end {slope(points[-2:]):.2f}"
+
+
 def lines(path, title, unit, series):
     """series: name -> [(licenses, value)]"""
     top, bottom = 48, 340
@@ -83,7 +88,7 @@ def lines(path, title, unit, series):
         for x, y in place:
             svg.dot(x, y, color)
         svg.line(90, bottom + 52 + 20 * i, 120, bottom + 52 + 20 * i, color, 2)
-        svg.text(128, bottom + 56 + 20 * i, f"{name}: slope {slope(values):.2f}")
+        svg.text(128, bottom + 56 + 20 * i, f"{name}: {slopes(values)}")
     svg.write(path)
 
 

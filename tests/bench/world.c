@@ -72,7 +72,7 @@ static void append_random(sd_bus_message *message, uint64_t number, size_t size)
         g_autofree char *id = world_id(number);
 
         assert_true(sd_bus_message_append_array(message, 'y', document, size) >= 0);
-        assert_true(sd_bus_message_append(message, "a{sv}", 4, "LicenseId", "s", id, "KeyId", "s", "0f1e2d3c-4b5a-6978",
+        assert_true(sd_bus_message_append(message, "a{sv}", 4, "LicenseId", "s", id, "KeyId", "s", "0f1e2d3c-4b5a",
                             "Title", "s", "Moby-Dick; or, The Whale", "Counters", "a{st}", 1, "print",
                             UINT64_C(20)) >= 0);
 }
