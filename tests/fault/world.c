@@ -342,9 +342,8 @@ char *world_describe_owners(World *world) {
         _cleanup_message_ sd_bus_message *reply = NULL;
         g_auto(Outcome) outcome = {};
         uint64_t licenses, bytes;
-        const char *name;
+        const char *name, *account;
         uint32_t uid;
-        int gone;
 
         world->caller = world->root;
         if (!attempt(world, &outcome, &reply, ROOT, "Manager.ListOwners", "uu", 0, 0)) {
@@ -352,10 +351,10 @@ char *world_describe_owners(World *world) {
                 return NULL;
         }
         world->caller = world->user;
-        assert_true(sd_bus_message_enter_container(reply, 'a', "(usttb)") > 0);
-        while (sd_bus_message_read(reply, "(usttb)", &uid, &name, &licenses, &bytes, &gone) > 0)
-                g_string_append_printf(text, "%u %s: %" PRIu64 " licenses, %" PRIu64 " bytes%s\n", uid, name, licenses,
-                        bytes, gone ? ", gone" : "");
+        assert_true(sd_bus_message_enter_container(reply, 'a', "(ustts)") > 0);
+        while (sd_bus_message_read(reply, "(ustts)", &uid, &name, &licenses, &bytes, &account) > 0)
+                g_string_append_printf(text, "%u %s: %" PRIu64 " licenses, %" PRIu64 " bytes, %s\n", uid, name, licenses,
+                        bytes, account);
         return g_strdup(text->str);
 }
 
