@@ -70,7 +70,7 @@ static int open_file(sqlite3_vfs *vfs, const char *path, sqlite3_file *file, int
 static int open_path(const char *path, int flags, int mode) {
         static _Thread_local const char *refused; /* by its address: SQLite tries again at once, or not at all */
         static _Thread_local int reason;
-        bool is_again = path == refused && (flags & O_ACCMODE) == O_RDONLY;
+        bool is_again = refused && path == refused && (flags & O_ACCMODE) == O_RDONLY;
         int fd;
 
         refused = NULL;
