@@ -215,11 +215,11 @@ static int append_property(const sd_bus_vtable *row, Job *job, sd_bus_message *r
         return sd_bus_message_close_container(reply);
 }
 
-static int send_or_fail(Manager *manager, sd_bus_message *reply, int r) {
+static int send_or_fail(const Job *job, sd_bus_message *reply, int r) {
         if (r < 0)
                 sd_bus_message_unref(reply);
         else
-                manager_send(manager, reply);
+                manager_send_large(job->manager, reply, job_result_bytes(job));
         return MIN(r, 0);
 }
 
@@ -242,7 +242,7 @@ int method_properties_get(Manager *manager, Caller *caller, sd_bus_message *mess
         for (const sd_bus_vtable *row = job_vtable + 1; row->type != _SD_BUS_VTABLE_END; row++)
                 if (row->type == _SD_BUS_VTABLE_PROPERTY && strcmp(row->x.property.member, name) == 0) {
                         r = sd_bus_message_new_method_return(message, &reply);
-                        return send_or_fail(manager, reply, r < 0 ? r : append_property(row, job, reply));
+                        return send_or_fail(job, reply, r < 0 ? r : append_property(row, job, reply));
                 }
         return error_set(error, ERROR_INVALID_ARGUMENTS, "A job has no property '%.64s'.", name);
 }
@@ -272,7 +272,7 @@ int method_properties_get_all(Manager *manager, Caller *caller, sd_bus_message *
                             (r = append_property(row, job, reply)) >= 0)
                                 r = sd_bus_message_close_container(reply);
                 }
-        return send_or_fail(manager, reply, r < 0 ? r : sd_bus_message_close_container(reply));
+        return send_or_fail(job, reply, r < 0 ? r : sd_bus_message_close_container(reply));
 }
 
 int method_properties_set(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {

@@ -23,6 +23,7 @@ typedef struct Caller {
 
         /* outbox.c: what is to be sent to it, and whether it reads. */
         GQueue letters;
+        uint64_t waiting_bytes; /* of them; also counted in the user's */
         bool ready;         /* waits for its turn */
         bool asking;        /* gets nothing until the bus says that it reads */
         uint64_t unread;    /* bytes sent since that was known */

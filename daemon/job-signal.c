@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "job-signal.h"
 
+#include <string.h>
+
 #include "log.h"
 
 #define PROGRESS_WINDOW_USEC G_USEC_PER_SEC /* in which there are at most as many signals as told[] has places */
@@ -66,6 +68,27 @@ int job_append_result(const Job *job, sd_bus_message *message) {
         return r < 0 ? r : job_append_result_details(job, message);
 }
 
+static uint64_t strings_bytes(char *const *strings) {
+        uint64_t bytes = 0;
+
+        for (; strings && *strings; strings++)
+                bytes += 8 + strlen(*strings);
+        return bytes;
+}
+
+uint64_t job_result_bytes(const Job *job) {
+        return strlen(error_message(&job->error)) + strings_bytes(job->result.damaged_licenses) +
+                strings_bytes(job->result.skipped_users);
+}
+
+static uint64_t progress_bytes(const ProgressValue *value) {
+        uint64_t bytes = value && value->text ? strlen(value->text) : 0;
+
+        for (unsigned i = 0; value && value->restricted && i < value->restricted->len; i++)
+                bytes += 8 + strlen(value->restricted->pdata[i]);
+        return bytes;
+}
+
 static int append_progress_value(const Job *job, WmtStatus status, const ProgressValue *value,
                 sd_bus_message *message) {
         int r;
@@ -116,7 +139,8 @@ static void send_signal(Job *job, const char *name, WmtStatus status, const Prog
                 sd_bus_message_unref(message);
                 return;
         }
-        manager_send(manager, message);
+        manager_send_large(manager, message,
+                status == WMT_BACKUPRESTORE_END ? job_result_bytes(job) : progress_bytes(value));
 }
 
 /* Tells those who may know: the connection that asked, and those of its user, or of root, that subscribed. */

@@ -143,7 +143,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
 /* Fills the empty answer to a Wait() and sends it; takes the reference. */
 static void answer_waiter(Job *job, sd_bus_message *reply) {
         if (job_append_result(job, reply) >= 0)
-                manager_send(job->manager, reply);
+                manager_send_large(job->manager, reply, job_result_bytes(job));
         else
                 sd_bus_message_unref(reply);
 }

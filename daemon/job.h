@@ -100,6 +100,8 @@ int job_wait(Job *job, sd_bus_message *message, Error *error);
 /* job-signal.c: appends hresult, error, message and result, as Done and Wait() have them; the result alone. */
 int job_append_result(const Job *job, sd_bus_message *message);
 int job_append_result_details(const Job *job, sd_bus_message *message);
+/* How many bytes either is at most, beside what each message takes. */
+uint64_t job_result_bytes(const Job *job);
 
 /* The connection has gone: it is not told any more. name NULL: all have, with the bus. */
 void job_forget_connection(Manager *manager, const char *name);

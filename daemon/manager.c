@@ -350,7 +350,10 @@ static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *err
         }
         /* As sd-bus would, but in turn, and to whoever asks. */
         if (sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Peer", "Ping")) {
-                (void)caller_get(manager, sd_bus_message_get_sender(message) ?: "");
+                const char *sender = sd_bus_message_get_sender(message);
+
+                if (sender)
+                        (void)caller_get(manager, sender);
                 manager_send_empty(manager, message);
                 return 1;
         }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "outbox.h"
 #include "user-name.h"
 
 #define MANAGER "org.licensevault1.Manager"
@@ -127,8 +128,7 @@ static int call(Manager *manager, sd_bus_message *message, Error *error) {
         method = find_row(message);
         if (!method)
                 return error_set(error, ERROR_ACCESS_DENIED, "This method is not open to anyone.");
-        r = authorize(method, caller, error);
-        if (r != 0)
+        if ((r = authorize(method, caller, error)) != 0 || (r = outbox_check(caller, error)) != 0)
                 return r;
         return put_into_words(method->handler(manager, caller, message, error), error);
 }

@@ -15,6 +15,8 @@
 #define ANSWER_USEC (25 * G_USEC_PER_SEC)
 /* Of a user, in answers that wait for their turn; with those that its calls in the store become, some 12 MiB. */
 #define WAITING_BYTES_MAX (4U * 1024U * 1024U)
+/* Of a connection, before it is told no more of how far jobs are: else a deaf one would leave no room to its user. */
+#define PROGRESS_BYTES_MAX (256U * 1024U)
 
 /* An answer to Introspect, rather more than it is. */
 #define INTROSPECT_BYTES (16U * 1024U)
@@ -174,12 +176,25 @@ void outbox_pump(Manager *manager) {
                 Caller *caller = next_in_line(manager);
                 Letter *letter = g_queue_pop_head(&caller->letters);
 
+                caller->waiting_bytes -= letter->bytes;
                 caller->user->waiting_bytes -= letter->bytes;
                 send_now(manager, letter->message);
                 count(caller, letter->bytes);
                 letter_free(letter);
                 line_up(caller);
         }
+}
+
+/* A connection that has something waiting, while too much waits for its user in all. */
+static bool is_over(const Caller *caller) {
+        return caller->user->waiting_bytes >= WAITING_BYTES_MAX && caller->letters.length > 0;
+}
+
+/* A job goes on whether or not it is listened to, and so may the next ones, without end. */
+static bool is_deaf_to(const Caller *caller, sd_bus_message *signal) {
+        if (sd_bus_message_is_signal(signal, NULL, "Progress") && caller->waiting_bytes >= PROGRESS_BYTES_MAX)
+                return true;
+        return sd_bus_message_is_signal(signal, NULL, NULL) && is_over(caller);
 }
 
 void outbox_send(Manager *manager, sd_bus_message *message, uint64_t bytes) {
@@ -195,9 +210,15 @@ void outbox_send(Manager *manager, sd_bus_message *message, uint64_t bytes) {
                 return;
         }
 
+        if (is_deaf_to(caller, message)) {
+                sd_bus_message_unref(message);
+                return;
+        }
+
         letter = g_new(Letter, 1);
         *letter = (Letter) { message, bytes };
         g_queue_push_tail(&caller->letters, letter);
+        caller->waiting_bytes += bytes;
         caller->user->waiting_bytes += bytes;
         line_up(caller);
         outbox_pump(manager);
@@ -222,13 +243,11 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
 }
 
 int outbox_check(const Caller *caller, Error *error) {
-        const User *user = caller->user;
-
-        if (user->waiting_bytes < WAITING_BYTES_MAX || g_queue_is_empty((GQueue *)&caller->letters))
+        if (!is_over(caller))
                 return 0;
         return error_set(error, ERROR_LIMIT_EXCEEDED,
                 "Answers for you with %" PRIu64 " bytes are waiting already. Read those that you have asked for.",
-                user->waiting_bytes);
+                caller->user->waiting_bytes);
 }
 
 bool outbox_is_idle(const Manager *manager) {

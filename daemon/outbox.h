@@ -17,7 +17,10 @@
 /* Room of a message that was not measured. */
 #define OUTBOX_SMALL 512U
 
-/* Sends a message of so many bytes, roughly, when its receiver's turn comes. It is unref'd. */
+/*
+ * Sends a message of so many bytes, roughly, when its receiver's turn comes. It is unref'd. Who does not read
+ * misses signals: Progress from 256 KiB on that wait for the connection, Done where outbox_check() would refuse a call.
+ */
 void outbox_send(Manager *manager, sd_bus_message *message, uint64_t bytes);
 /* Sends what the bus takes now. Called whenever it may take more. */
 void outbox_pump(Manager *manager);

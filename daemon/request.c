@@ -3,8 +3,6 @@
 
 #include <pthread.h>
 
-#include "outbox.h"
-
 /* Of one user, and of all together. */
 #define USER_THREADS_MAX 4U
 #define REQUEST_THREADS_MAX 64U
@@ -79,11 +77,7 @@ static void on_mail(Mail *mail) {
 int request_new(const RequestClass *class, Caller *caller, sd_bus_message *message, Request **ret, Error *error) {
         Manager *manager = caller->manager;
         Request *request;
-        int r;
 
-        r = outbox_check(caller, error);
-        if (r != 0)
-                return r;
         if (!manager->store)
                 return error_set(error, manager->store_error.code, "%s", error_message(&manager->store_error));
 

@@ -88,6 +88,31 @@ static void test_client_that_reads_nothing_hurts_nobody(void **state) {
         assert_same_daemon(h, owner);
 }
 
+/* 40 MB of signals for a subscriber that reads none: each job says which licenses may not be backed up. */
+static void test_signals_that_a_subscriber_does_not_read_are_not_kept(void **state) {
+        Harness *h = *state;
+        sd_bus *deaf = harness_connect(h, 0), *bus = harness_connect(h, 0);
+        g_autofree char *owner = harness_owner(h), *title = g_strnfill(1000, 't');
+
+        for (unsigned i = 0; i < 100; i++) {
+                g_autofree char *id = g_strdup_printf("id%u", i);
+                g_free(store_license(bus, "d", 1, "a{sv}", 3, "LicenseId", "s", id, "Title", "s", title, "AllowBackup",
+                        "b", 0));
+        }
+        call_void(deaf, ROOT, "Manager.Subscribe", "");
+        unsigned long before = daemon_memory(h);
+
+        for (unsigned i = 0; i < 400; i++) {
+                g_autofree char *job = call_string(bus, ROOT, "LicenseBackup.BackupLicenses", "u", 1);
+                g_autoptr(GHashTable) result = assert_job_succeeds(bus, job);
+                assert_property(result, "restricted", "100");
+        }
+        unsigned long after = daemon_memory(h);
+        if (!sanitized() && after > before + 16 * 1024)
+                fail_msg("The daemon grew from %lu to %lu KiB", before, after);
+        assert_same_daemon(h, owner);
+}
+
 static void test_silent_clients_of_another_user_hurt_nobody(void **state) {
         Harness *h = *state;
         g_autofree uint8_t *document = make_document(60 * 1024, 1);
@@ -176,6 +201,7 @@ int main(void) {
                 TEST(test_600_connections_call_once_and_stay),
                 TEST(test_2000_connections_come_and_go),
                 TEST(test_client_that_reads_nothing_hurts_nobody),
+                TEST(test_signals_that_a_subscriber_does_not_read_are_not_kept),
                 TEST(test_silent_clients_of_another_user_hurt_nobody),
                 cmocka_unit_test_setup_teardown(test_callers_beyond_the_cache_stay_who_they_are,
                         setup_small_cache, harness_teardown),
