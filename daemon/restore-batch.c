@@ -24,6 +24,7 @@ typedef struct Batch {
         StoreCall call;
         RestoreTarget *target;
         StoreStage stage; /* what the target's becomes, should this be written */
+        GHashTable *repairs;
         Item *items;      /* BATCH_ITEMS of them */
         unsigned n_items;
         size_t bytes;
@@ -68,7 +69,8 @@ static void batch_empty(Batch *batch) {
         batch->n_items = 0;
 }
 
-int restore_batches_new(Store *store, int64_t number, const WorkEvents *events, RestoreBatches **ret, Error *error) {
+int restore_batches_new(Store *store, int64_t number, const WorkEvents *events, GHashTable *repairs,
+                RestoreBatches **ret, Error *error) {
         RestoreBatches *batches = g_try_new0(RestoreBatches, 1);
 
         if (!batches)
@@ -80,6 +82,7 @@ int restore_batches_new(Store *store, int64_t number, const WorkEvents *events, 
         for (unsigned i = 0; i < G_N_ELEMENTS(batches->batches); i++) {
                 /* Users decide how many restores there are at once. */
                 batches->batches[i].items = g_try_new(Item, BATCH_ITEMS);
+                batches->batches[i].repairs = repairs;
                 if (!batches->batches[i].items) {
                         restore_batches_free(batches);
                         return error_set_no_memory(error);
@@ -106,15 +109,19 @@ static int contradiction(const Item *item, StageResult result, Error *error) {
         }
 }
 
-static int stage_item(StoreConnection *connection, StoreStage *stage, const Item *item, Error *error) {
+static int stage_item(StoreConnection *connection, Batch *batch, const Item *item, Error *error) {
         StageResult result = STAGE_GOOD;
+        StoreStage *stage = &batch->stage;
         int r;
 
         if (item->document)
                 r = store_stage_license(connection, stage, &item->license, item->document, &result, error);
         else
                 r = store_stage_state(connection, stage, &item->license, item->revoked, &result, error);
-        if (r == 0 && result != STAGE_GOOD)
+        if (r == 0 && result == STAGE_REPAIRS)
+                /* If this is run again the key may be another's: then that one is looked at for nothing. */
+                g_hash_table_add(batch->repairs, g_memdup2(&stage->last_document, sizeof stage->last_document));
+        else if (r == 0 && result != STAGE_GOOD)
                 r = contradiction(item, result, error);
         return r;
 }
@@ -131,7 +138,7 @@ static int batch_run(StoreTask *task, StoreConnection *connection, Error *error)
         batch->upto = batch->from;
         r = store_stage_owner(connection, &owner, &batch->stage, error);
         while (r == 0 && batch->upto < batch->n_items) {
-                r = stage_item(connection, &batch->stage, &batch->items[batch->upto], error);
+                r = stage_item(connection, batch, &batch->items[batch->upto], error);
                 batch->upto++;
                 if (g_get_monotonic_time() - start > BATCH_USEC)
                         break;

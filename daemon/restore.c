@@ -29,6 +29,7 @@ struct Restore {
         /* While it runs. */
         const WorkEvents *events;
         RestoreBatches *batches;
+        GHashTable *repairs;   /* see restore_batches_new() */
         GHashTable *users;     /* of a backup of all users: name -> RestoreTarget * */
         RestoreTarget *target; /* of a backup of one user: that one; else the last that was asked for */
         GPtrArray *skipped;    /* of char * */
@@ -54,6 +55,7 @@ int restore_new(RestorePlan *plan, Cancel *cancel, Restore **ret) {
         restore->cancel = cancel_ref(cancel);
         restore->source = -1;
         restore->users = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, restore_target_free);
+        restore->repairs = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
         restore->skipped = g_ptr_array_new_with_free_func(g_free);
 
         r = restricted_new(store_folder(restore->plan.store), &restore->conflicts);
@@ -70,6 +72,7 @@ Restore *restore_free(Restore *restore) {
                 restricted_unref(restore->conflicts);
                 fd_closep(&restore->source);
                 g_hash_table_unref(restore->users);
+                g_hash_table_unref(restore->repairs);
                 g_ptr_array_unref(restore->skipped);
                 g_free(restore);
         }
@@ -197,7 +200,8 @@ static int on_origin(const BackupOrigin *origin, void *userdata, Error *error) {
 
         if (origin->all_users && !plan->all_users)
                 return error_set(error, ERROR_ACCESS_DENIED,
-                        "This is a backup of all users. Restore it with the option AllUsers, as root or with authorization.");
+                        "This is a backup of all users. Restore it with the option AllUsers, as root or with "
+                        "authorization.");
         if (!origin->all_users && plan->all_users)
                 return error_set(error, ERROR_INVALID_ARGUMENTS,
                         "This is a backup of one user, '%s'. Leave out AllUsers, and say with Owner whose it becomes.",
@@ -271,8 +275,12 @@ static bool is_unwanted(void *userdata) {
         return cancel_requested(((Restore *)userdata)->cancel);
 }
 
+static bool may_repair(int64_t key, void *userdata) {
+        return g_hash_table_contains(((Restore *)userdata)->repairs, &key);
+}
+
 static int merge_run(StoreTask *task, StoreConnection *connection, Error *error) {
-        const StoreMergeEvents merging = { on_conflict, is_unwanted, ((MergeCall *)task)->restore };
+        const StoreMergeEvents merging = { on_conflict, is_unwanted, may_repair, ((MergeCall *)task)->restore };
         MergeCall *merge = (MergeCall *)task;
         Restore *restore = merge->restore;
         int r;
@@ -319,7 +327,7 @@ static int stage(Restore *restore, int64_t number, Error *error) {
         ArchiveCounts counts;
         int r;
 
-        r = restore_batches_new(plan->store, number, events, &restore->batches, error);
+        r = restore_batches_new(plan->store, number, events, restore->repairs, &restore->batches, error);
         if (r != 0)
                 return r;
         r = backup_read(plan->fd >= 0 ? plan->fd : restore->source, store_limits(plan->store).document_bytes,

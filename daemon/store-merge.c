@@ -302,8 +302,52 @@ static int settle(Merge *merge, Pair *pair, Outcome *outcome, Error *error) {
         return r != 0 ? r : store_row_write_counters(connection, pair->row.key, &pair->ours, error);
 }
 
+static bool may_repair(const Merge *merge, int64_t their_key) {
+        const StoreMergeEvents *events = merge->events;
+
+        return events->may_repair && events->may_repair(their_key, events->userdata);
+}
+
+/* Of what is said to be one document: where ours is damaged, and theirs is not, theirs takes its place. */
+static int repair(StoreConnection *connection, const Pair *pair, bool *ret_repaired, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *compare = NULL;
+        _cleanup_statement_ sqlite3_stmt *move = NULL;
+        License check = {};
+        int r;
+
+        compare = store_statement(connection,
+                "SELECT document FROM documents WHERE key = ?1 "
+                "AND document IS NOT (SELECT document FROM documents WHERE key = ?2)", error);
+        if (!compare)
+                return (int)error->code;
+        sqlite3_bind_int64(compare, 1, pair->their_key);
+        sqlite3_bind_int64(compare, 2, pair->row.key);
+        r = statement_row(connection, compare, error);
+        if (r <= 0)
+                return r < 0 ? (int)error->code : 0;
+        const void *document = sqlite3_column_blob(compare, 0);
+        size_t size = (size_t)sqlite3_column_bytes(compare, 0);
+        if (sqlite3_errcode(connection->db) == SQLITE_NOMEM)
+                return error_set_no_memory(error);
+        license_digest_document(&check, document ?: "", size);
+        if (memcmp(check.digest, pair->theirs.digest, sizeof check.digest) != 0)
+                return 0;
+
+        r = store_run_for_key(connection, "DELETE FROM documents WHERE key = ?", pair->row.key, error);
+        if (r != 0)
+                return r;
+        move = store_statement(connection, "UPDATE documents SET key = ? WHERE key = ?", error);
+        if (!move)
+                return (int)error->code;
+        sqlite3_bind_int64(move, 1, pair->row.key);
+        sqlite3_bind_int64(move, 2, pair->their_key);
+        *ret_repaired = true;
+        return statement_write(connection, move, error);
+}
+
 static int merge_known(Merge *merge, sqlite3_stmt *statement, Error *error) {
         const StoreMergeEvents *events = merge->events;
+        bool doubted = may_repair(merge, sqlite3_column_int64(statement, COLUMN_KEY)), repaired = false;
         g_auto(Pair) pair = {};
         Outcome outcome;
         int r;
@@ -312,7 +356,7 @@ static int merge_known(Merge *merge, sqlite3_stmt *statement, Error *error) {
         merge->new_documents -= sqlite3_column_int64(statement, COLUMN_DOCUMENT);
         merge->new_revoked -= revocation_of(statement, COLUMN_REVOKED) != LICENSE_NO_TIME;
         merge->new_charge -= sqlite3_column_int64(statement, COLUMN_CHARGE);
-        if (sqlite3_column_int(statement, COLUMN_SAME)) {
+        if (sqlite3_column_int(statement, COLUMN_SAME) && !doubted) {
                 merge->result.unchanged++;
                 return 0;
         }
@@ -323,9 +367,13 @@ static int merge_known(Merge *merge, sqlite3_stmt *statement, Error *error) {
         if (r != 0)
                 return r;
         outcome = decide(&pair);
+        if (doubted && outcome == OUTCOME_UNCHANGED && (r = repair(merge->connection, &pair, &repaired, error)) != 0)
+                return r;
         r = settle(merge, &pair, &outcome, error);
         if (r != 0)
                 return r;
+        if (repaired && outcome == OUTCOME_UNCHANGED)
+                outcome = OUTCOME_RESTORED;
 
         switch (outcome) {
         case OUTCOME_NOTHING:

@@ -251,6 +251,11 @@ static bool never_unwanted(void *userdata) {
         return false;
 }
 
+/* Nobody waits for it, and what is damaged with one of the two must not be what stays. */
+static bool look_at_all(int64_t key, void *userdata) {
+        return true;
+}
+
 static int forget_owner(StoreConnection *connection, int64_t owner, Error *error) {
         int r;
 
@@ -273,7 +278,7 @@ static int forget_keys(StoreConnection *connection, int64_t first, int64_t last,
 
 int store_owner_reassign(StoreConnection *connection, const StoreOwner *from, const StoreOwner *to, int64_t restore,
                 uint64_t *ret_licenses, Error *error) {
-        static const StoreMergeEvents events = { refuse_conflict, never_unwanted, NULL };
+        static const StoreMergeEvents events = { refuse_conflict, never_unwanted, look_at_all, NULL };
         int64_t source = 0, target = 0;
         StoreMerge merged = {};
         StoreUse use = {};

@@ -203,6 +203,32 @@ static int write_license(StoreConnection *connection, int64_t key, const License
         return statement_write(connection, statement, error);
 }
 
+/* Compares the document of an id that is here with that of the backup, if it is said to be the same. */
+static int check_known(StoreConnection *connection, int64_t key, const License *license, const void *document,
+                StageResult *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(connection,
+                "SELECT d.document IS ? FROM licenses AS l LEFT JOIN documents AS d ON d.key = l.key "
+                "WHERE l.key = ? AND l.present AND l.digest IS ? AND l.size IS ?", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_blob64(statement, 1, license->size > 0 ? document : "", license->size, SQLITE_STATIC);
+        sqlite3_bind_int64(statement, 2, key);
+        sqlite3_bind_blob(statement, 3, license->digest, sizeof license->digest, SQLITE_STATIC);
+        sqlite3_bind_int64(statement, 4, (int64_t)license->size);
+        switch (statement_row(connection, statement, error)) {
+        case 1:
+                if (!sqlite3_column_int(statement, 0))
+                        *ret = STAGE_REPAIRS;
+                return 0;
+        case 0:
+                return 0;
+        default:
+                return (int)error->code;
+        }
+}
+
 int store_stage_license(StoreConnection *connection, StoreStage *stage, const License *license,
         const void *document, StageResult *ret, Error *error) {
         uint64_t bytes = store_charge_license(license), counted;
@@ -230,7 +256,8 @@ int store_stage_license(StoreConnection *connection, StoreStage *stage, const Li
         more.licenses = !row.present;
         more.bytes = bytes > counted ? bytes - counted : 0;
 
-        if ((r = charge(connection, stage, &more, error)) != 0 ||
+        if ((row.present && (r = check_known(connection, row.key, license, document, ret, error)) != 0) ||
+            (r = charge(connection, stage, &more, error)) != 0 ||
             (r = write_license(connection, staged.key, license, error)) != 0)
                 return r;
         stage->last_document = staged.key;

@@ -287,6 +287,7 @@ typedef struct StoreStage {
 
 typedef enum StageResult {
         STAGE_GOOD,
+        STAGE_REPAIRS,     /* good, and the document that the store has of it is not the one that was stored */
         STAGE_TWICE,       /* that id was staged already */
         STAGE_UNKNOWN,     /* a document of an id that no state was staged for */
         STAGE_CONTRADICTS, /* a document of an id that is revoked, restricted, or of another generation or other
@@ -303,7 +304,7 @@ int store_stage_owner(StoreConnection *connection, const StoreOwner *owner, Stor
 int store_stage_state(StoreConnection *connection, StoreStage *stage, const License *license, int64_t revoked,
         StageResult *ret, Error *error);
 
-/* Stages a document with its license, which has all fields. ERROR_LIMIT_EXCEEDED. */
+/* Stages a document with its license, which has all fields, under stage->last_document. ERROR_LIMIT_EXCEEDED. */
 int store_stage_license(StoreConnection *connection, StoreStage *stage, const License *license,
         const void *document, StageResult *ret, Error *error);
 
@@ -321,6 +322,11 @@ typedef struct StoreMergeEvents {
         int (*conflict)(const char *id, const char *key_id, const char *title, void *userdata, Error *error);
         /* Asked now and then; ends the merge with any code where it says so. */
         bool (*is_unwanted)(void *userdata);
+        /*
+         * Whether the store's document of an id that was staged under key may be damaged: then it is looked at, which
+         * takes too long for all of them in one transaction. NULL: none is.
+         */
+        bool (*may_repair)(int64_t key, void *userdata);
         void *userdata;
 } StoreMergeEvents;
 
@@ -334,7 +340,8 @@ typedef struct StoreMergeEvents {
  *  - of the same document, unchanged, the narrower times stay, and a text that is missing here is taken; one
  *    that differs is a conflict, and stays as it is here;
  *  - of two documents, the one with the later date of its own stays, with its texts and times: restored, or
- *    newer_kept; where a date is missing or both are equal, the store's stays, a conflict.
+ *    newer_kept; where a date is missing or both are equal, the store's stays, a conflict;
+ *  - a document that is damaged here, of which the backup has what was stored once, is repaired: restored.
  *
  * For a task of its own (alone): anything but 0 leaves the transaction to be rolled back.
  * ERROR_LIMIT_EXCEEDED where an owner would have more than is allowed.

@@ -232,7 +232,7 @@ bool never_unwanted(void *userdata) {
 }
 
 static int run_merge(StoreConnection *connection, void *userdata, Error *error) {
-        const StoreMergeEvents events = { note_conflict, never_unwanted, userdata };
+        const StoreMergeEvents events = { note_conflict, never_unwanted, NULL, userdata };
         Merging *merging = userdata;
 
         if (merging->conflicts)

@@ -150,7 +150,7 @@ static int note_conflict(const char *id, const char *key_id, const char *title, 
 }
 
 static int merge_staged(StoreConnection *connection, FaultWorld *world, Error *error) {
-        const StoreMergeEvents events = { note_conflict, never_unwanted, NULL };
+        const StoreMergeEvents events = { note_conflict, never_unwanted, NULL, NULL };
         StoreMerge result;
 
         return store_merge(connection, world->stage.restore, &events, &result, error);

@@ -26,7 +26,7 @@ static int refuse_conflict(const char *id, const char *key_id, const char *title
 }
 
 static int merge_refusing(StoreConnection *connection, void *userdata, Error *error) {
-        const StoreMergeEvents events = { refuse_conflict, never_unwanted, userdata };
+        const StoreMergeEvents events = { refuse_conflict, never_unwanted, NULL, userdata };
         Refusing *refusing = userdata;
         StoreMerge result;
 
@@ -103,7 +103,7 @@ static bool is_unwanted(void *userdata) {
 }
 
 static int merge_doubting(StoreConnection *connection, void *userdata, Error *error) {
-        const StoreMergeEvents events = { NULL, is_unwanted, userdata };
+        const StoreMergeEvents events = { NULL, is_unwanted, NULL, userdata };
         Doubting *doubting = userdata;
         StoreMerge result;
 

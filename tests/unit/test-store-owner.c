@@ -154,6 +154,39 @@ static void test_reassigning_to_an_owner_who_has_some_merges(void **state) {
         assert_int_equal(ask(world->reader, "SELECT count(*) FROM counters"), 3);
 }
 
+static void damage(StoreConnection *connection, const StoreOwner *owner, const char *id) {
+        g_autofree char *sql = g_strdup_printf(
+                "UPDATE documents SET document = zeroblob(3) WHERE key = (SELECT l.key FROM licenses AS l "
+                "JOIN owners AS o ON o.owner = l.owner WHERE o.name = '%s' AND l.id = '%s')", owner->name, id);
+
+        assert_int_equal(store_connection_exec(connection, sql), SQLITE_OK);
+}
+
+static int damage_work(StoreConnection *connection, void *userdata, Error *error) {
+        damage(connection, &alice, "hers-is-damaged");
+        damage(connection, &bob, "his-is-damaged");
+        return 0;
+}
+
+/* Both have the same, and one of the two documents is damaged: the other one stays. */
+static void test_reassigning_keeps_the_document_that_is_whole(void **state) {
+        static const Sketch both[] = {
+                { .id = "hers-is-damaged", .document = "first" },
+                { .id = "his-is-damaged", .document = "second" },
+        };
+        StageWorld *world = *state;
+        g_auto(Error) error = {};
+        uint64_t licenses;
+
+        put_here(world, both, G_N_ELEMENTS(both));
+        put_for(world, &bob, both, G_N_ELEMENTS(both));
+        assert_good(do_write(world->store, damage_work, NULL, &error), &error);
+
+        assert_good(reassign(world, &alice, &bob, &licenses, &error), &error);
+        assert_owner(world->reader, &bob, "hers-is-damaged 'first' g1\nhis-is-damaged 'second' g1\n");
+        assert_books(world->reader);
+}
+
 static void test_conflict_reassigns_nothing_and_names_the_license(void **state) {
         static const Sketch bobs[] = { { .id = "empty", .document = "not empty" } };
         g_autofree char *alices = NULL, *his = NULL;
@@ -305,6 +338,7 @@ int main(void) {
                 TEST(test_paths_of_an_owner_go_with_it),
                 TEST(test_reassigning_to_a_new_owner_gives_all_that_there_was),
                 TEST(test_reassigning_to_an_owner_who_has_some_merges),
+                TEST(test_reassigning_keeps_the_document_that_is_whole),
                 TEST(test_conflict_reassigns_nothing_and_names_the_license),
                 TEST(test_reassigning_keeps_to_the_limits_of_the_new_owner),
                 TEST(test_whoever_the_store_does_not_know_cannot_be_reassigned_or_purged),
