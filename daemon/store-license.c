@@ -49,7 +49,8 @@ static int unavailable(const char *id, Error *error) {
 
 int store_license_rotten(const char *id, Error *error) {
         return error_set(error, ERROR_STORE_CORRUPT,
-                "The document of license '%s' is damaged in the store. Store it again.", id);
+                "The document of license '%s' is damaged in the store. Store it again, or restore a backup that has it.",
+                id);
 }
 
 int store_row_load_counters(StoreConnection *connection, int64_t key, License *license, Error *error) {
