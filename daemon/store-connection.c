@@ -53,6 +53,22 @@ StoreConnection *store_connection_free(StoreConnection *connection) {
         return NULL;
 }
 
+/* Where the reason is that of a system call, and SQLite's own words would be about something else. */
+static bool is_of_the_system(int rc, int code) {
+        switch (rc & 0xff) {
+        case SQLITE_IOERR:
+        case SQLITE_CANTOPEN:
+                return code > 0;
+        case SQLITE_BUSY:
+                return code == ENOLCK;
+        case SQLITE_READONLY:
+                /* Also what a file that cannot be looked at is taken for. */
+                return rc == SQLITE_READONLY_DBMOVED && code > 0;
+        default:
+                return false;
+        }
+}
+
 int store_connection_failed(StoreConnection *connection, int rc, bool write, Error *error) {
         /* SQLite keeps the reason as well, but not that of a COMMIT. Whoever called it had set it to 0. */
         int code = errno;
@@ -73,7 +89,7 @@ int store_connection_failed(StoreConnection *connection, int rc, bool write, Err
         const char *reason = sqlite3_errstr(rc);
         if ((rc & 0xff) == SQLITE_FULL)
                 reason = "No space left on device";
-        else if (((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN) && code > 0) {
+        else if (is_of_the_system(rc, code)) {
                 if (code == ENOMEM)
                         return error_set_no_memory(error);
                 reason = g_strerror(code);
