@@ -48,7 +48,8 @@ static const char readme[] =
         "lines PATH, SIZE, and the hex BLAKE2b-256 of its content, then its attributes sorted\n"
         "by name as NAME=VALUE. These digests find damage. They do not prove who wrote this.\n"
         "\n"
-        "Licensevault itself brings all of this back where it is installed.\n";
+        "Licensevault itself brings all of this back where it is installed. Its manual\n"
+        "licensevault-backup(7) says all of the format, with the commands that check END.json.\n";
 
 typedef struct Writing {
         const BackupArchive *archive;

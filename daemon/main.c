@@ -33,7 +33,9 @@ static const char description[] =
         "  7  --check found problems\n"
         "\n"
         "Environment: STATE_DIRECTORY (/var/lib/licensevault), CONFIGURATION_DIRECTORY\n"
-        "(/etc/licensevault), DBUS_SYSTEM_BUS_ADDRESS, NOTIFY_SOCKET.\n";
+        "(/etc/licensevault), DBUS_SYSTEM_BUS_ADDRESS, NOTIFY_SOCKET.\n"
+        "\n"
+        "See licensevaultd(8), licensevaultd.conf(5), and for its D-Bus interface org.licensevault1(5).\n";
 
 /* Tells what the daemon would find, without being one: works beside it. */
 static int check(void) {

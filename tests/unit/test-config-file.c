@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The table of settings, the file that is installed and docs/settings.md must tell the same. */
+/* The table of settings, the file that is installed and licensevaultd.conf(5) must tell the same. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -133,38 +133,63 @@ static void test_file_explains_each_setting_and_its_range(void **state) {
         assert_int_equal(n, G_N_ELEMENTS(settings));
 }
 
-/* Rows "| `[Group]` `Key` | default | …", the group only where it begins, as a key file. */
-static char *read_manual(void) {
-        g_autofree char *manual = read_source("docs/settings.md");
-        g_auto(GStrv) lines = g_strsplit(manual, "\n", -1);
-        g_autoptr(GRegex) row = g_regex_new("^\\| (?:`(\\[[A-Za-z]+\\])` )?`([A-Za-z]+)` \\| ([^ ]*) \\| [^|]+\\|$",
-                0, 0, NULL);
+/* What the manual has to say of each setting, a line each. */
+static char *write_table_with_ranges(void) {
         GString *text = g_string_new(NULL);
 
-        for (char **line = lines; *line; line++) {
-                g_autoptr(GMatchInfo) match = NULL;
+        for (size_t i = 0; i < G_N_ELEMENTS(settings); i++) {
+                g_autofree char *value = default_of(&settings[i]);
 
-                if (!g_regex_match(row, *line, 0, &match)) {
-                        /* But for its head, the table has nothing else. */
-                        if (g_str_has_prefix(*line, "|") && !g_str_has_prefix(*line, "| group and key ") &&
-                            !g_str_has_prefix(*line, "|---"))
-                                fail_msg("No setting: %s", *line);
-                        /* That of the events, which test-log.c looks at. */
-                        if (g_str_has_prefix(*line, "## "))
-                                break;
-                        continue;
-                }
-                g_autofree char *group = g_match_info_fetch(match, 1), *key = g_match_info_fetch(match, 2),
-                                *value = g_match_info_fetch(match, 3);
-                if (*group)
-                        g_string_append_printf(text, "%s\n", group);
-                g_string_append_printf(text, "%s=%s\n", key, g_str_equal(value, "none") ? "" : value);
+                if (settings[i].max == 0)
+                        g_string_append_printf(text, "[%s] %s: none\n", settings[i].group, settings[i].key);
+                else
+                        g_string_append_printf(text, "[%s] %s: %s; from %" PRIu64 " to %" PRIu64 ".\n",
+                                settings[i].group, settings[i].key, value, settings[i].min, settings[i].max);
         }
         return g_string_free(text, false);
 }
 
-static void test_manual_has_every_setting_at_its_default_and_nothing_else(void **state) {
-        g_autofree char *expected = write_table(), *found = read_manual();
+/*
+ * The same of the section SETTINGS: ".SS [Group]", then for each setting ".TP", ".B Key=", its meaning, and at the
+ * end, after a ".br", "Default …".
+ */
+static char *read_manual(void) {
+        g_autofree char *manual = read_source("docs/licensevaultd.conf.5");
+        g_auto(GStrv) lines = g_strsplit(manual, "\n", -1);
+        const char *group = "", *key = NULL;
+        GString *text = g_string_new(NULL);
+        unsigned meaning = 0;
+        char **line = lines;
+
+        while (*line && !g_str_equal(*line, ".SH SETTINGS"))
+                line++;
+        assert_non_null(*line);
+        for (line++; *line && !g_str_has_prefix(*line, ".SH "); line++) {
+                if (g_str_has_prefix(*line, ".SS "))
+                        group = *line + strlen(".SS ");
+                else if (g_str_equal(*line, ".TP")) {
+                        line++;
+                        if (key || !g_regex_match_simple("^\\.B [A-Za-z]+=$", *line, 0, 0))
+                                fail_msg("No setting: %s", *line);
+                        key = *line + strlen(".B ");
+                        meaning = 0;
+                } else if (g_str_has_prefix(*line, "Default ") && g_str_equal(line[-1], ".br")) {
+                        g_autofree char *value = g_strndup(*line + strlen("Default "),
+                                strcspn(*line + strlen("Default "), ":"));
+
+                        if (!key || meaning < 20)
+                                fail_msg("Of no setting, or of one that is not explained: %s", *line);
+                        g_string_append_printf(text, "%s %.*s: %s\n", group, (int)strlen(key) - 1, key, value);
+                        key = NULL;
+                } else
+                        meaning += (unsigned)strlen(*line);
+        }
+        assert_null(key);
+        return g_string_free(text, false);
+}
+
+static void test_manual_has_every_setting_with_default_and_range_and_nothing_else(void **state) {
+        g_autofree char *expected = write_table_with_ranges(), *found = read_manual();
 
         assert_string_equal(found, expected);
 }
@@ -174,7 +199,7 @@ int main(void) {
                 cmocka_unit_test(test_file_has_every_setting_at_its_default_and_nothing_else),
                 cmocka_unit_test(test_file_sets_the_defaults),
                 cmocka_unit_test(test_file_explains_each_setting_and_its_range),
-                cmocka_unit_test(test_manual_has_every_setting_at_its_default_and_nothing_else),
+                cmocka_unit_test(test_manual_has_every_setting_with_default_and_range_and_nothing_else),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

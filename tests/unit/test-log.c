@@ -337,20 +337,28 @@ static void test_catalog_explains_each_event_and_nothing_else(void **state) {
         assert_int_equal(catalog->len, _LOG_EVENT_MAX);
 }
 
-/* Rows "| `event` | …", in the same order. */
+/* In its section MESSAGES: ".TP", ".B event", in the same order; and no field of an event is left out. */
 static void test_manual_names_each_event_and_nothing_else(void **state) {
-        g_autofree char *path = g_build_filename(g_getenv("SOURCE_ROOT"), "docs", "settings.md", NULL);
+        g_autofree char *path = g_build_filename(g_getenv("SOURCE_ROOT"), "docs", "licensevaultd.8", NULL);
         g_autoptr(GBytes) bytes = read_path(path);
         g_autofree char *manual = g_strndup(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
-        g_autoptr(GRegex) row = g_regex_new("^\\| `([a-z-]+)` \\|", G_REGEX_MULTILINE, 0, NULL);
+        char *section = strstr(manual, "\n.SH MESSAGES\n"), *end = section ? strstr(section + 1, "\n.SH ") : NULL;
+        g_autoptr(GRegex) row = g_regex_new("^\\.TP\n\\.B (.*)\n[A-Z]", G_REGEX_MULTILINE, 0, NULL);
         g_autoptr(GMatchInfo) match = NULL;
         unsigned n = 0;
 
-        for (g_regex_match(row, manual, 0, &match); g_match_info_matches(match); g_match_info_next(match, NULL)) {
-                g_autofree char *name = g_match_info_fetch(match, 1);
+        assert_non_null(end);
+        *end = '\0';
+        for (g_regex_match(row, section, 0, &match); g_match_info_matches(match); g_match_info_next(match, NULL)) {
+                g_autofree char *roff = g_match_info_fetch(match, 1);
+                g_auto(GStrv) words = g_strsplit(roff, "\\-", -1);
+                g_autofree char *name = g_strjoinv("-", words);
 
                 assert_true(n < _LOG_EVENT_MAX);
-                assert_string_equal(name, events[n++].name);
+                assert_string_equal(name, events[n].name);
+                for (unsigned i = 0; i < G_N_ELEMENTS(events[n].fields) && events[n].fields[i]; i++)
+                        assert_non_null(strstr(section, events[n].fields[i]));
+                n++;
         }
         assert_int_equal(n, _LOG_EVENT_MAX);
 }
