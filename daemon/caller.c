@@ -228,6 +228,7 @@ static int on_uid(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error
         }
 
         caller->user = user_get(manager, uid);
+        outbox_join_user(caller);
         caller->user->held_bytes += caller->held_bytes;
         if (check_held(caller->user->held_bytes - caller->held_bytes, caller->held_bytes, &error) != 0)
                 refuse_held(caller, &error);
@@ -282,6 +283,7 @@ Caller *caller_get(Manager *manager, const char *name) {
         g_queue_init(&caller->held);
         g_queue_init(&caller->questions);
         g_queue_init(&caller->letters);
+        outbox_join_strangers(caller);
         g_queue_push_tail(&manager->callers_by_use, caller);
         caller->use = manager->callers_by_use.tail;
         g_hash_table_insert(manager->callers, caller->name, caller);

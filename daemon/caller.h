@@ -22,8 +22,9 @@ typedef struct Caller {
         GList *use;         /* its place in callers_by_use */
 
         /* outbox.c: what is to be sent to it, and whether it reads. */
+        User *line;         /* in whose turn it is: its user's, once that is known */
         GQueue letters;
-        uint64_t waiting_bytes; /* of them; also counted in the user's */
+        uint64_t waiting_bytes; /* of them; also counted in the line's */
         bool ready;         /* waits for its turn */
         bool asking;        /* gets nothing until the bus says that it reads */
         uint64_t unread;    /* bytes sent since that was known */

@@ -119,6 +119,7 @@ static int leave_bus(Manager *manager) {
                 "The bus has taken nothing from us for a while: leaving it, and coming back.");
         job_forget_connection(manager, NULL);
         caller_forget_all(manager);
+        outbox_forget_bus(manager);
         sd_bus_detach_event(manager->bus);
         sd_bus_close(manager->bus);
         manager->bus = sd_bus_unref(manager->bus);
@@ -609,6 +610,7 @@ Manager *manager_free(Manager *manager) {
         for (GList *link = jobs; link; link = link->next)
                 job_free(link->data);
         caller_forget_all(manager);
+        outbox_forget_bus(manager);
         manager->store = store_free(manager->store);
         if (manager->mailbox)
                 mailbox_deliver(manager->mailbox);

@@ -38,7 +38,7 @@ typedef struct User {
         uint64_t write_bytes;
         uint64_t held_bytes; /* of calls whose user is not known by name yet: see caller.c */
         GQueue ready;     /* of Caller *: those with something to be sent; see outbox.h */
-        uint64_t waiting_bytes; /* that are to be sent, to all of them */
+        uint64_t waiting_bytes; /* that are to be sent, to all of its callers */
         Job *job;         /* waits or runs */
         unsigned n_stuck; /* abandoned workers: each keeps the slot */
         unsigned n_workers; /* threads of jobs, those that only have to close a descriptor included */
@@ -78,6 +78,7 @@ typedef struct Manager {
         unsigned n_request_threads;
 
         GQueue ready_users;   /* of User *: those that something is to be sent to, in turn */
+        sd_bus_message *passing; /* a call on its way back to sd-bus; see outbox_let_pass() */
 
         /* Whether the bus still takes what we send. */
         uint64_t n_sent, n_written;

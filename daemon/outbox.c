@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "message-size.h"
 
 /* The bus is asked about a connection each time that so much was sent to it. */
 #define WINDOW_BYTES (64U * 1024U)
@@ -21,9 +22,13 @@
 /* An answer to Introspect, rather more than it is. */
 #define INTROSPECT_BYTES (16U * 1024U)
 
+/* Nobody's: those wait there whose user is not known yet. */
+#define STRANGERS ((uid_t)-1)
+
 typedef struct Letter {
         sd_bus_message *message;
         uint64_t bytes;
+        bool is_call; /* which sd-bus answers when its turn comes */
 } Letter;
 
 static void letter_free(Letter *letter) {
@@ -37,25 +42,46 @@ static void letter_free(Letter *letter) {
  */
 
 static void leave_line(Caller *caller) {
-        User *user = caller->user;
+        User *line = caller->line;
 
         if (!caller->ready)
                 return;
         caller->ready = false;
-        g_queue_remove(&user->ready, caller);
-        if (g_queue_is_empty(&user->ready))
-                g_queue_remove(&user->manager->ready_users, user);
+        g_queue_remove(&line->ready, caller);
+        if (g_queue_is_empty(&line->ready))
+                g_queue_remove(&line->manager->ready_users, line);
 }
 
 static void line_up(Caller *caller) {
-        User *user = caller->user;
+        User *line = caller->line;
 
         if (caller->ready || caller->asking || g_queue_is_empty(&caller->letters))
                 return;
         caller->ready = true;
-        if (g_queue_is_empty(&user->ready))
-                g_queue_push_tail(&user->manager->ready_users, user);
-        g_queue_push_tail(&user->ready, caller);
+        if (g_queue_is_empty(&line->ready))
+                g_queue_push_tail(&line->manager->ready_users, line);
+        g_queue_push_tail(&line->ready, caller);
+}
+
+static void join(Caller *caller, uid_t uid) {
+        User *former = caller->line;
+
+        if (former) {
+                leave_line(caller);
+                former->waiting_bytes -= caller->waiting_bytes;
+        }
+        caller->line = user_get(caller->manager, uid);
+        caller->line->waiting_bytes += caller->waiting_bytes;
+        user_unref(former);
+        line_up(caller);
+}
+
+void outbox_join_strangers(Caller *caller) {
+        join(caller, STRANGERS);
+}
+
+void outbox_join_user(Caller *caller) {
+        join(caller, caller->user->uid);
 }
 
 static void send_now(Manager *manager, sd_bus_message *message) {
@@ -112,8 +138,7 @@ static void has_read(Caller *caller) {
         caller->asking = false;
         caller->unread = 0;
         caller->pause_usec = 0;
-        if (caller->user)
-                line_up(caller);
+        line_up(caller);
         outbox_pump(caller->manager);
 }
 
@@ -165,10 +190,27 @@ static Caller *next_in_line(Manager *manager) {
         return caller;
 }
 
-static bool bus_takes_more(Manager *manager) {
+/* Not while a call that was let pass is on its way to sd-bus, which will send the answer. */
+static bool bus_takes_more(const Manager *manager) {
         uint64_t queued;
 
-        return manager->bus && sd_bus_get_n_queued_write(manager->bus, &queued) >= 0 && queued == 0;
+        return manager->bus && !manager->passing &&
+                sd_bus_get_n_queued_write(manager->bus, &queued) >= 0 && queued == 0;
+}
+
+/* Gives a call back to sd-bus: it comes again through outbox_let_pass(). */
+static void pass(Manager *manager, sd_bus_message *message) {
+        if (sd_bus_message_get_bus(message) == manager->bus && sd_bus_enqueue_for_read(manager->bus, message) >= 0)
+                manager->passing = sd_bus_message_ref(message);
+}
+
+static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
+        if (letter->is_call)
+                pass(manager, letter->message);
+        else {
+                send_now(manager, letter->message);
+                count(caller, letter->bytes);
+        }
 }
 
 void outbox_pump(Manager *manager) {
@@ -177,9 +219,8 @@ void outbox_pump(Manager *manager) {
                 Letter *letter = g_queue_pop_head(&caller->letters);
 
                 caller->waiting_bytes -= letter->bytes;
-                caller->user->waiting_bytes -= letter->bytes;
-                send_now(manager, letter->message);
-                count(caller, letter->bytes);
+                caller->line->waiting_bytes -= letter->bytes;
+                deliver(manager, caller, letter);
                 letter_free(letter);
                 line_up(caller);
         }
@@ -187,7 +228,7 @@ void outbox_pump(Manager *manager) {
 
 /* A connection that has something waiting, while too much waits for its user in all. */
 static bool is_over(const Caller *caller) {
-        return caller->user->waiting_bytes >= WAITING_BYTES_MAX && caller->letters.length > 0;
+        return caller->line->waiting_bytes >= WAITING_BYTES_MAX && caller->letters.length > 0;
 }
 
 /* A job goes on whether or not it is listened to, and so may the next ones, without end. */
@@ -197,49 +238,58 @@ static bool is_deaf_to(const Caller *caller, sd_bus_message *signal) {
         return sd_bus_message_is_signal(signal, NULL, NULL) && is_over(caller);
 }
 
+static void add(Caller *caller, sd_bus_message *message, uint64_t bytes, bool is_call) {
+        Letter *letter = g_new(Letter, 1);
+
+        *letter = (Letter) { message, bytes, is_call };
+        g_queue_push_tail(&caller->letters, letter);
+        caller->waiting_bytes += bytes;
+        caller->line->waiting_bytes += bytes;
+        line_up(caller);
+        outbox_pump(caller->manager);
+}
+
 void outbox_send(Manager *manager, sd_bus_message *message, uint64_t bytes) {
         const char *name = sd_bus_message_get_destination(message);
         Caller *caller = name ? caller_find(manager, name) : NULL;
-        Letter *letter;
 
-        if (!caller || !caller->user) {
+        if (caller && !is_deaf_to(caller, message)) {
+                add(caller, message, bytes, false);
+                return;
+        }
+        if (!caller)
                 send_now(manager, message);
-                if (caller)
-                        count(caller, bytes);
-                sd_bus_message_unref(message);
-                return;
-        }
+        sd_bus_message_unref(message);
+}
 
-        if (is_deaf_to(caller, message)) {
-                sd_bus_message_unref(message);
-                return;
-        }
-
-        letter = g_new(Letter, 1);
-        *letter = (Letter) { message, bytes };
-        g_queue_push_tail(&caller->letters, letter);
-        caller->waiting_bytes += bytes;
-        caller->user->waiting_bytes += bytes;
-        line_up(caller);
-        outbox_pump(manager);
+/* What sd-bus will answer to a call, roughly. */
+static uint64_t answer_size(sd_bus_message *call) {
+        return sd_bus_message_is_method_call(call, NULL, "Introspect") ? INTROSPECT_BYTES : OUTBOX_SMALL;
 }
 
 bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
         const char *sender = sd_bus_message_get_sender(message);
         Caller *caller = sender ? caller_get(manager, sender) : NULL;
         g_auto(Error) error = {};
+        uint64_t bytes;
 
-        if (!caller)
-                return true;
-        /* Who has many calls under way, and reads, must not be refused for the moment that the question takes. */
-        if (caller->unread < 2 * WINDOW_BYTES && g_queue_is_empty(&caller->letters)) {
-                count(caller,
-                        sd_bus_message_is_method_call(message, NULL, "Introspect") ? INTROSPECT_BYTES : OUTBOX_SMALL);
-                return true;
+        if (message == manager->passing)
+                manager->passing = sd_bus_message_unref(manager->passing);
+        else if (caller && !(g_queue_is_empty(&caller->letters) && !caller->asking && bus_takes_more(manager))) {
+                /* Others stand in line, or it is not known whether this one reads. The call is kept meanwhile. */
+                bytes = message_size(message, WINDOW_BYTES);
+                if (bytes >= WINDOW_BYTES)
+                        error_set(&error, ERROR_LIMIT_EXCEEDED,
+                                "The service is busy, and this call too large to be kept. Try again.");
+                if (bytes < WINDOW_BYTES && outbox_check(caller, &error) == 0)
+                        add(caller, sd_bus_message_ref(message), bytes + answer_size(message), true);
+                else
+                        manager_send_error(manager, message, &error);
+                return false;
         }
-        error_set(&error, ERROR_LIMIT_EXCEEDED, "Answers for this connection are waiting already. Read them first.");
-        manager_send_error(manager, message, &error);
-        return false;
+        if (caller)
+                count(caller, answer_size(message));
+        return true;
 }
 
 int outbox_check(const Caller *caller, Error *error) {
@@ -247,7 +297,7 @@ int outbox_check(const Caller *caller, Error *error) {
                 return 0;
         return error_set(error, ERROR_LIMIT_EXCEEDED,
                 "Answers for you with %" PRIu64 " bytes are waiting already. Read those that you have asked for.",
-                caller->user->waiting_bytes);
+                caller->line->waiting_bytes);
 }
 
 bool outbox_is_idle(const Manager *manager) {
@@ -257,12 +307,16 @@ bool outbox_is_idle(const Manager *manager) {
 void outbox_forget(Caller *caller) {
         Letter *letter;
 
-        if (caller->user)
-                leave_line(caller);
+        leave_line(caller);
         while ((letter = g_queue_pop_head(&caller->letters))) {
-                caller->user->waiting_bytes -= letter->bytes;
+                caller->line->waiting_bytes -= letter->bytes;
                 letter_free(letter);
         }
+        caller->line = user_unref(caller->line);
         caller->ask_slot = sd_bus_slot_unref(caller->ask_slot);
         caller->ask_timer = sd_event_source_disable_unref(caller->ask_timer);
+}
+
+void outbox_forget_bus(Manager *manager) {
+        manager->passing = sd_bus_message_unref(manager->passing);
 }

@@ -26,8 +26,8 @@ void outbox_send(Manager *manager, sd_bus_message *message, uint64_t bytes);
 void outbox_pump(Manager *manager);
 
 /*
- * A call that sd-bus answers past us, which has to be within the same bounds: whether it may. If so its answer is
- * counted; if not the call is refused.
+ * A call that sd-bus answers past us, which has to be within the same bounds: whether it may go on to sd-bus. If not, it
+ * is kept until its turn comes and then goes through here once more, or is refused.
  */
 bool outbox_let_pass(Manager *manager, sd_bus_message *message);
 /* ERROR_LIMIT_EXCEEDED for a connection that has answers waiting, and whose user has too many in all. */
@@ -36,5 +36,11 @@ int outbox_check(const Caller *caller, Error *error);
 /* Whether nothing waits but for those who do not read. */
 bool outbox_is_idle(const Manager *manager);
 
+/* Where a connection's turn is: with all those whose user is not known yet, then with the user's others. */
+void outbox_join_strangers(Caller *caller);
+void outbox_join_user(Caller *caller);
+
 /* The connection has gone, and what was for it. */
 void outbox_forget(Caller *caller);
+/* The bus is left. All callers are forgotten before. */
+void outbox_forget_bus(Manager *manager);

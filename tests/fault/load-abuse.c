@@ -18,7 +18,10 @@
 #include "raw.h"
 
 #define TICK_NSEC (5L * 1000 * 1000)
-/* dbus-daemon lets a connection wait for 128 answers; who reads stays below. */
+/*
+ * dbus-daemon lets a connection wait for 128 answers, and refuses and logs each call beyond them: then its log is what is
+ * pressed, and not the service. Who reads waits below that; who never does comes again as a new connection.
+ */
 #define WAITING_MAX 100U
 /* And it refuses all calls of everybody where more than 64 descriptors wait for a service to take them. */
 #define WAITING_PIPES_MAX 2U
@@ -261,11 +264,16 @@ static unsigned waiting_max(Abuse abuse) {
 /* One call that is due. Counted as sent where it went into what the socket takes. */
 static void call_once(Abuser *abuser, Connection *connection) {
         const Call *calls = abuser->calls[connection->abuse], *call;
-        bool waits = reads(connection->abuse) && connection->abuse != ABUSE_NO_REPLY;
+        bool waits = connection->abuse != ABUSE_NO_REPLY && connection->abuse != ABUSE_HALF;
 
         abuser->counts->offered++;
-        if (connection->fd < 0 || connection->out->len > 0 ||
-            (waits && connection->waiting >= waiting_max(connection->abuse)))
+        if (waits && connection->waiting >= waiting_max(connection->abuse)) {
+                if (!reads(connection->abuse) && abuser->plan->rate > 0)
+                        join_again(abuser, connection);
+                else if (reads(connection->abuse))
+                        return;
+        }
+        if (connection->fd < 0 || connection->out->len > 0)
                 return;
         if (!calls[connection->next].bytes)
                 connection->next = 0;

@@ -312,11 +312,13 @@ int main(int argc, char **argv) {
                 TEST(test_abuse_of_every_limit_costs_others_little_and_leaves_nothing),
         };
 
-        is_long = argc == 2 && strcmp(argv[1], "--long") == 0;
-        if (argc > 1 && !is_long) {
-                fprintf(stderr, "Usage: test-load [--long]\n");
+        is_long = argc > 1 && strcmp(argv[1], "--long") == 0;
+        if (argc > 1 + is_long + 1) {
+                fprintf(stderr, "Usage: test-load [--long] [PATTERN of test names]\n");
                 return 2;
         }
+        if (argc > 1 + is_long)
+                cmocka_set_test_filter(argv[1 + is_long]);
         if (is_long)
                 seconds = 60;
         return cmocka_run_group_tests_name("load", tests, NULL, NULL);
