@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A user that asks for much and reads nothing, on the system's own bus, with its limits. */
+/* Users that abuse the service, on the system's own bus, with its limits. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "load-abuse.h"
+#include "load-good.h"
 #include "system.h"
 
 #define GREEDY 16U
@@ -16,6 +18,7 @@
 /* Longer than it takes to call a bus congested, and to leave it. */
 #define LOAD_SEC 25
 #define PROMISED_MSEC 5000
+#define ABUSE_SEC 15
 
 /*
  * A process that asks for a large license over 16 connections, and then sits there. Whether its requests are
@@ -100,11 +103,39 @@ static void test_user_who_reads_nothing_does_not_keep_others_waiting(void **stat
         expect_unit_property("NRestarts", "0");
 }
 
+/* All that tests/fault/load-abuse.c does, as often as issue 5 of the project has it. Times are printed. */
+static void test_abuse_of_every_limit_leaves_the_others_served(void **state) {
+        Harness *h = *state;
+        const AbusePlan plan = { h->users, 2, 200, 20000, 0, ABUSE_KINDS - 1 };
+        sd_bus *first = harness_connect(h, 0), *second = harness_connect(h, 1);
+        pid_t daemon = unit_pid(), abuser;
+        AbuseCounts *counts, ended;
+        GoodUser good;
+        int64_t begin;
+
+        abuse_prepare(h, first);
+        abuse_prepare(h, second);
+        good_init(&good, h, 2);
+        abuser = abuse_start(h, &plan, &counts);
+        begin = g_get_monotonic_time();
+        while (g_get_monotonic_time() - begin < ABUSE_SEC * G_USEC_PER_SEC) {
+                good_behave(&good);
+                sleep_msec(5);
+        }
+        abuse_stop(abuser, counts, &ended);
+        abuse_print(&ended, (double)(g_get_monotonic_time() - begin) / G_USEC_PER_SEC);
+        good_print(&good);
+        assert_int_equal(unit_pid(), daemon);
+        expect_unit_property("NRestarts", "0");
+        good_clear(&good);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, system_setup_running, system_teardown)
 
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_user_who_reads_nothing_does_not_keep_others_waiting),
+                TEST(test_abuse_of_every_limit_leaves_the_others_served),
         };
 
         return cmocka_run_group_tests_name("load", tests, NULL, NULL);

@@ -395,3 +395,9 @@ void abuse_stop(pid_t pid, AbuseCounts *counts, AbuseCounts *ret) {
         *ret = *counts;
         munmap(counts, sizeof *counts);
 }
+
+void abuse_print(const AbuseCounts *counts, double seconds) {
+        print_message("a second: %.0f calls offered, %.0f sent, %.0f answered, %.0f refused (as far as read); "
+                "%" PRIu64 " connections made anew\n", (double)counts->offered / seconds, (double)counts->sent / seconds,
+                (double)counts->answered / seconds, (double)counts->refused / seconds, counts->reconnected);
+}

@@ -49,3 +49,4 @@ void abuse_prepare(Harness *h, sd_bus *bus);
 pid_t abuse_start(Harness *h, const AbusePlan *plan, AbuseCounts **ret_counts);
 /* Kills it. The counts stay as they were, in *ret. */
 void abuse_stop(pid_t pid, AbuseCounts *counts, AbuseCounts *ret);
+void abuse_print(const AbuseCounts *counts, double seconds);

@@ -11,16 +11,12 @@
 
 #include "client.h"
 #include "load-abuse.h"
+#include "load-good.h"
 #include "load-watch.h"
 
 #define CONNECTIONS 200U
 #define RATE_LONG 20000U
 #define RATE 2000U
-/*
- * What tells a wait from a hang. dbus-daemon reads 2 KiB of each connection in turn, and a turn takes it 100 ms
- * when 200 connections send what it refuses: then one answer of 64 KiB, which goes before others, takes 3 s.
- */
-#define HANG_MSEC 30000U
 #define PROMISED_USEC (50 * 1000)
 /* A bus whose own answers take longer than that at p99 leaves nothing to be said of the service. */
 #define QUICK_BUS_USEC (25 * 1000)
@@ -52,74 +48,14 @@ static bool is_long;
 typedef struct World {
         Harness *h;
         char *owner;
-        sd_bus *good;
-        Times service, bus;
-        unsigned n_stored, n_bus_full;
+        GoodUser good;
 } World;
-
-/* A well-behaved user */
-
-/*
- * Waits for an answer. A call that is refused, or answered too late, ends the test; but not one that the bus did not
- * let through, which dbus-daemon does where too much waits for a service: then it says 0.
- */
-static int64_t timed(World *world, sd_bus_message *message) {
-        int64_t begin = g_get_monotonic_time(), took;
-        sd_bus_error error = SD_BUS_ERROR_NULL;
-        const char *member = sd_bus_message_get_member(message);
-        int r = sd_bus_call(world->good, message, HANG_MSEC * UINT64_C(1000), &error, NULL);
-
-        if (r < 0 && strstr(error.message, "destination has a full message queue")) {
-                world->n_bus_full++;
-                sd_bus_error_free(&error);
-                sd_bus_message_unref(message);
-                return 0;
-        }
-        if (r < 0)
-                fail_msg("%s of a user who does nothing wrong failed after %" PRIi64 " ms: %s, '%s'", member,
-                        (g_get_monotonic_time() - begin) / 1000, error.name, error.message);
-        took = g_get_monotonic_time() - begin;
-        sd_bus_message_unref(message);
-        return took;
-}
-
-static void add_time(Times *times, int64_t took) {
-        if (took > 0)
-                times_add(times, took);
-}
-
-static void behave(World *world) {
-        static unsigned turn;
-        g_autofree char *id = g_strdup_printf("good-%u", world->n_stored % 50);
-        sd_bus_message *message = NULL;
-
-        switch (turn++ % 4) {
-        case 0:
-                message = new_call(world->good, ROOT, "LicenseStore.StoreLicense");
-                assert_true(sd_bus_message_append_array(message, 'y', id, strlen(id)) >= 0);
-                assert_true(sd_bus_message_append(message, "a{sv}", 1, "LicenseId", "s", id) >= 0);
-                world->n_stored++;
-                break;
-        case 1:
-                message = new_call(world->good, ROOT, "LicenseStore.EnumerateLicenses");
-                assert_true(sd_bus_message_append(message, "a{sv}su", 0, "", 10) >= 0);
-                break;
-        default:
-                message = new_call(world->good, ROOT, "LicenseStore.GetLicense");
-                assert_true(sd_bus_message_append(message, "s", "mine") >= 0);
-        }
-        add_time(&world->service, timed(world, message));
-
-        assert_true(sd_bus_message_new_method_call(world->good, &message, "org.freedesktop.DBus",
-                            "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetId") >= 0);
-        add_time(&world->bus, timed(world, message));
-}
 
 static void back_up(World *world) {
         int64_t begin = g_get_monotonic_time();
-        g_autofree char *job = call_string(world->good, ROOT, "LicenseBackup.BackupLicenses", "u", 1);
+        g_autofree char *job = call_string(world->good.bus, ROOT, "LicenseBackup.BackupLicenses", "u", 1);
 
-        g_hash_table_unref(assert_job_succeeds(world->good, job));
+        g_hash_table_unref(assert_job_succeeds(world->good.bus, job));
         print_message("a backup took %" PRIi64 " ms\n", (g_get_monotonic_time() - begin) / 1000);
 }
 
@@ -159,12 +95,6 @@ static void settle(World *world, const Holding *before, Holding *ret) {
                 assert_true(ret->memory_kib <= before->memory_kib + MEMORY_LEFT_KIB);
 }
 
-static void print_counts(const AbuseCounts *counts, double took) {
-        print_message("a second: %.0f calls offered, %.0f sent, %.0f answered, %.0f refused (as far as read); "
-                "%" PRIu64 " connections made anew\n", (double)counts->offered / took, (double)counts->sent / took,
-                (double)counts->answered / took, (double)counts->refused / took, counts->reconnected);
-}
-
 static void wave(World *world, const Holding *before, Holding *ret) {
         const AbusePlan plan = { world->h->users, 2, CONNECTIONS, is_long ? RATE_LONG : RATE, 0, ABUSE_KINDS - 1 };
         int64_t begin, now, look = 0;
@@ -174,7 +104,7 @@ static void wave(World *world, const Holding *before, Holding *ret) {
 
         begin = now = g_get_monotonic_time();
         while (now - begin < seconds * G_USEC_PER_SEC) {
-                behave(world);
+                good_behave(&world->good);
                 if (now >= look) {
                         holding_raise(world->h->daemon, &most);
                         look = now + G_USEC_PER_SEC / 4;
@@ -182,12 +112,12 @@ static void wave(World *world, const Holding *before, Holding *ret) {
                 sleep_msec(5);
                 now = g_get_monotonic_time();
         }
-        times_print("the service, so far", &world->service);
+        times_print("the service, so far", &world->good.service);
         back_up(world);
         now = g_get_monotonic_time();
         abuse_stop(pid, counts, &ended);
         check_same_daemon(world);
-        print_counts(&ended, (double)(now - begin) / G_USEC_PER_SEC);
+        abuse_print(&ended, (double)(now - begin) / G_USEC_PER_SEC);
         holding_print("at most", &most);
         check_bounded(&most, before);
         assert_true(ended.answered > 0 && ended.refused > 0);
@@ -198,28 +128,28 @@ static void world_init(World *world, Harness *h) {
         sd_bus *first, *second;
 
         harness_need_users(h, 3);
-        *world = (World) { .h = h, .owner = harness_owner(h), .good = harness_connect(h, 2) };
+        *world = (World) { .h = h, .owner = harness_owner(h) };
+        good_init(&world->good, h, 2);
         first = harness_connect(h, 0);
         second = harness_connect(h, 1);
         abuse_prepare(h, first);
         abuse_prepare(h, second);
         harness_disconnect(h, first);
         harness_disconnect(h, second);
-        store_simple(world->good, "mine");
-        times_init(&world->service);
-        times_init(&world->bus);
 }
 
 static void check_times(World *world) {
-        int64_t service = times_at(&world->service, 0.99), bus = times_at(&world->bus, 0.99);
+        int64_t service = times_at(&world->good.service, 0.99), bus = times_at(&world->good.itself, 0.99);
 
-        times_print("the bus itself", &world->bus);
-        times_print("the service", &world->service);
-        print_message("%u calls the bus did not let through: too much was waiting for the service\n",
-                world->n_bus_full);
+        good_print(&world->good);
         print_message("p99 is %s 50 ms\n", service < PROMISED_USEC ? "under" : "NOT under");
         if (is_long && !sanitized() && bus < QUICK_BUS_USEC)
                 assert_true(service < PROMISED_USEC);
+}
+
+static void world_clear(World *world) {
+        good_clear(&world->good);
+        g_free(world->owner);
 }
 
 static void test_abuse_of_every_limit_costs_others_little_and_leaves_nothing(void **state) {
@@ -236,9 +166,7 @@ static void test_abuse_of_every_limit_costs_others_little_and_leaves_nothing(voi
         if (!sanitized())
                 assert_true(second.memory_kib <= first.memory_kib + MEMORY_AGAIN_KIB);
         check_times(&world);
-        times_clear(&world.service);
-        times_clear(&world.bus);
-        g_free(world.owner);
+        world_clear(&world);
 }
 
 /* How much the bus bears, and the service on it: what the figures above are to be read by. */
@@ -273,7 +201,7 @@ static void test_endless_flood_lets_others_be_served_and_the_service_stop(void *
         pid = abuse_start(world.h, &plan, &counts);
         begin = now = g_get_monotonic_time();
         while (now - begin < seconds * G_USEC_PER_SEC) {
-                behave(&world);
+                good_behave(&world.good);
                 now = g_get_monotonic_time();
         }
         check_same_daemon(&world);
@@ -282,12 +210,10 @@ static void test_endless_flood_lets_others_be_served_and_the_service_stop(void *
         harness_stop(world.h);
         stop = g_get_monotonic_time() - now;
         abuse_stop(pid, counts, &ended);
-        print_counts(&ended, (double)(now - begin) / G_USEC_PER_SEC);
+        abuse_print(&ended, (double)(now - begin) / G_USEC_PER_SEC);
         print_message("SIGTERM ended it after %" PRIi64 " ms\n", stop / 1000);
-        assert_true(stop < HANG_MSEC * 1000);
-        times_clear(&world.service);
-        times_clear(&world.bus);
-        g_free(world.owner);
+        assert_true(stop < GOOD_PATIENCE_MSEC * 1000);
+        world_clear(&world);
 }
 
 /* What is over soon with abusers shows the sooner, and their licenses fill no disk. */
