@@ -17,6 +17,7 @@
 #define CONNECTIONS 200U
 #define RATE_LONG 20000U
 #define RATE 2000U
+#define NEWCOMERS_RATE 20000U
 #define PROMISED_USEC (50 * 1000)
 /* A bus whose own answers take longer than that at p99 leaves nothing to be said of the service. */
 #define QUICK_BUS_USEC (25 * 1000)
@@ -216,6 +217,30 @@ static void test_endless_flood_lets_others_be_served_and_the_service_stop(void *
         world_clear(&world);
 }
 
+/*
+ * Connections that come, ask for what sd-bus answers by itself, read nothing, and come again: it is not known yet who they
+ * are, and they must wait in line as all others.
+ */
+static void test_connections_that_come_again_and_again_let_others_be_served(void **state) {
+        const AbusePlan plan = { ((Harness *)*state)->users, 2, 60, NEWCOMERS_RATE, ABUSE_INTROSPECT_UNREAD,
+                ABUSE_INTROSPECT_UNREAD };
+        int64_t begin = g_get_monotonic_time();
+        AbuseCounts *counts, ended;
+        World world;
+        pid_t pid;
+
+        world_init(&world, *state);
+        pid = abuse_start(world.h, &plan, &counts);
+        while (g_get_monotonic_time() - begin < seconds * G_USEC_PER_SEC)
+                good_behave(&world.good);
+        abuse_stop(pid, counts, &ended);
+        check_same_daemon(&world);
+        abuse_print(&ended, (double)(g_get_monotonic_time() - begin) / G_USEC_PER_SEC);
+        good_print(&world.good);
+        assert_true(ended.reconnected > 0);
+        world_clear(&world);
+}
+
 /* What is over soon with abusers shows the sooner, and their licenses fill no disk. */
 static int setup(void **state) {
         Harness *h;
@@ -235,6 +260,7 @@ int main(int argc, char **argv) {
         const struct CMUnitTest tests[] = {
                 TEST(test_how_many_calls_bus_and_service_take),
                 TEST(test_endless_flood_lets_others_be_served_and_the_service_stop),
+                TEST(test_connections_that_come_again_and_again_let_others_be_served),
                 TEST(test_abuse_of_every_limit_costs_others_little_and_leaves_nothing),
         };
 
