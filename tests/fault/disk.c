@@ -5,12 +5,14 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <linux/loop.h>
@@ -19,6 +21,10 @@
 #define FILLER "filler"
 
 DiskMeddling *disk_meddling;
+static struct {
+        pid_t pid; /* 0: nothing is cut */
+        int alive; /* a pipe that ends with us */
+} guardian;
 
 static bool own_mounts(void) {
         static int r = 1;
@@ -62,35 +68,71 @@ int disk_setup(void **state) {
         return 0;
 }
 
-/* False where no image is mounted. */
-static bool set_device_end(const char *path, unsigned mib) {
+/* The loop device below; -1 where no image is mounted. */
+static int open_device(const char *path) {
         g_autofree char *device = NULL;
-        struct loop_info64 info;
         struct stat st;
-        bool good;
-        int fd;
 
         if (stat(path, &st) < 0 || major(st.st_dev) != LOOP_MAJOR)
-                return false;
+                return -1;
         device = g_strdup_printf("/dev/loop%u", minor(st.st_dev));
-        fd = open(device, O_RDWR | O_CLOEXEC);
-        if (fd < 0)
+        return open(device, O_RDWR | O_CLOEXEC);
+}
+
+static bool set_end(int device, unsigned mib) {
+        struct loop_info64 info;
+
+        if (ioctl(device, LOOP_GET_STATUS64, &info) < 0)
                 return false;
-        good = ioctl(fd, LOOP_GET_STATUS64, &info) >= 0;
         info.lo_sizelimit = (uint64_t)mib << 20;
-        good = good && ioctl(fd, LOOP_SET_STATUS64, &info) >= 0;
-        close(fd);
-        return good;
+        return ioctl(device, LOOP_SET_STATUS64, &info) >= 0;
+}
+
+/*
+ * A process that makes a device whole again when this one has gone, in whatever way: what waits for a device that is cut
+ * cannot be ended, and would keep it.
+ */
+static void guard(int device) {
+        int alive[2];
+        char byte;
+
+        assert_int_equal(pipe2(alive, O_CLOEXEC), 0);
+        guardian.pid = fork();
+        assert_true(guardian.pid >= 0);
+        if (guardian.pid > 0) {
+                close(alive[0]);
+                guardian.alive = alive[1];
+                return;
+        }
+        setsid();
+        close(alive[1]);
+        while (read(alive[0], &byte, 1) < 0 && errno == EINTR)
+                ;
+        _exit(set_end(device, 0) ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+/* Makes whole what was cut. */
+static void end_guard(void) {
+        if (guardian.pid == 0)
+                return;
+        close(guardian.alive);
+        (void)waitpid(guardian.pid, NULL, 0);
+        guardian.pid = 0;
 }
 
 void disk_cut_device(const char *path, unsigned mib) {
-        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), device = open_device(path);
 
+        assert_true(device >= 0);
         if (mib > 0)
                 (void)syncfs(fd);
         close(fd);
-        if (!set_device_end(path, mib))
+        end_guard();
+        if (mib > 0)
+                guard(device);
+        if (!set_end(device, mib))
                 fail_msg("The device below %s cannot be cut: %s", path, strerror(errno));
+        close(device);
 }
 
 int disk_teardown(void **state) {
@@ -103,9 +145,8 @@ int disk_teardown(void **state) {
         munmap(disk_meddling, sizeof *disk_meddling);
         media = g_strdup(h->media);
         folder = g_strdup(h->state);
-        /* A process that waits for a device that is cut cannot be ended. */
-        (void)set_device_end(media, 0);
-        (void)set_device_end(folder, 0);
+        /* First, for a process that waits for a device that is cut cannot be ended. */
+        end_guard();
         if (h->daemon > 0)
                 harness_stop(h);
         (void)umount2(media, MNT_DETACH);
