@@ -26,6 +26,7 @@ typedef struct Reading {
         Bar bar;          /* of verify */
         uint64_t total;   /* licenses, as the manifest claims */
         uint64_t done;
+        uint64_t damaged; /* licenses, as the manifest says */
         char *from;       /* "anna on laptop" */
         char *created;
         char *software;
@@ -74,6 +75,7 @@ static void note_origin(Reading *reading, const BackupOrigin *origin) {
         reading->origin = origin_to_json(origin);
         reading->all_users = origin->all_users;
         reading->total = origin->licenses;
+        reading->damaged = origin->damaged;
 }
 
 static Status fail_reading(const Reading *reading, const Error *error) {
@@ -102,6 +104,7 @@ static void set_result(Reading *reading, const ArchiveCounts *counts) {
         ctl_result(reading->ctl, "whole", json_true());
         ctl_result(reading->ctl, "licenses", json_integer((json_int_t)counts->licenses));
         ctl_result(reading->ctl, "restricted", json_integer((json_int_t)counts->restricted));
+        ctl_result(reading->ctl, "damaged", json_integer((json_int_t)reading->damaged));
         ctl_result(reading->ctl, "bytes", json_integer((json_int_t)counts->bytes));
 }
 
@@ -110,6 +113,12 @@ static void note_whole(const Reading *reading, const ArchiveCounts *counts) {
 
         ctl_note(reading->ctl, "'%s' is whole and undamaged. It has %s of %s (%s), backed up on %s.",
                 reading->source->name, licenses, reading->from, size, reading->created);
+        if (reading->damaged > 0) {
+                g_autofree char *damaged = text_licenses(reading->damaged);
+
+                ctl_note(reading->ctl, "It lacks %s, damaged in the store when it was made: NOT-BACKED-UP.txt in it tells "
+                        "which. An older backup may have them.", damaged);
+        }
 }
 
 /* verify */
@@ -229,6 +238,7 @@ static int inspect_origin(const BackupOrigin *origin, void *userdata, Error *err
 
                 (void)json_object_set_new(value, "licenses", json_integer((json_int_t)origin->licenses));
                 (void)json_object_set_new(value, "restricted", json_integer((json_int_t)origin->restricted));
+                (void)json_object_set_new(value, "damaged", json_integer((json_int_t)origin->damaged));
                 return print_json(reading, "origin", value, error);
         }
 
@@ -237,6 +247,8 @@ static int inspect_origin(const BackupOrigin *origin, void *userdata, Error *err
         ctl_note(ctl, "Made           %s by %s", reading->created, reading->software);
         ctl_note(ctl, "Licenses       %" PRIu64, origin->licenses);
         ctl_note(ctl, "Not backed up  %" PRIu64, origin->restricted);
+        if (origin->damaged > 0)
+                ctl_note(ctl, "Damaged        %" PRIu64, origin->damaged);
         return 0;
 }
 

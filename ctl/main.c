@@ -99,7 +99,7 @@ static const struct Command {
                 "whole and undamaged. Needs no service, and changes nothing. A document in it may\n"
                 "have 16 MiB; a service takes 1 MiB unless it is set to take more.\n"
                 "\n"
-                "With --json: {\"whole\": true, \"licenses\": n, \"restricted\": n, \"bytes\": n,\n"
+                "With --json: {\"whole\": true, \"licenses\": n, \"restricted\": n, \"damaged\": n, \"bytes\": n,\n"
                 "\"origin\": {software, created, host, machine, all_users, owner: {name, uid}}}." },
         { "inspect", "FILE|-", 1, 1, NULL, command_inspect,
                 "Show what is in a backup",
@@ -111,10 +111,11 @@ static const struct Command {
                 "of all users, user, with a tab between them. A document may have 16 MiB.\n"
                 "\n"
                 "With --json: one object on each line, whose first member tells what it is: {\"origin\":\n"
-                "{as of verify, licenses, restricted}}, then {\"revoked\": {LicenseId, Generation, Revoked,\n"
-                "User}} and {\"restricted\": {LicenseId, Generation, User}}, then {\"license\": {as of list,\n"
-                "Entry, Size, Generation, User}}, and at the end {\"whole\": true, \"licenses\": n,\n"
-                "\"restricted\": n, \"bytes\": n}. Without that last line the others prove nothing." },
+                "{as of verify, licenses, restricted, damaged}}, then {\"revoked\": {LicenseId, Generation,\n"
+                "Revoked, User}} and {\"restricted\": {LicenseId, Generation, User}}, then {\"license\": {as\n"
+                "of list, Entry, Size, Generation, User}}, and at the end {\"whole\": true, \"licenses\": n,\n"
+                "\"restricted\": n, \"damaged\": n, \"bytes\": n}. Without that last line the others prove\n"
+                "nothing." },
         { "owners", NULL, 0, 0, NULL, command_owners,
                 "List whose licenses there are",
                 "For root. Lists the users that the service has licenses of, and whether their account is\n"

@@ -116,14 +116,19 @@ static int read_origin(const json_t *root, BackupOrigin *ret, Error *error) {
                 { "host", &ret->host },
                 { "machine", &ret->machine },
         };
+        const json_t *damaged = json_object_get(root, "damaged");
         ArchiveClaim claim = {};
         int r;
 
         r = read_manifest(root, &claim, error);
         if (r != 0)
                 return r;
+        /* It is there where it is more than none. */
+        if (damaged && (!json_is_integer(damaged) || json_integer_value(damaged) < 0))
+                return archive_damaged(error, "at", ARCHIVE_MANIFEST, "its 'damaged' is not a number");
         ret->licenses = claim.licenses;
         ret->restricted = claim.restricted;
+        ret->damaged = damaged ? (uint64_t)json_integer_value(damaged) : 0;
 
         for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
                 r = read_text(root, texts[i].key, texts[i].text, error);

@@ -25,6 +25,7 @@ typedef struct BackupOrigin {
         char *name;     /* of the one owner; NULL for all users */
         uint64_t licenses;
         uint64_t restricted;
+        uint64_t damaged; /* left out, for their documents were damaged in the store */
 } BackupOrigin;
 
 void backup_origin_clear(BackupOrigin *origin);
