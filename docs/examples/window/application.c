@@ -95,6 +95,7 @@ static void on_activate(GApplication *application) {
 AdwApplication *license_application_new(GApplicationFlags flags) {
         AdwApplication *application = adw_application_new(APPLICATION_ID, flags);
 
+        g_set_application_name("Licenses");
         g_application_add_main_option_entries(G_APPLICATION(application), options);
         g_application_set_option_context_summary(G_APPLICATION(application),
                 "Shows the licenses that Licensevault keeps for you, backs them up, and brings them back.");

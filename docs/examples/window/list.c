@@ -205,7 +205,6 @@ static void license_list_dispose(GObject *object) {
         g_cancellable_cancel(list->call);
         g_clear_object(&list->call);
         g_clear_object(&list->bus);
-        gtk_widget_dispose_template(GTK_WIDGET(list), LICENSE_LIST_TYPE);
         G_OBJECT_CLASS(license_list_parent_class)->dispose(object);
 }
 

@@ -469,7 +469,6 @@ static void license_window_dispose(GObject *object) {
         g_clear_object(&window->chosen);
         g_clear_object(&window->chooser);
         g_clear_pointer(&window->file, backup_file_free);
-        gtk_widget_dispose_template(GTK_WIDGET(window), LICENSE_WINDOW_TYPE);
         G_OBJECT_CLASS(license_window_parent_class)->dispose(object);
 }
 
