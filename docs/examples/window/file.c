@@ -16,7 +16,7 @@
 
 typedef struct Wish {
         GFile *file;
-        bool replace;
+        bool may_replace;
 } Wish;
 
 static void wish_free(Wish *wish) {
@@ -83,7 +83,7 @@ static bool open_to_read(BackupFile *file, GFile *where, GError **error) {
 }
 
 /* The place of a new file: that which a link leads to, should the name be one. */
-static bool resolve(BackupFile *file, GFile *where, GError **error) {
+static bool resolve(BackupFile *file, GFile *where, bool may_replace, GError **error) {
         g_autofree char *path = local_path(where, file->name, error);
         struct stat st;
 
@@ -99,21 +99,22 @@ static bool resolve(BackupFile *file, GFile *where, GError **error) {
 
         if (!S_ISREG(st.st_mode))
                 return fail(error, S_ISDIR(st.st_mode) ? EISDIR : EINVAL, "“%s” cannot be replaced", file->name);
-        if (!file->replace)
+        if (!may_replace)
                 return fail(error, EEXIST, "“%s” was not written. Choose another name", file->name);
 
         char *real = realpath(path, NULL);
         if (!real)
                 return fail(error, errno, "“%s” cannot be written there", file->name);
         file->path = g_strdup(real);
+        file->replace = true;
         free(real);
         return true;
 }
 
-static bool create(BackupFile *file, GFile *where, GError **error) {
+static bool create(BackupFile *file, const Wish *wish, GError **error) {
         int number;
 
-        if (!resolve(file, where, error))
+        if (!resolve(file, wish->file, wish->may_replace, error))
                 return false;
 
         g_autofree char *folder = g_path_get_dirname(file->path), *name = g_path_get_basename(file->path);
@@ -149,8 +150,7 @@ static void create_in_thread(GTask *task, gpointer source, gpointer data, GCance
         g_autoptr(BackupFile) file = backup_file_new(wish->file);
         GError *error = NULL;
 
-        file->replace = wish->replace;
-        if (create(file, wish->file, &error))
+        if (create(file, wish, &error))
                 g_task_return_pointer(task, g_steal_pointer(&file), (GDestroyNotify)backup_file_free);
         else
                 g_task_return_error(task, error);
@@ -163,11 +163,11 @@ void backup_file_open(GFile *file, GAsyncReadyCallback callback, gpointer data) 
         g_task_run_in_thread(task, open_in_thread);
 }
 
-void backup_file_create(GFile *file, bool replace, GAsyncReadyCallback callback, gpointer data) {
+void backup_file_create(GFile *file, bool may_replace, GAsyncReadyCallback callback, gpointer data) {
         g_autoptr(GTask) task = g_task_new(NULL, NULL, callback, data);
         Wish *wish = g_new(Wish, 1);
 
-        *wish = (Wish) { g_object_ref(file), replace };
+        *wish = (Wish) { g_object_ref(file), may_replace };
         g_task_set_task_data(task, wish, (GDestroyNotify)wish_free);
         g_task_run_in_thread(task, create_in_thread);
 }

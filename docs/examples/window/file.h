@@ -16,7 +16,7 @@ typedef struct BackupFile {
         /* Of a file that is written: */
         char *path;    /* where it goes, links followed */
         char *draft;   /* where it is until it is whole; NULL where nothing could be put beside it */
-        bool replace;
+        bool replace;  /* an older one is there, and the user agreed to lose it */
         bool keep;     /* what backup_file_end() was told */
 } BackupFile;
 
@@ -28,10 +28,10 @@ void backup_file_open(GFile *file, GAsyncReadyCallback callback, gpointer data);
 
 /*
  * Makes a new, empty file for a backup. It is beside the one that was chosen, so that an older backup stays whole until
- * the new one is: replace says that the user agreed to lose it then. Where nothing can be put beside it, as with
+ * the new one is: may_replace says that the user agrees to lose it then. Where nothing can be put beside it, as with
  * a portal that passes one file alone, a file that is new is written at its place, and an older one is not replaced.
  */
-void backup_file_create(GFile *file, bool replace, GAsyncReadyCallback callback, gpointer data);
+void backup_file_create(GFile *file, bool may_replace, GAsyncReadyCallback callback, gpointer data);
 
 /* The file, or NULL and a sentence. */
 BackupFile *backup_file_finish(GAsyncResult *result, GError **error);

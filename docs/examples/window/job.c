@@ -12,6 +12,7 @@ G_DEFINE_FINAL_TYPE(Job, job, G_TYPE_OBJECT)
 #define PROGRESS_CONNECTING 28U
 #define PROGRESS_NEEDS_CONSENT 25U
 
+#define NOT_RUNNING "The license service is not running. Try again once it runs."
 #define NOT_UNDERSTOOD "The license service said something that is not understood here."
 
 enum { SIGNAL_PROGRESS, SIGNAL_ENDED, N_SIGNALS };
@@ -180,7 +181,7 @@ static void on_started(GObject *bus, GAsyncResult *result, gpointer data) {
 
         if (!answer) {
                 g_autofree char *name = call_split_error(error);
-                fail(job, name ?: ERROR_LOST, error->message);
+                fail(job, name ?: ERROR_LOST, call_is_unanswered(error) ? NOT_RUNNING : error->message);
                 return;
         }
 

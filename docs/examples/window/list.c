@@ -134,6 +134,8 @@ static void on_page(GObject *bus, GAsyncResult *result, gpointer data) {
         }
         g_list_store_splice(list->licenses, first ? 0 : g_list_model_get_n_items(G_LIST_MODEL(list->licenses)), n,
                 page->pdata, page->len);
+        if (first)
+                gtk_adjustment_set_value(list->scroll, 0);
 
         /* A page may be empty, and not the last. */
         if (g_list_model_get_n_items(G_LIST_MODEL(list->licenses)) == 0 && *list->next) {

@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,10 +19,26 @@
 static AdwApplication *application; /* one for all; each test has a window of its own */
 static sd_bus *bus;                 /* of the user who runs the program */
 
+/* A portal may pass one file alone, and let no other be made: this is called in place of GLib's. */
+static bool nothing_beside;
+
+gint g_mkstemp_full(gchar *template, gint flags, gint mode) {
+        if (nothing_beside) {
+                errno = EACCES;
+                return -1;
+        }
+
+        int fd = mkostemp(template, flags & ~O_ACCMODE);
+        if (fd >= 0)
+                assert_int_equal(fchmod(fd, (mode_t)mode), 0);
+        return fd;
+}
+
 static int teardown(void **state) {
         GListModel *windows = gtk_window_get_toplevels();
         Harness *h = *state;
 
+        nothing_beside = false;
         assert_int_equal(chdir("/"), 0);
         if (h->daemon > 0)
                 kill(h->daemon, SIGCONT);
@@ -249,6 +266,37 @@ static void test_folder_that_is_not_there_is_told(void **state) {
         assert_true(screen_shows("“new.tar” cannot be written there. Choose another folder: No such file"));
 }
 
+static void test_where_nothing_can_be_put_beside_a_new_file_is_written_in_place(void **state) {
+        store_many(bus, "license", 20, 1000);
+
+        nothing_beside = true;
+        open_window();
+        back_up_and_replace(*state, "new.tar");
+        wait_until(screen_shows("20 licenses are in “new.tar”"));
+        assert_verifies(*state, "new.tar", "20 licenses");
+        assert_files(*state, 1);
+
+        /* There is nobody to write a second one: nothing of it must stay. */
+        harness_stop(*state);
+        wait_until(screen_shows("The License Service Is Not Running"));
+        back_up_and_replace(*state, "second.tar");
+        wait_until(screen_shows("“second.tar” was not written."));
+        assert_true(screen_shows("The license service is not running. Try again once it runs."));
+        assert_files(*state, 1);
+}
+
+static void test_where_nothing_can_be_put_beside_an_old_file_stays(void **state) {
+        store_simple(bus, "a");
+        write_saved(*state, "old.tar", "old");
+
+        nothing_beside = true;
+        open_window();
+        back_up_and_replace(*state, "old.tar");
+        wait_until(screen_shows("“old.tar” cannot be replaced: no new file can be made beside it"));
+        assert_saved(*state, "old.tar", "old");
+        assert_files(*state, 1);
+}
+
 /* The dialog. */
 
 static void test_dialog_asks_before_a_file_is_replaced(void **state) {
@@ -356,6 +404,26 @@ static void test_service_that_is_killed_and_comes_back(void **state) {
         back_up_and_replace(h, "old.tar");
         wait_until(screen_shows("20000 licenses are in “old.tar”"));
         assert_verifies(h, "old.tar", "20000 licenses");
+}
+
+static void test_lost_bus_is_told(void **state) {
+        Harness *h = *state;
+
+        g_free(begin_stopped_backup(h));
+        harness_stop_bus(h);
+        wait_until(screen_shows("The Backup Failed"));
+        assert_true(screen_shows("“old.tar” is as it was."));
+        screen_press("Close");
+        wait_until(screen_shows("The System Bus Cannot Be Reached"));
+        assert_false(screen_offers("Back Up…"));
+        screen_press("Try Again");
+        wait_until(screen_shows("The System Bus Cannot Be Reached"));
+        assert_saved(h, "old.tar", "old");
+        assert_files(h, 1);
+
+        /* The service ends itself, too. */
+        go_on(h);
+        assert_int_not_equal(harness_wait(h, h->daemon), 0);
 }
 
 static void test_window_without_a_service_shows_it_once_it_is_there(void **state) {
@@ -508,11 +576,14 @@ int main(int argc, char *argv[]) {
                 TEST(test_command_line_replaces_no_file),
                 TEST(test_replaced_is_the_file_behind_a_link),
                 TEST(test_folder_that_is_not_there_is_told),
+                TEST(test_where_nothing_can_be_put_beside_a_new_file_is_written_in_place),
+                TEST(test_where_nothing_can_be_put_beside_an_old_file_stays),
                 TEST(test_dialog_asks_before_a_file_is_replaced),
                 TEST(test_canceled_backup_leaves_the_old_one),
                 TEST(test_closing_asks_and_stops_the_backup),
                 TEST(test_service_that_is_killed_and_comes_back),
                 TEST(test_forged_end_is_passed_over),
+                TEST(test_lost_bus_is_told),
                 cmocka_unit_test_setup_teardown(test_window_without_a_service_shows_it_once_it_is_there,
                         setup_folders, teardown),
                 TEST(test_restore_brings_back_what_was_missing),
@@ -523,6 +594,7 @@ int main(int argc, char *argv[]) {
         };
 
         cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
+        g_set_prgname("test-window");
         /* Not unique: one of these tests starts the program, which must not hand over to this process. */
         application = license_application_new(G_APPLICATION_NON_UNIQUE);
         g_application_register(G_APPLICATION(application), NULL, NULL);

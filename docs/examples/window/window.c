@@ -25,9 +25,10 @@ struct _LicenseWindow {
 
         /* From the moment a file is chosen until there is nothing more to say or ask about it. */
         bool busy;
-        bool backup, replace;
+        bool backup, may_replace;
         GFile *chosen;
         BackupFile *file;             /* once it is open */
+        GDBusConnection *job_bus;     /* that it began on; it may be lost meanwhile, and then each call says so */
         Job *job;                     /* while it runs */
         bool close_after;
 };
@@ -106,6 +107,7 @@ static void show_words(LicenseWindow *window, const char *heading, const char *w
 static void set_idle(LicenseWindow *window) {
         gtk_revealer_set_reveal_child(window->job_bar, FALSE);
         g_clear_object(&window->job);
+        g_clear_object(&window->job_bus);
         g_clear_object(&window->chosen);
         g_clear_pointer(&window->file, backup_file_free);
         window->busy = false;
@@ -119,7 +121,7 @@ static void report_failure(LicenseWindow *window, const char *error, const char 
         const char *name = window->file ? window->file->name : NULL;
         g_autofree char *rest = !window->backup ? g_strdup("Your licenses are as they were.") :
                 !name ? NULL :
-                g_strdup_printf(window->replace ? "“%s” is as it was." : "“%s” was not written.", name);
+                g_strdup_printf(window->file->replace ? "“%s” is as it was." : "“%s” was not written.", name);
 
         if (g_strcmp0(error, ERROR_CANCELED) == 0) {
                 g_autofree char *words = g_strdup_printf("%s canceled. %s", what, rest ?: "");
@@ -146,7 +148,7 @@ static void report_restore(LicenseWindow *window) {
         g_autofree char *heading = words_restore_heading(window->job), *words = words_restore(window->job);
 
         show_words(window, heading, words, window->job->named, job_count(window->job, "conflicts"));
-        license_list_load(window->list, window->bus);
+        license_list_load(window->list, window->job_bus);
 }
 
 /* A backup or a restore, from its file to its report. Each callback has a reference of the window. */
@@ -169,6 +171,8 @@ static void follow(LicenseWindow *window, Job *job) {
         g_signal_connect_object(job, "progress", G_CALLBACK(on_progress), window, G_CONNECT_SWAPPED);
         g_signal_connect_object(job, "ended", G_CALLBACK(on_job_ended), window, G_CONNECT_SWAPPED);
         gtk_progress_bar_set_fraction(window->job_progress, 0);
+        if (window->close_after)
+                job_cancel(job);
         on_progress(window);
         gtk_revealer_set_reveal_child(window->job_bar, TRUE);
 }
@@ -188,7 +192,7 @@ static void on_consent(AdwMessageDialog *dialog, const char *response, gpointer 
                 set_idle(window);
                 return;
         }
-        follow(window, job_new_restore(window->bus, window->file->fd, RESTORE_AGREED));
+        follow(window, job_new_restore(window->job_bus, window->file->fd, RESTORE_AGREED));
 }
 
 static void ask_consent(LicenseWindow *window) {
@@ -246,19 +250,20 @@ static void on_file_ready(GObject *source, GAsyncResult *result, gpointer data) 
                 report_failure(window, NULL, error->message);
                 set_idle(window);
         } else if (window->backup)
-                follow(window, job_new_backup(window->bus, window->file->fd));
+                follow(window, job_new_backup(window->job_bus, window->file->fd));
         else
-                follow(window, job_new_restore(window->bus, window->file->fd, 0));
+                follow(window, job_new_restore(window->job_bus, window->file->fd, 0));
 }
 
 static void begin(LicenseWindow *window) {
+        window->job_bus = g_object_ref(window->bus);
         if (window->backup)
-                backup_file_create(window->chosen, window->replace, on_file_ready, g_object_ref(window));
+                backup_file_create(window->chosen, window->may_replace, on_file_ready, g_object_ref(window));
         else
                 backup_file_open(window->chosen, on_file_ready, g_object_ref(window));
 }
 
-static void choose(LicenseWindow *window, GFile *file, bool backup, bool replace) {
+static void choose(LicenseWindow *window, GFile *file, bool backup, bool may_replace) {
         if (window->busy) {
                 show_toast(window, "Another backup or restore is under way. Try again when it has ended.");
                 return;
@@ -266,7 +271,7 @@ static void choose(LicenseWindow *window, GFile *file, bool backup, bool replace
 
         window->busy = true;
         window->backup = backup;
-        window->replace = replace;
+        window->may_replace = may_replace;
         window->chosen = g_object_ref(file);
         update_actions(window);
         /* Without a bus it begins once there is one. */
@@ -274,8 +279,8 @@ static void choose(LicenseWindow *window, GFile *file, bool backup, bool replace
                 begin(window);
 }
 
-void license_window_back_up(LicenseWindow *window, GFile *file, bool replace) {
-        choose(window, file, true, replace);
+void license_window_back_up(LicenseWindow *window, GFile *file, bool may_replace) {
+        choose(window, file, true, may_replace);
 }
 
 void license_window_restore(LicenseWindow *window, GFile *file) {
@@ -466,6 +471,7 @@ static void license_window_dispose(GObject *object) {
 
         disconnect_bus(window);
         g_clear_object(&window->job);
+        g_clear_object(&window->job_bus);
         g_clear_object(&window->chosen);
         g_clear_object(&window->chooser);
         g_clear_pointer(&window->file, backup_file_free);
