@@ -209,10 +209,11 @@ static void test_what_may_not_be_backed_up_is_named(void **state) {
         store_simple(bus, "a");
         g_free(store_license(bus, "x", 1, "a{sv}", 3, "LicenseId", "s", "b", "Title", "s", "Middlemarch & more",
                 "AllowBackup", "b", 0));
-        /* More than the names that are shown. */
+        /* More than the names that are shown, and these more than the service tells at once. */
         for (unsigned i = 0; i < 600; i++) {
-                g_autofree char *id = g_strdup_printf("c%03u", i);
-                g_free(store_license(bus, "x", 1, "a{sv}", 2, "LicenseId", "s", id, "AllowBackup", "b", 0));
+                g_autofree char *id = g_strdup_printf("c%03u", i), *title = g_strdup_printf("%s %0200u", id, 0);
+                g_free(store_license(bus, "x", 1, "a{sv}", 3, "LicenseId", "s", id, "Title", "s", title,
+                        "AllowBackup", "b", 0));
         }
 
         open_window();
