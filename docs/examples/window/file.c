@@ -82,39 +82,37 @@ static bool open_to_read(BackupFile *file, GFile *where, GError **error) {
         return true;
 }
 
-/* The place of a new file: that which a link leads to, should the name be one. */
-static bool resolve(BackupFile *file, GFile *where, bool may_replace, GError **error) {
-        g_autofree char *path = local_path(where, file->name, error);
+/* The path of a new file, or NULL and an error: where a link leads, should the name be one. */
+static char *target_path(BackupFile *file, const Wish *wish, GError **error) {
+        g_autofree char *path = local_path(wish->file, file->name, error);
         struct stat st;
 
         if (!path)
-                return false;
+                return NULL;
 
         if (stat(path, &st) < 0) {
-                if (errno != ENOENT)
-                        return fail(error, errno, "“%s” cannot be written there", file->name);
-                file->path = g_steal_pointer(&path);
-                return true;
+                if (errno == ENOENT)
+                        return g_steal_pointer(&path);
+                fail(error, errno, "“%s” cannot be written there", file->name);
+        } else if (!S_ISREG(st.st_mode))
+                fail(error, S_ISDIR(st.st_mode) ? EISDIR : EINVAL, "“%s” cannot be replaced", file->name);
+        else if (!wish->may_replace)
+                fail(error, EEXIST, "“%s” was not written. Choose another name", file->name);
+        else {
+                char *real = realpath(path, NULL);
+                file->replace = true;
+                if (!real)
+                        fail(error, errno, "“%s” cannot be written there", file->name);
+                return real;
         }
-
-        if (!S_ISREG(st.st_mode))
-                return fail(error, S_ISDIR(st.st_mode) ? EISDIR : EINVAL, "“%s” cannot be replaced", file->name);
-        if (!may_replace)
-                return fail(error, EEXIST, "“%s” was not written. Choose another name", file->name);
-
-        char *real = realpath(path, NULL);
-        if (!real)
-                return fail(error, errno, "“%s” cannot be written there", file->name);
-        file->path = g_strdup(real);
-        file->replace = true;
-        free(real);
-        return true;
+        return NULL;
 }
 
 static bool create(BackupFile *file, const Wish *wish, GError **error) {
         int number;
 
-        if (!resolve(file, wish->file, wish->may_replace, error))
+        file->path = target_path(file, wish, error);
+        if (!file->path)
                 return false;
 
         g_autofree char *folder = g_path_get_dirname(file->path), *name = g_path_get_basename(file->path);

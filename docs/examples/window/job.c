@@ -42,11 +42,11 @@ static void stop_listening(Job *job) {
 
 static void end(Job *job) {
         /* Listening has references, which may be the last ones. */
-        g_autoptr(Job) kept = g_object_ref(job);
-
+        g_object_ref(job);
         job->ended = true;
         stop_listening(job);
         g_signal_emit(job, signals[SIGNAL_ENDED], 0);
+        g_object_unref(job);
 }
 
 static void fail(Job *job, const char *error, const char *message) {

@@ -3,8 +3,9 @@
 
 G_DEFINE_FINAL_TYPE(License, license, G_TYPE_OBJECT)
 
-#define FIRST_STRONG_ISOLATE "\u2068"
-#define POP_DIRECTIONAL_ISOLATE "\u2069"
+/* What stands between them reads in its own direction, and does not turn that of its neighbours. */
+#define FIRST_STRONG_ISOLATE 0x2068
+#define POP_DIRECTIONAL_ISOLATE 0x2069
 
 char *text_number(guint64 n) {
         return g_strdup_printf("%'" G_GUINT64_FORMAT, n);
@@ -18,17 +19,18 @@ char *text_licenses(guint64 n) {
 
 char *text_of_others(const char *text) {
         g_autofree char *valid = g_utf8_make_valid(text, -1);
-        g_autoptr(GString) line = g_string_new(FIRST_STRONG_ISOLATE);
+        g_autoptr(GString) line = g_string_new(NULL);
 
+        g_string_append_unichar(line, FIRST_STRONG_ISOLATE);
         for (const char *at = valid; *at; at = g_utf8_next_char(at)) {
                 gunichar c = g_utf8_get_char(at);
 
                 /* The end of our own isolate is not theirs to say, nor is the end of the line. */
-                if (c == 0x2069)
+                if (c == POP_DIRECTIONAL_ISOLATE)
                         continue;
                 g_string_append_unichar(line, g_unichar_iscntrl(c) || c == 0x2028 || c == 0x2029 ? ' ' : c);
         }
-        g_string_append(line, POP_DIRECTIONAL_ISOLATE);
+        g_string_append_unichar(line, POP_DIRECTIONAL_ISOLATE);
         return g_string_free(g_steal_pointer(&line), FALSE);
 }
 
@@ -67,7 +69,8 @@ static void append_uses(GString *line, GVariant *counters) {
 
         while (g_variant_iter_next(iter, "{&st}", &right, &left)) {
                 g_autofree char *number = text_number(left);
-                g_autofree char *use = g_strdup_printf("%s: %s left", right, number);
+                /* With spaces at which no line is broken. */
+                g_autofree char *use = g_strdup_printf("%s:\u00a0%s\u00a0left", right, number);
 
                 append(line, use);
         }

@@ -96,7 +96,7 @@ static void fail(LicenseList *list, GError *error) {
                 return;
         }
 
-        g_autofree char *name = call_split_error(error);
+        g_free(call_split_error(error));
         license_list_show_trouble(list, "The Licenses Cannot Be Shown", error->message);
 }
 
