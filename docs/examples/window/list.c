@@ -85,7 +85,7 @@ static void load_more(LicenseList *list) {
 }
 
 static void on_scrolled(LicenseList *list) {
-        /* An answer arrives in the middle of nothing: the list is not being laid out then. */
+        /* Also while the template is being made. */
         if (list->bus && license_list_is_good(list))
                 load_more(list);
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "window.h"
 
+#include <unistd.h>
+
+#include "call.h"
 #include "file.h"
 #include "job.h"
 #include "license.h"
 #include "list.h"
 #include "words.h"
-
-#include "call.h"
 
 struct _LicenseWindow {
         AdwApplicationWindow parent;
@@ -196,8 +197,8 @@ static void on_consent(AdwMessageDialog *dialog, const char *response, gpointer 
 }
 
 static void ask_consent(LicenseWindow *window) {
-        g_autofree char *words = g_strdup_printf("This backup was made by %s. Bring its licenses over to this computer if they "
-                "are yours. What was spent there stays spent, and what was revoked stays revoked.",
+        g_autofree char *words = g_strdup_printf("This backup was made by %s. Bring its licenses over to this computer "
+                "if they are yours. What was spent there stays spent, and what was revoked stays revoked.",
                 window->job->origin ?: "someone on another computer");
         GtkWidget *dialog = adw_message_dialog_new(GTK_WINDOW(window), "Bring Over Licenses?", words);
 

@@ -69,7 +69,8 @@ char *words_restore(const Job *job) {
                 g_autofree char *licenses = text_licenses(n);
 
                 if (n > 0)
-                        g_string_append_printf(words, "\n%s %s.", licenses, n == 1 ? outcomes[i].one : outcomes[i].many);
+                        g_string_append_printf(words, "\n%s %s.", licenses,
+                                n == 1 ? outcomes[i].one : outcomes[i].many);
         }
         return g_string_free(g_steal_pointer(&words), FALSE);
 }
