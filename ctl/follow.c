@@ -210,9 +210,11 @@ static int on_copy(sd_event_source *source, int fd, uint32_t events, void *userd
                         leave_when_complete(follow);
                         return 0;
                 }
-                if (follow->ended)
+                if (follow->ended) {
                         leave(follow, follow->copy_status);
-                else if (follow->end.job)
+                        return 0;
+                }
+                if (follow->end.job)
                         send_cancel(follow);
         }
 
