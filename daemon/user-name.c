@@ -2,9 +2,11 @@
 #include "user-name.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pwd.h>
 #include <string.h>
 
+#include "io.h"
 #include "license.h"
 
 #define UID_NOBODY 65534U
@@ -26,16 +28,31 @@ static int look_up(uid_t uid, const char *name, struct passwd *entry, char *buff
         return r == 0 || r == ENOENT || r == ESRCH ? 0 : -r;
 }
 
+/* Whether the users of this machine can be read now. Where there is no such file, they are elsewhere. */
+static int check_users(void) {
+        _cleanup_fd_ int fd = -1;
+        char first;
+
+        fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+                return errno == ENOENT ? 0 : -errno;
+        return read(fd, &first, sizeof first) < 0 ? -errno : 0;
+}
+
 /*
  * glibc also says that there is no such user where a database could not be read, for want of a descriptor or by an I/O
  * error, and another one has no such user. Who is nobody for a moment would store licenses under no name, and never see
- * them again. So nobody is who is not there twice, while root, who always is, can be found.
+ * them again. So nobody is who is not there twice, while root, who always is, can be found. nss-systemd makes up a root
+ * without looking anywhere, so the file is looked at, too.
  */
 static int look_up_surely(uid_t uid, const char *name, struct passwd *entry, char *buffer, size_t size) {
         int r;
 
         r = look_up(uid, name, entry, buffer, size);
         if (r != 0)
+                return r;
+        r = check_users();
+        if (r < 0)
                 return r;
         r = look_up(0, NULL, entry, buffer, size);
         if (r <= 0)
