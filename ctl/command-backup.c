@@ -65,8 +65,9 @@ static Status check_stdout(Ctl *ctl, bool overwrite) {
         return STATUS_OK;
 }
 
-static void note_unwritten(Ctl *ctl, const char *file, bool overwrite) {
-        ctl_note(ctl, overwrite ? "'%s' was not changed." : "'%s' was not written.", file);
+static void note_unwritten(Ctl *ctl, const Output *output) {
+        if (!output->replaced)
+                ctl_note(ctl, output->replace ? "'%s' was not changed." : "'%s' was not written.", output->path);
 }
 
 /* backup */
@@ -216,7 +217,7 @@ static Status backup_to_file(Ctl *ctl, const char *file, bool series) {
                 status = output_publish(ctl, &output);
         }
         if (status != STATUS_OK) {
-                note_unwritten(ctl, file, backup_overwrite);
+                note_unwritten(ctl, &output);
                 return status;
         }
 
@@ -380,7 +381,7 @@ static Status export_to_file(Ctl *ctl, const char *file, int backup, uint64_t si
         if (status == STATUS_OK)
                 status = output_publish(ctl, &output);
         if (status != STATUS_OK) {
-                note_unwritten(ctl, file, export_overwrite);
+                note_unwritten(ctl, &output);
                 return status;
         }
 

@@ -75,6 +75,7 @@ Status output_publish(Ctl *ctl, Output *output) {
         r = draft_publish(&output->draft, output->name, output->replace);
         if (r == -EEXIST)
                 return fail_exists(ctl, output->path);
+        output->replaced = output->replace && r >= 0;
         if (r == DRAFT_NOT_DURABLE)
                 return ctl_fail(ctl, STATUS_MEDIUM,
                         "'%s' was replaced, but its folder could not be synced: it may be gone after a power cut.",

@@ -15,6 +15,7 @@ typedef struct Output {
         char *name;       /* its last component */
         int folder;
         bool replace;
+        bool replaced; /* it is there, whatever else may have failed */
         Draft draft; /* draft.fd is what to write to */
 } Output;
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import pwd
 import re
 import select
 import shutil
@@ -326,6 +327,22 @@ def damages(backup):
         at = backup.rindex(part) + len(part) - 1
         yield name, backup[:at] + bytes([backup[at] ^ 1]) + backup[at + 1:]
     yield "more", backup + b"x" * 512
+
+
+def need_root():
+    if os.geteuid() != 0:
+        raise Skip("others' licenses are for root")
+
+
+def add_of_other(world):
+    """A license of somebody else, and who that is."""
+    other = next(user for user in pwd.getpwall() if 0 < user.pw_uid < 61184)
+    os.chmod(world.folder, 0o755)
+    world.write("theirs", b"a license")
+    os.chmod(world.work("theirs"), 0o644)
+    world.run("add", "--id", "theirs", "theirs", prefix=["setpriv", "--reuid", str(other.pw_uid), "--regid",
+                                                         str(other.pw_gid), "--clear-groups"])
+    return other
 
 
 def kind_of(name):
