@@ -159,12 +159,7 @@ Status bus_call_new(Ctl *ctl, const char *interface, const char *member, sd_bus_
 }
 
 bool bus_try_call(Ctl *ctl, sd_bus_message *call, sd_bus_error *ret_error, sd_bus_message **ret_reply) {
-        int r;
-
-        r = sd_bus_call(ctl->bus, call, 0, ret_error, ret_reply);
-        if (r < 0 && !sd_bus_error_is_set(ret_error))
-                sd_bus_error_set_errno(ret_error, r);
-        return r >= 0;
+        return sd_bus_call(ctl->bus, call, 0, ret_error, ret_reply) >= 0;
 }
 
 Status bus_call(Ctl *ctl, sd_bus_message *call, const char *about, sd_bus_message **ret_reply) {

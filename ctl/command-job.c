@@ -72,7 +72,6 @@ static Status cancel_job(Ctl *ctl, const char *job) {
         __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
         g_autofree char *path = job[0] == '/' ? g_strdup(job) : g_strdup_printf(JOB_PATH "/%s", job);
         Status status;
-        int r;
 
         if (!sd_bus_object_path_is_valid(path) || !g_str_has_prefix(path, JOB_PATH "/"))
                 return ctl_fail(ctl, STATUS_USAGE,
@@ -82,14 +81,10 @@ static Status cancel_job(Ctl *ctl, const char *job) {
         if (status != STATUS_OK)
                 return status;
 
-        r = sd_bus_call_method(ctl->bus, BUS_NAME, path, JOB_INTERFACE, "Cancel", &error, NULL, NULL);
-        if (r >= 0) {
-                ctl_note(ctl, "Asked the job to end.");
-                return STATUS_OK;
-        }
-        if (!sd_bus_error_is_set(&error))
-                sd_bus_error_set_errno(&error, r);
-        return bus_fail(ctl, &error, NULL);
+        if (sd_bus_call_method(ctl->bus, BUS_NAME, path, JOB_INTERFACE, "Cancel", &error, NULL, NULL) < 0)
+                return bus_fail(ctl, &error, NULL);
+        ctl_note(ctl, "Asked the job to end.");
+        return STATUS_OK;
 }
 
 static Status cancel_kind(Ctl *ctl, const char *interface, const char *member) {
