@@ -183,7 +183,9 @@ static int on_owner_changed(sd_bus_message *signal, void *userdata, sd_bus_error
         const char *name, *old_owner, *new_owner;
         Follow *follow = userdata;
 
-        if (sd_bus_message_read(signal, "sss", &name, &old_owner, &new_owner) < 0)
+        /* A match whose sender is no unique name is, to sd-bus, met by any sender. */
+        if (g_strcmp0(sd_bus_message_get_sender(signal), "org.freedesktop.DBus") != 0 ||
+            sd_bus_message_read(signal, "sss", &name, &old_owner, &new_owner) < 0)
                 return 0;
 
         /* Before the answer, the bus answers for a service that went away. */

@@ -396,11 +396,16 @@ static int list_job_nodes(sd_bus *bus, const char *prefix, void *userdata, char 
         return 0;
 }
 
+/*
+ * Anyone can send such a signal to us, and a match whose sender is no unique name is, to sd-bus, met by any sender.
+ * Whoever lied here would take from another its subscription and the end of its job.
+ */
 static int on_name_gone(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         Manager *manager = userdata;
         const char *name;
 
-        if (sd_bus_message_read(message, "s", &name) >= 0) {
+        if (g_strcmp0(sd_bus_message_get_sender(message), "org.freedesktop.DBus") == 0 &&
+            sd_bus_message_read(message, "s", &name) >= 0) {
                 caller_gone(manager, name);
                 tick_within_a_second(manager);
                 job_forget_connection(manager, name);

@@ -195,6 +195,39 @@ static void forge_done(sd_bus *forger, const char *destination, const char *job)
         send_only(forger, message);
 }
 
+/* Tells somebody that another has left the bus, or lost a name, as the bus itself would. */
+static void forge_departure(sd_bus *forger, const char *destination, const char *name, const char *old_owner) {
+        sd_bus_message *message = NULL;
+
+        assert_true(sd_bus_message_new_signal(forger, &message, "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                "NameOwnerChanged") >= 0);
+        assert_true(sd_bus_message_append(message, "sss", name, old_owner, "") >= 0);
+        assert_true(sd_bus_message_set_destination(message, destination) >= 0);
+        send_only(forger, message);
+}
+
+/* Otherwise anyone could keep another user's app from hearing how its backup ended. */
+static void test_forged_departure_takes_nobodys_signals(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0), *subscriber = harness_connect(h, 0), *forger = connect_forger(h);
+        g_auto(StuckJob) stuck = {};
+        g_auto(JobEnd) end = {}, seen = {};
+        g_autofree char *owner = harness_owner(h);
+        const char *name, *other_name;
+        assert_true(sd_bus_get_unique_name(bus, &name) >= 0);
+        assert_true(sd_bus_get_unique_name(subscriber, &other_name) >= 0);
+        call_void(subscriber, ROOT, "Manager.Subscribe", "");
+        stuck_job_start(bus, &stuck);
+
+        forge_departure(forger, owner, name, name);
+        forge_departure(forger, owner, other_name, other_name);
+        /* Once this is answered, the service has had them. */
+        call_void(forger, ROOT, "Manager.ListJobs", "");
+        stuck_job_drain(bus, &stuck);
+        assert_true(receive_done(bus, owner, stuck.path, PATIENCE_SEC * 1000, &end, NULL));
+        assert_true(receive_done(subscriber, owner, stuck.path, PATIENCE_SEC * 1000, &seen, NULL));
+}
+
 static void test_forged_done_is_not_believed(void **state) {
         Harness *h = *state;
         sd_bus *bus = harness_connect(h, 0), *forger = connect_forger(h);
@@ -249,7 +282,7 @@ static const Record *wait_for_job(Harness *h) {
         return NULL;
 }
 
-static void test_forged_done_does_not_end_the_command_line(void **state) {
+static void test_forged_signals_do_not_end_the_command_line(void **state) {
         Harness *h = *state;
         const char *program = g_getenv("LICENSEVAULTCTL");
         char buffer[4096];
@@ -266,6 +299,8 @@ static void test_forged_done_does_not_end_the_command_line(void **state) {
         job_wait_property(bus, job->object, "State", "running");
 
         forge_done(forger, job->destination, job->object);
+        g_autofree char *owner = harness_owner(h);
+        forge_departure(forger, job->destination, "org.licensevault1", owner);
         sleep_msec(300);
         assert_int_equal(kill(pid, 0), 0);
         assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
@@ -287,7 +322,8 @@ int main(void) {
                 TEST(test_the_same_id_of_two_users_is_two_licenses),
                 TEST(test_enumeration_and_backup_hold_own_licenses_alone),
                 TEST(test_forged_done_is_not_believed),
-                TEST(test_forged_done_does_not_end_the_command_line),
+                TEST(test_forged_signals_do_not_end_the_command_line),
+                TEST(test_forged_departure_takes_nobodys_signals),
         };
 
         return cmocka_run_group_tests_name("privacy", tests, NULL, NULL);
