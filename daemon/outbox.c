@@ -269,27 +269,33 @@ static uint64_t answer_size(sd_bus_message *call) {
 
 bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
         const char *sender = sd_bus_message_get_sender(message);
-        Caller *caller = sender ? caller_get(manager, sender) : NULL;
+        bool is_its_turn = message == manager->passing;
         g_auto(Error) error = {};
+        Caller *caller;
         uint64_t bytes;
 
-        if (message == manager->passing)
+        if (is_its_turn)
                 manager->passing = sd_bus_message_unref(manager->passing);
-        else if (caller && !(g_queue_is_empty(&caller->letters) && !caller->asking && bus_takes_more(manager))) {
-                /* Others stand in line, or it is not known whether this one reads. The call is kept meanwhile. */
-                bytes = message_size(message, WINDOW_BYTES);
-                if (bytes >= WINDOW_BYTES)
-                        error_set(&error, ERROR_LIMIT_EXCEEDED,
-                                "The service is busy, and this call too large to be kept. Try again.");
-                if (bytes < WINDOW_BYTES && outbox_check(caller, &error) == 0)
-                        add(caller, sd_bus_message_ref(message), bytes + answer_size(message), true);
-                else
-                        manager_send_error(manager, message, &error);
-                return false;
-        }
-        if (caller)
+        /* Who has gone since is not made anew: nobody would say once more that it has. */
+        caller = !sender ? NULL : is_its_turn ? caller_find(manager, sender) : caller_get(manager, sender);
+        if (!caller)
+                return true;
+
+        if (is_its_turn || (g_queue_is_empty(&caller->letters) && !caller->asking && bus_takes_more(manager))) {
                 count(caller, answer_size(message));
-        return true;
+                return true;
+        }
+
+        /* Others stand in line, or it is not known whether this one reads: the call is kept. */
+        bytes = message_size(message, WINDOW_BYTES);
+        if (bytes >= WINDOW_BYTES)
+                error_set(&error, ERROR_LIMIT_EXCEEDED,
+                        "The service is busy, and this call too large to be kept. Try again.");
+        if (bytes < WINDOW_BYTES && outbox_check(caller, &error) == 0)
+                add(caller, sd_bus_message_ref(message), bytes + answer_size(message), true);
+        else
+                manager_send_error(manager, message, &error);
+        return false;
 }
 
 int outbox_check(const Caller *caller, Error *error) {
