@@ -11,17 +11,29 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <systemd/sd-login.h>
+
 #include "io.h"
 
 #define AGENT "pkttyagent"
 /* polkit answers at once, or it is not there. */
 #define REGISTER_MSEC 10000
 
+/*
+ * Whether polkit looks for an agent of the desktop. That one comes first then; where there is no session, as behind su or
+ * in a container, polkit 122 does not even look for one that steps back for others.
+ */
+static bool has_session(void) {
+        g_autofree char *session = NULL, *display = NULL;
+
+        return sd_pid_get_session(0, &session) >= 0 || sd_uid_get_display(getuid(), &display) >= 0;
+}
+
 static pid_t agent;
 static struct termios settings;
 static bool have_settings;
 
-G_GNUC_NORETURN static void run(pid_t parent, int notify) {
+G_GNUC_NORETURN static void run(pid_t parent, int notify, bool is_fallback) {
         char fd[16];
         sigset_t none;
 
@@ -32,8 +44,7 @@ G_GNUC_NORETURN static void run(pid_t parent, int notify) {
         if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || getppid() != parent || fcntl(notify, F_SETFD, 0) < 0)
                 _exit(EXIT_FAILURE);
         snprintf(fd, sizeof fd, "%d", notify);
-        /* --fallback: an agent of the desktop comes first. */
-        execlp(AGENT, AGENT, "--notify-fd", fd, "--fallback", NULL);
+        execlp(AGENT, AGENT, "--notify-fd", fd, is_fallback ? "--fallback" : NULL, NULL);
         _exit(EXIT_FAILURE);
 }
 
@@ -46,6 +57,7 @@ static void wait_until_registered(int fd) {
 }
 
 void agent_open(const Ctl *ctl) {
+        bool is_fallback = has_session();
         pid_t parent = getpid();
         int fds[2];
 
@@ -55,7 +67,7 @@ void agent_open(const Ctl *ctl) {
         have_settings = tcgetattr(STDIN_FILENO, &settings) == 0;
         agent = fork();
         if (agent == 0)
-                run(parent, fds[1]);
+                run(parent, fds[1], is_fallback);
         close(fds[1]);
         if (agent > 0)
                 wait_until_registered(fds[0]);

@@ -119,6 +119,9 @@ Status bus_fail_vanished(Ctl *ctl) {
 }
 
 Status bus_fail_build(Ctl *ctl, int r) {
+        if (r == -ENOTCONN || r == -ECONNRESET || r == -EPIPE)
+                return ctl_fail(ctl, STATUS_UNREACHABLE, "The system bus refused the connection, or ended it: %s.",
+                        g_strerror(-r));
         return ctl_fail(ctl, STATUS_FAILED, "The call to the service could not be made: %s.",
                 g_strerror(-r));
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <systemd/sd-event.h>
 
@@ -14,11 +15,23 @@
  * service goes away it says so, waits until somebody starts it again (it does not do that itself), and subscribes anew.
  */
 
+typedef struct Job {
+        char *kind;
+        uint32_t owner;
+} Job;
+
+static void job_free(void *pointer) {
+        Job *job = pointer;
+
+        g_free(job->kind);
+        g_free(job);
+}
+
 typedef struct Monitor {
         Ctl *ctl;
         sd_event *event;
         char *service;    /* the unique name that answered Subscribe(); NULL while there is none */
-        GHashTable *seen; /* kind and user of each job, a char *, by path */
+        GHashTable *seen; /* what each job is, a Job, by path */
         Status status;
 } Monitor;
 
@@ -27,45 +40,85 @@ static int leave(Monitor *monitor, Status status) {
         return sd_event_exit(monitor->event, 0);
 }
 
-/* One event. object is what --json prints of it, besides the time; it is taken. */
-static void print_event(Monitor *monitor, const char *job, const char *who, Tone tone, const char *text, json_t *object) {
-        int64_t now = g_get_real_time() / G_USEC_PER_SEC;
-        Status status;
+static char *time_now(void) {
+        g_autoptr(GDateTime) now = g_date_time_new_now_local();
 
-        if (monitor->ctl->json) {
-                (void)json_object_set_new(object, "time", json_integer(now));
-                ctl_print_json(object);
-        } else {
-                g_autofree char *time = text_time(now), *safe = text_safe(text), *safe_who = text_safe(who);
+        return g_date_time_format(now, terminal_is_stdout() ? "%H:%M:%S" : "%Y-%m-%d %H:%M:%S");
+}
 
-                printf("%s  %-16s  %-20s  %s%s%s\n", time, job, safe_who, terminal_begin(STDOUT_FILENO, tone), safe,
-                        terminal_end(STDOUT_FILENO, tone));
-        }
-        json_decref(object);
-        /* Each line is there when it is true, also in a pipe. */
-        status = ctl_flush(monitor->ctl);
+/* Each line is there when it is true, also in a pipe. */
+static void flush(Monitor *monitor) {
+        Status status = ctl_flush(monitor->ctl);
+
         if (status != STATUS_OK)
                 leave(monitor, status);
 }
 
-/* "backup of anna", asked for once a job; "job" where it is not known any more. */
-static const char *describe(Monitor *monitor, const char *path) {
-        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *reply = NULL;
-        const char *known = g_hash_table_lookup(monitor->seen, path);
-        json_auto_t *job = NULL;
-        char *text;
+static void print_json(Monitor *monitor, const char *event, json_t *members) {
+        json_auto_t *object = json_pack("{ss sI}", "event", event, "time",
+                (json_int_t)(g_get_real_time() / G_USEC_PER_SEC));
 
-        if (known)
-                return known;
+        (void)json_object_update(object, members);
+        ctl_print_json(object);
+        flush(monitor);
+}
+
+static void print_line(Monitor *monitor, const char *id, const char *what, Tone tone, const char *text) {
+        g_autofree char *time = time_now(), *safe = text_safe(text), *safe_what = text_safe(what);
+
+        if (terminal_is_stdout())
+                printf("%s  %-16s  %-20s  %s%s%s\n", time, id, safe_what, terminal_begin(STDOUT_FILENO, tone), safe,
+                        terminal_end(STDOUT_FILENO, tone));
+        else
+                printf("%s\t%s\t%s\t%s\n", time, id, safe_what, safe);
+        flush(monitor);
+}
+
+/* What a job is, asked for once; NULL where the service has forgotten it. */
+static const Job *find_job(Monitor *monitor, const char *path) {
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *reply = NULL;
+        Job *job = g_hash_table_lookup(monitor->seen, path);
+        json_auto_t *properties = NULL;
+
+        if (job)
+                return job;
         if (sd_bus_call_method(monitor->ctl->bus, monitor->service, path, "org.freedesktop.DBus.Properties", "GetAll",
-                    NULL, &reply, "s", JOB_INTERFACE) < 0 || json_read_dictionary(reply, &job) < 0)
-                text = g_strdup("job");
-        else {
-                g_autofree char *user = job_user((uint32_t)json_get_u64(job, "Owner"));
-                text = g_strdup_printf("%s of %s", json_get_string(job, "Kind"), user);
+                    NULL, &reply, "s", JOB_INTERFACE) < 0 || json_read_dictionary(reply, &properties) < 0)
+                return NULL;
+        job = g_new(Job, 1);
+        *job = (Job) { g_strdup(json_get_string(properties, "Kind")), (uint32_t)json_get_u64(properties, "Owner") };
+        g_hash_table_insert(monitor->seen, g_strdup(path), job);
+        return job;
+}
+
+/* An event of a job. members, what --json prints besides, is taken. */
+static void print_job_event(Monitor *monitor, const char *event, const char *path, Tone tone, const char *text,
+        json_t *members) {
+        const Job *job = find_job(monitor, path);
+
+        (void)json_object_set_new(members, "job", json_string(path));
+        if (job) {
+                (void)json_object_set_new(members, "kind", json_string(job->kind));
+                (void)json_object_set_new(members, "owner", json_integer(job->owner));
         }
-        g_hash_table_insert(monitor->seen, g_strdup(path), text);
-        return text;
+        if (monitor->ctl->json)
+                print_json(monitor, event, members);
+        else {
+                g_autofree char *user = job ? job_user(job->owner) : NULL,
+                                *what = job ? g_strdup_printf("%s of %s", job->kind, user) : g_strdup("job");
+                print_line(monitor, job_id(path), what, tone, text);
+        }
+        json_decref(members);
+}
+
+/* An event of the service itself. */
+static void print_service_event(Monitor *monitor, const char *event, Tone tone, const char *text) {
+        json_auto_t *nothing = json_object();
+
+        if (monitor->ctl->json)
+                print_json(monitor, event, nothing);
+        else
+                print_line(monitor, "-", "service", tone, text);
 }
 
 /* Those that are there already, once after each Subscribe(); what comes later says its signals. */
@@ -78,13 +131,10 @@ static Status print_present(Monitor *monitor) {
                 return status;
         for (unsigned i = 0; i < jobs->len; i++) {
                 const JobRow *job = jobs->pdata[i];
-                g_autofree char *user = job_user(job->owner), *who = g_strdup_printf("%s of %s", job->kind, user);
 
-                g_hash_table_insert(monitor->seen, g_strdup(job->path), g_strdup(who));
                 if (job_is_active(job))
-                        print_event(monitor, job_id(job->path), who, TONE_PLAIN, job->state,
-                                json_pack("{ss ss ss sI ss}", "event", "present", "job", job->path, "kind", job->kind,
-                                        "owner", (json_int_t)job->owner, "state", job->state));
+                        print_job_event(monitor, "present", job->path, TONE_PLAIN, job->state,
+                                json_pack("{ss}", "state", job->state));
         }
         return STATUS_OK;
 }
@@ -104,8 +154,7 @@ static void on_progress(Monitor *monitor, const char *path, sd_bus_message *sign
         if (sd_bus_message_read(signal, "uitt", &status, &hresult, &completed, &total) < 0)
                 return;
 
-        object = json_pack("{ss so so}", "job", path, "completed", json_from_u64(completed), "total",
-                json_from_u64(total));
+        object = json_pack("{so so}", "completed", json_from_u64(completed), "total", json_from_u64(total));
         switch (status) {
         case WMT_BACKUPRESTORE_BEGIN:
                 event = "begin";
@@ -146,8 +195,7 @@ static void on_progress(Monitor *monitor, const char *path, sd_bus_message *sign
                 json_decref(object);
                 return;
         }
-        (void)json_object_set_new(object, "event", json_string(event));
-        print_event(monitor, job_id(path), describe(monitor, path), TONE_PLAIN, text, object);
+        print_job_event(monitor, event, path, TONE_PLAIN, text, object);
 }
 
 static void on_done(Monitor *monitor, const char *path, sd_bus_message *signal) {
@@ -171,9 +219,8 @@ static void on_done(Monitor *monitor, const char *path, sd_bus_message *signal) 
                 text = g_strdup_printf("%s: %s", canceled ? "canceled" : "failed", message);
                 tone = canceled ? TONE_WARNING : TONE_BAD;
         }
-        print_event(monitor, job_id(path), describe(monitor, path), tone, text,
-                json_pack("{ss ss si ss ss sO}", "event", "done", "job", path, "hresult", (int)hresult, "error", error,
-                        "message", message, "result", result));
+        print_job_event(monitor, "done", path, tone, text,
+                json_pack("{si ss ss sO}", "hresult", (int)hresult, "error", error, "message", message, "result", result));
         g_hash_table_remove(monitor->seen, path);
 }
 
@@ -227,18 +274,15 @@ static int on_owner_changed(sd_bus_message *signal, void *userdata, sd_bus_error
                 return 0;
         if (*old_owner && monitor->service) {
                 g_clear_pointer(&monitor->service, g_free);
-                print_event(monitor, "-", "service", TONE_WARNING, "stopped, and its jobs with it; waiting for its return",
-                        json_pack("{ss}", "event", "stopped"));
+                print_service_event(monitor, "stopped", TONE_WARNING,
+                        "stopped, and its jobs with it; waiting for its return");
         }
         if (!*new_owner)
                 return 0;
+        print_service_event(monitor, "started", TONE_GOOD, "is back");
         status = subscribe(monitor, false);
-        if (status == STATUS_UNREACHABLE)
-                return 0; /* gone already; it may come back */
-        if (status != STATUS_OK)
-                return leave(monitor, status);
-        print_event(monitor, "-", "service", TONE_GOOD, "is back", json_pack("{ss}", "event", "started"));
-        return 0;
+        /* Gone already? It may come back. */
+        return status == STATUS_OK || status == STATUS_UNREACHABLE ? 0 : leave(monitor, status);
 }
 
 static Status follow(Monitor *monitor) {
@@ -268,7 +312,7 @@ static Status follow(Monitor *monitor) {
 }
 
 Status command_monitor(Ctl *ctl, char **arguments) {
-        Monitor monitor = { .ctl = ctl, .seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free) };
+        Monitor monitor = { .ctl = ctl, .seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, job_free) };
         Status status;
 
         status = follow(&monitor);

@@ -214,12 +214,14 @@ static const Command commands[] = {
         { "monitor", NULL, 0, 0, {}, NULL, command_monitor,
                 "Follow all jobs as they run",
                 "Prints what happens to each job of yours, for root of all users, a line for each event, until\n"
-                "Ctrl-C. A restart of the service is told, and survived.\n"
+                "Ctrl-C: time, job, what it is, and what happens, with a tab between them where that is no\n"
+                "terminal. A restart of the service is told, and survived.\n"
                 "\n"
-                "With --json: one object on each line, with \"event\" and \"time\" (Unix seconds). Of a job,\n"
-                "with \"job\": path: 'present' (it ran already; kind, owner, state), 'begin', 'progress'\n"
-                "(completed, total, percent), 'restricted' (licenses), 'origin', 'accepted', 'consent' (origin),\n"
-                "'done' (hresult, error, message, result). Of the service: 'stopped', 'started'." },
+                "With --json: one object on each line: \"event\", \"time\" (Unix seconds), and of a job\n"
+                "\"job\": path, \"kind\", \"owner\": uid. Events of a job: 'present' (it ran already; \"state\"),\n"
+                "'begin' (completed, total), 'progress' (also percent), 'restricted' (licenses), 'origin',\n"
+                "'accepted' and 'consent' (origin), 'done' (hresult, error, message, result). Of the service:\n"
+                "'stopped', 'started'." },
         { "cancel", "[JOB]", 0, 1, { ARGUMENT_JOB }, NULL, command_cancel,
                 "Cancel a job",
                 "Cancels your running job, or the one that 'licensevaultctl jobs' names. It does not wait.\n"
