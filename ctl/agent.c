@@ -20,8 +20,8 @@
 #define REGISTER_MSEC 10000
 
 /*
- * Whether polkit looks for an agent of the desktop. That one comes first then; where there is no session, as behind su or
- * in a container, polkit 122 does not even look for one that steps back for others.
+ * Whether polkit looks for an agent of the desktop. That one comes first then; where there is no session, as behind su
+ * or in a container, polkit 122 does not even look for one that steps back for others.
  */
 static bool has_session(void) {
         g_autofree char *session = NULL, *display = NULL;

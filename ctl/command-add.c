@@ -17,7 +17,8 @@
 #define OVERHEAD_BYTES 256U
 #define READ_SIZE_MIN (64U * 1024)
 
-static char *add_id, *add_title, *add_key_id, *add_issuer, *add_media_type, *add_not_before, *add_not_after, **add_counters;
+static char *add_id, *add_title, *add_key_id, *add_issuer, *add_media_type, *add_not_before, *add_not_after;
+static char **add_counters;
 static gboolean add_no_backup;
 
 const GOptionEntry add_options[] = {

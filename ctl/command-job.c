@@ -13,7 +13,8 @@
 #define FOR_EVER UINT64_MAX
 
 /* A call to a job without arguments. An error is said. */
-static Status call_job(Ctl *ctl, const char *path, const char *member, uint64_t timeout_usec, sd_bus_message **ret_reply) {
+static Status call_job(Ctl *ctl, const char *path, const char *member, uint64_t timeout_usec,
+        sd_bus_message **ret_reply) {
         __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL;
         Status status;
@@ -32,8 +33,8 @@ static Status call_job(Ctl *ctl, const char *path, const char *member, uint64_t 
                 sd_bus_error_set_errno(&error, r);
         if (timeout_usec == FOR_EVER && sd_bus_error_has_name(&error, SD_BUS_ERROR_NO_REPLY))
                 return ctl_fail_named(ctl, STATUS_UNREACHABLE, error.name,
-                        "The licensevault service stopped, and the job with it. The licenses and an earlier backup are as "
-                        "they were before the job.");
+                        "The licensevault service stopped, and the job with it. The licenses and an earlier backup "
+                        "are as they were before the job.");
         return bus_fail(ctl, &error, job_id(path));
 }
 

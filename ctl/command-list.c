@@ -44,8 +44,8 @@ static Status read_filter(Ctl *ctl, Filter *ret) {
                 ret->valid_at = (uint64_t)(g_get_real_time() / G_USEC_PER_SEC);
                 if (strcmp(list_valid_at, "now") != 0 && !text_read_time(list_valid_at, &ret->valid_at))
                         return ctl_fail(ctl, STATUS_USAGE,
-                                "'%s' is not a time. Write it as 'now', 2031-05-06, 2031-05-06T12:00:00Z, or in Unix seconds.",
-                                list_valid_at);
+                                "'%s' is not a time. Write it as 'now', 2031-05-06, 2031-05-06T12:00:00Z, or in Unix "
+                                "seconds.", list_valid_at);
         }
         if (list_allow_backup) {
                 ret->by_backup = true;

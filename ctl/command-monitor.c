@@ -220,7 +220,8 @@ static void on_done(Monitor *monitor, const char *path, sd_bus_message *signal) 
                 tone = canceled ? TONE_WARNING : TONE_BAD;
         }
         print_job_event(monitor, "done", path, tone, text,
-                json_pack("{si ss ss sO}", "hresult", (int)hresult, "error", error, "message", message, "result", result));
+                json_pack("{si ss ss sO}", "hresult", (int)hresult, "error", error, "message", message, "result",
+                        result));
         g_hash_table_remove(monitor->seen, path);
 }
 
@@ -259,7 +260,7 @@ static Status subscribe(Monitor *monitor, bool first) {
         g_free(monitor->service);
         monitor->service = g_strdup(sd_bus_message_get_sender(reply));
         g_hash_table_remove_all(monitor->seen);
-        return print_present(monitor);
+        return STATUS_OK;
 }
 
 static int on_owner_changed(sd_bus_message *signal, void *userdata, sd_bus_error *ret_error) {
@@ -279,8 +280,12 @@ static int on_owner_changed(sd_bus_message *signal, void *userdata, sd_bus_error
         }
         if (!*new_owner)
                 return 0;
-        print_service_event(monitor, "started", TONE_GOOD, "is back");
         status = subscribe(monitor, false);
+        if (status == STATUS_OK) {
+                /* Who acts on this line misses nothing that comes of it. */
+                print_service_event(monitor, "started", TONE_GOOD, "is back");
+                status = print_present(monitor);
+        }
         /* Gone already? It may come back. */
         return status == STATUS_OK || status == STATUS_UNREACHABLE ? 0 : leave(monitor, status);
 }
@@ -307,6 +312,9 @@ static Status follow(Monitor *monitor) {
         if (status != STATUS_OK)
                 return status;
         ctl_note(ctl, "Waiting for jobs. Ctrl-C ends this, and no job.");
+        status = print_present(monitor);
+        if (status != STATUS_OK)
+                return status;
         r = sd_event_loop(monitor->event);
         return r < 0 ? bus_fail_build(ctl, r) : monitor->status;
 }

@@ -129,9 +129,10 @@ Status command_set_path(Ctl *ctl, char **arguments) {
         if (!bus_try_call(ctl, call, &error, &reply)) {
                 /* What the service advises is for programs. */
                 if (error_from_name(error.name) == ERROR_ACCESS_DENIED)
-                        return ctl_fail_named(ctl, STATUS_DENIED, error.name, "The service may not use that folder. Back up "
-                                "to a file of yours, with: licensevaultctl backup --output FILE; or have an administrator add "
-                                "the folder to Roots= in licensevaultd.conf.");
+                        return ctl_fail_named(ctl, STATUS_DENIED, error.name,
+                                "The service may not use that folder. Back up to a file of yours, with: licensevaultctl "
+                                "backup --output FILE; or have an administrator add a folder to Roots= in "
+                                "licensevaultd.conf.");
                 return bus_fail(ctl, &error, NULL);
         }
         ctl_result(ctl, arguments[0], json_string(folder));
@@ -158,6 +159,7 @@ Status command_unset_path(Ctl *ctl, char **arguments) {
         ctl->result = json_object();
         status = bus_call(ctl, call, NULL, &reply);
         if (status == STATUS_OK)
-                ctl_note(ctl, name ? "The folder is the default one again." : "Both folders are the default ones again.");
+                ctl_note(ctl, name ? "The folder is the default one again." :
+                        "Both folders are the default ones again.");
         return status;
 }

@@ -14,7 +14,8 @@
 
 /*
  * status: whether all is well, in a few lines. The backup in the folder of the service is read, all of it, so that what
- * is said of it is true now. Of backups that went to a file nobody keeps a record.
+ * is said of it is true now. Of backups that went to a file nobody keeps a record: who has them there names the file,
+ * or the folder of --folder.
  */
 
 /* As in verify. */
@@ -38,6 +39,7 @@ static void backup_clear(Backup *backup) {
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Backup, backup_clear)
 
 typedef struct Report {
+        const char *place; /* the file or folder that was named; NULL for that of the service */
         uint64_t licenses;
         uint64_t never_backed_up;
         json_t *warnings;
@@ -78,8 +80,8 @@ static Status report_service(Ctl *ctl) {
         if (status != STATUS_OK)
                 return status;
         running = is_running(ctl);
-        r = sd_bus_call_method(ctl->bus, BUS_NAME, ROOT_PATH, "org.freedesktop.DBus.Properties", "GetAll", &error, &reply,
-                "s", BUS_MANAGER);
+        r = sd_bus_call_method(ctl->bus, BUS_NAME, ROOT_PATH, "org.freedesktop.DBus.Properties", "GetAll", &error,
+                &reply, "s", BUS_MANAGER);
         if (r < 0) {
                 if (!sd_bus_error_is_set(&error))
                         sd_bus_error_set_errno(&error, r);
@@ -175,6 +177,7 @@ static int keep_origin(const BackupOrigin *origin, void *userdata, Error *error)
 
         backup->origin = (BackupOrigin) {
                 .created = g_strdup(origin->created),
+                .all_users = origin->all_users,
                 .licenses = origin->licenses,
                 .restricted = origin->restricted,
         };
@@ -212,7 +215,8 @@ static void show_backup(Ctl *ctl, const Backup *backup) {
                 return;
 
         if (backup->origin.created) {
-                g_autofree char *licenses = text_licenses(backup->origin.licenses), *size = text_size(backup->counts.bytes);
+                g_autofree char *licenses = text_licenses(backup->origin.licenses);
+                g_autofree char *size = text_size(backup->counts.bytes);
                 g_autofree char *time = text_read_time(backup->origin.created, &seconds) ? text_time((int64_t)seconds) :
                         g_strdup(backup->origin.created);
 
@@ -228,34 +232,62 @@ static void show_backup(Ctl *ctl, const Backup *backup) {
                 field_print_tone("Verified", TONE_BAD, "no: see below");
 }
 
+static const char *renewal(const Report *report) {
+        return report->place ? "Make a new one with: licensevaultctl backup --output FILE" :
+                "Make a new one with: licensevaultctl backup --overwrite";
+}
+
 static void warn_of_backup(Ctl *ctl, const Report *report, const Backup *backup) {
         uint64_t backed_up = backup->origin.licenses, wanted = report->licenses - report->never_backed_up;
         int64_t days = days_since(backup->origin.created);
 
-        if (backed_up != wanted)
-                warn(ctl, report, "The backup has %" PRIu64 " licenses, and there are %" PRIu64 " now. Renew it with: "
-                        "licensevaultctl backup --overwrite", backed_up, wanted);
+        if (backed_up != wanted && !backup->origin.all_users)
+                warn(ctl, report, "The backup has %" PRIu64 " licenses, and there are %" PRIu64 " now. %s", backed_up,
+                        wanted, renewal(report));
         if (days > OLD_DAYS)
-                warn(ctl, report, "The backup is %" PRIi64 " days old. Renew it with: licensevaultctl backup --overwrite",
-                        days);
+                warn(ctl, report, "The backup is %" PRIi64 " days old. %s", days, renewal(report));
+}
+
+/* Opens the backup that is meant. false, with *ret_status set, where there is none; that has been said. */
+static bool open_backup(Ctl *ctl, const Report *report, Source *ret, char **ret_path, Status *ret_status) {
+        __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
+        const char *file = report->place;
+
+        *ret_status = STATUS_OK;
+        if (!file && source_try_open_service(ctl, &error, ret))
+                return true;
+        if (file && g_file_test(file, G_FILE_TEST_IS_DIR))
+                file = *ret_path = series_newest(file);
+        if (file) {
+                *ret_status = source_open(ctl, file, ret);
+                return *ret_status == STATUS_OK;
+        }
+        if (!report->place && error_from_name(error.name) != ERROR_BACKUP_CORRUPT) {
+                *ret_status = bus_fail(ctl, &error, "The backup");
+                return false;
+        }
+
+        bool matters = report->licenses > report->never_backed_up;
+        if (!ctl->json)
+                field_print_tone("Last backup", matters ? TONE_WARNING : TONE_PLAIN,
+                        report->place ? "none in that folder" : "none in the folder of the service");
+        if (matters && report->place)
+                warn(ctl, report, "There is no backup in '%s'. Make one with: licensevaultctl backup --folder FOLDER",
+                        report->place);
+        else if (matters)
+                warn(ctl, report, "There is no backup in the folder of the service. Make one with: licensevaultctl "
+                        "backup; if yours is in a file: licensevaultctl status FILE");
+        return false;
 }
 
 static Status report_backup(Ctl *ctl, const Report *report) {
-        __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
         g_auto(Backup) backup = { .source = SOURCE_NONE };
+        g_autofree char *path = NULL;
         Status status;
 
-        if (!source_try_open_service(ctl, &error, &backup.source)) {
+        if (!open_backup(ctl, report, &backup.source, &path, &status)) {
                 ctl_result(ctl, "backup", json_null());
-                if (error_from_name(error.name) != ERROR_BACKUP_CORRUPT)
-                        return bus_fail(ctl, &error, "The backup");
-                if (!ctl->json)
-                        field_print_tone("Last backup", report->licenses > 0 ? TONE_WARNING : TONE_PLAIN,
-                                "none in the folder of the service");
-                if (report->licenses > report->never_backed_up)
-                        warn(ctl, report, "There is no backup in the folder of the service. (Of those that went to files "
-                                "of yours it keeps no record.) Make one with: licensevaultctl backup");
-                return STATUS_OK;
+                return status;
         }
 
         status = read_backup(ctl, &backup);
@@ -266,7 +298,7 @@ static Status report_backup(Ctl *ctl, const Report *report) {
                 fflush(stdout);
                 status = bus_fail_named(ctl, error_name(backup.error.code), error_message(&backup.error),
                         backup.source.name);
-                ctl_note(ctl, "Make a new one with: licensevaultctl backup --overwrite");
+                ctl_note(ctl, "%s", renewal(report));
                 return status;
         }
         warn_of_backup(ctl, report, &backup);
@@ -287,20 +319,20 @@ static Status report_all_users(Ctl *ctl, const Report *report) {
         ctl_result(ctl, "all_users", json_pack("{sI sI sI ss*}", "owners", (json_int_t)owners, "licenses",
                 (json_int_t)licenses, "gone", (json_int_t)gone, "backup", newest));
         if (!ctl->json) {
-                field_printf("All users", "%" PRIu64 " license%s of %u user%s", licenses, licenses == 1 ? "" : "s", owners,
-                        owners == 1 ? "" : "s");
+                field_printf("All users", "%" PRIu64 " license%s of %u user%s", licenses, licenses == 1 ? "" : "s",
+                        owners, owners == 1 ? "" : "s");
                 field_print("Their backup", newest ?: "none in " ALL_USERS_FOLDER);
         }
         if (gone > 0)
                 warn(ctl, report, "The accounts of %u are gone. See: licensevaultctl owners", gone);
         if (!newest && licenses > report->licenses)
-                warn(ctl, report, "There is no backup of all users in " ALL_USERS_FOLDER ". To have one made every day: "
-                        "systemctl enable --now licensevault-backup.timer");
+                warn(ctl, report, "There is no backup of all users in " ALL_USERS_FOLDER ". To have one made every "
+                        "day: systemctl enable --now licensevault-backup.timer");
         return STATUS_OK;
 }
 
 Status command_status(Ctl *ctl, char **arguments) {
-        Report report = { .warnings = json_array() };
+        Report report = { .place = arguments[0], .warnings = json_array() };
         Status status, flushed;
 
         if ((status = report_service(ctl)) == STATUS_OK &&

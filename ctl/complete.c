@@ -39,8 +39,8 @@ static void offer_licenses(Ctl *ctl, const char *prefix) {
         if (*prefix && sd_bus_call_method(ctl->bus, BUS_NAME, ROOT_PATH, BUS_STORE, "GetLicense", NULL, &exact, "s",
                     prefix) >= 0 && sd_bus_message_skip(exact, "ay") >= 0)
                 offer_license(prefix, prefix, exact);
-        if (sd_bus_call_method(ctl->bus, BUS_NAME, ROOT_PATH, BUS_STORE, "EnumerateLicenses", NULL, &reply, "a{sv}su", 0,
-                    prefix, LICENSES_MAX) < 0 ||
+        if (sd_bus_call_method(ctl->bus, BUS_NAME, ROOT_PATH, BUS_STORE, "EnumerateLicenses", NULL, &reply, "a{sv}su",
+                    0, prefix, LICENSES_MAX) < 0 ||
             sd_bus_message_enter_container(reply, 'a', "(sa{sv})") < 0)
                 return;
         while (sd_bus_message_enter_container(reply, 'r', "sa{sv}") > 0) {
@@ -58,7 +58,8 @@ static void offer_rights(Ctl *ctl, const char *prefix, const char *license) {
         json_t *remaining;
         const char *right;
 
-        if (sd_bus_call_method(ctl->bus, BUS_NAME, ROOT_PATH, BUS_STORE, "OpenLicense", NULL, &reply, "s", license) < 0 ||
+        if (sd_bus_call_method(ctl->bus, BUS_NAME, ROOT_PATH, BUS_STORE, "OpenLicense", NULL, &reply, "s",
+                    license) < 0 ||
             sd_bus_message_skip(reply, "h") < 0 || json_read_dictionary(reply, &properties) < 0)
                 return;
         json_object_foreach(json_object_get(properties, "Counters"), right, remaining) {
@@ -87,7 +88,8 @@ static void offer_owners(Ctl *ctl, const char *prefix) {
         uint64_t licenses, bytes;
         uint32_t uid;
 
-        if (sd_bus_call_method(ctl->bus, BUS_NAME, ROOT_PATH, BUS_MANAGER, "ListOwners", NULL, &reply, "uu", 0, 0) < 0 ||
+        if (sd_bus_call_method(ctl->bus, BUS_NAME, ROOT_PATH, BUS_MANAGER, "ListOwners", NULL, &reply, "uu", 0,
+                    0) < 0 ||
             sd_bus_message_enter_container(reply, 'a', "(ustts)") < 0)
                 return;
         while (sd_bus_message_read(reply, "(ustts)", &uid, &name, &licenses, &bytes, &account) > 0) {
@@ -116,7 +118,8 @@ static void offer_options(const GOptionEntry *options, const char *prefix) {
 }
 
 /* Answers for one kind. before is the argument in front of it. */
-static void offer_kind(Ctl *ctl, Argument kind, const char *prefix, const char *before, const Command *commands, unsigned n) {
+static void offer_kind(Ctl *ctl, Argument kind, const char *prefix, const char *before, const Command *commands,
+        unsigned n) {
         if (kind == ARGUMENT_FILE || kind == ARGUMENT_FOLDER) {
                 puts(kind == ARGUMENT_FILE ? "files" : "folders");
                 return;
@@ -226,8 +229,8 @@ Status complete(Ctl *ctl, const Command *commands, unsigned n_commands, const GO
         } else if (!command)
                 offer_kind(ctl, ARGUMENT_COMMAND, last, before, commands, n_commands);
         else if (n_arguments < command->maximum)
-                offer_kind(ctl, command->kinds[MIN(n_arguments, G_N_ELEMENTS(command->kinds) - 1)], last, before, commands,
-                        n_commands);
+                offer_kind(ctl, command->kinds[MIN(n_arguments, G_N_ELEMENTS(command->kinds) - 1)], last, before,
+                        commands, n_commands);
         else
                 puts("words");
         return ctl_flush(ctl);

@@ -32,8 +32,8 @@ char *job_user(uint32_t uid);
 Tone job_tone(const char *state);
 
 /*
- * What became of a job, in words (g_free), from the result in its Done: "12 licenses, 3.4 kB, verified". "" where it has
- * none.
+ * What became of a job, in words (g_free), from the result in its Done: "12 licenses, 3.4 kB, verified". "" where it
+ * has none.
  */
 char *job_outcome(const json_t *result);
 

@@ -51,13 +51,15 @@ static const Command commands[] = {
                 "\n"
                 "With --json: {\"license\": id, \"right\": name, \"amount\": n, \"remaining\": n}, with null\n"
                 "for what is unlimited." },
-        { "remove", "ID…", 1, COUNT_MANY, { ARGUMENT_LICENSE, ARGUMENT_LICENSE, ARGUMENT_LICENSE }, NULL, command_remove,
+        { "remove", "ID…", 1, COUNT_MANY, { ARGUMENT_LICENSE, ARGUMENT_LICENSE, ARGUMENT_LICENSE }, NULL,
+                command_remove,
                 "Delete licenses",
                 "Deletes licenses. What was spent of their counters stays known: storing such a license\n"
                 "again does not refill it.\n"
                 "\n"
                 "With --json: {\"licenses\": [id, …]}, the ids that were deleted." },
-        { "revoke", "ID…", 1, COUNT_MANY, { ARGUMENT_LICENSE, ARGUMENT_LICENSE, ARGUMENT_LICENSE }, NULL, command_revoke,
+        { "revoke", "ID…", 1, COUNT_MANY, { ARGUMENT_LICENSE, ARGUMENT_LICENSE, ARGUMENT_LICENSE }, NULL,
+                command_revoke,
                 "Delete licenses for good",
                 "Deletes licenses for good: they cannot be stored or restored again.\n"
                 "\n"
@@ -174,14 +176,15 @@ static const Command commands[] = {
                 "Undoes set-path, of both folders where none is named. What is in the folder stays there.\n"
                 "\n"
                 "With --json: {}." },
-        { "status", NULL, 0, 0, {}, NULL, command_status,
+        { "status", "[FILE|FOLDER]", 0, 1, { ARGUMENT_FILE }, NULL, command_status,
                 "Tell whether all is well",
-                "Shows the service, how many licenses there are, the jobs that run, and the last backup in\n"
-                "the folder of the service: when it was made, where it is, and whether it is whole, for which\n"
-                "all of it is read. Warns where there is none, where it is older than 7 days, and where it\n"
-                "does not have as many licenses as there are. For root also all users, and the newest of\n"
-                "their backups in /var/backups/licensevault. Of backups that went to files the service\n"
-                "keeps no record. A warning is no failure; a damaged backup is one.\n"
+                "Shows the service, how many licenses there are, the jobs that run, and the last backup: when\n"
+                "it was made, where it is, and whether it is whole, for which all of it is read. Of backups\n"
+                "that went to files the service keeps no record: it is the one in its own folder, unless you\n"
+                "name a FILE, or the FOLDER of backup --folder. Warns where there is none, where it is older\n"
+                "than 7 days, and where it does not have as many licenses as there are. For root also all\n"
+                "users, and the newest of their backups in /var/backups/licensevault. A warning is no\n"
+                "failure; a damaged backup is one.\n"
                 "\n"
                 "With --json: {\"service\": {\"was_running\": bool, \"version\": text, \"instance\": text},\n"
                 "\"licenses\": n, \"never_backed_up\": n, \"jobs\": n, \"backup\": null or {\"path\": path,\n"

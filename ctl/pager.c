@@ -72,8 +72,8 @@ void pager_open(Ctl *ctl) {
         g_auto(GStrv) words = NULL;
         int fds[2];
 
-        if (pager > 0 || ctl->no_pager || ctl->json || terminal_is_dumb() || !isatty(STDOUT_FILENO) || !choose(&words) ||
-            pipe2(fds, O_CLOEXEC) < 0)
+        if (pager > 0 || ctl->no_pager || ctl->json || terminal_is_dumb() || !isatty(STDOUT_FILENO) ||
+            !choose(&words) || pipe2(fds, O_CLOEXEC) < 0)
                 return;
 
         (void)g_setenv("LESS", LESS_OPTIONS, TRUE);

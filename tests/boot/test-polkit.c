@@ -163,7 +163,8 @@ typedef struct Terminal {
 
 /* Runs a command of the first user on a terminal of its own. (runuser would take the terminal away.) */
 static void start_on_terminal(Harness *h, Terminal *terminal, const char *before, const char *command) {
-        g_autofree char *home = home_path(system_users[0], NULL), *script = g_strdup_printf("%sexec %s", before, command);
+        g_autofree char *home = home_path(system_users[0], NULL);
+        g_autofree char *script = g_strdup_printf("%sexec %s", before, command);
 
         terminal->shown = g_string_new(NULL);
         terminal->pid = forkpty(&terminal->fd, NULL, NULL, NULL);
