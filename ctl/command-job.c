@@ -218,8 +218,14 @@ static Status wait_for(Ctl *ctl, const char *path) {
         json_auto_t *job = NULL;
         Status status;
 
-        if ((status = read_properties(ctl, path, &job)) != STATUS_OK ||
-            (status = call_job(ctl, path, "Wait", FOR_EVER, &reply)) != STATUS_OK)
+        status = read_properties(ctl, path, &job);
+        if (status != STATUS_OK)
+                return status;
+        if (!*json_get_string(job, "Error") && json_object_size(json_object_get(job, "Result")) == 0)
+                ctl_note(ctl, "Waiting for the %s %s. Ctrl-C ends the waiting, and no job.",
+                        json_get_string(job, "Kind"), job_id(path));
+        status = call_job(ctl, path, "Wait", FOR_EVER, &reply);
+        if (status != STATUS_OK)
                 return status;
         return report_end(ctl, path, json_get_string(job, "Kind"), reply);
 }

@@ -130,9 +130,9 @@ Status command_set_path(Ctl *ctl, char **arguments) {
                 /* What the service advises is for programs. */
                 if (error_from_name(error.name) == ERROR_ACCESS_DENIED)
                         return ctl_fail_named(ctl, STATUS_DENIED, error.name,
-                                "The service may not use that folder. Back up to a file of yours, with: licensevaultctl "
-                                "backup --output FILE; or have an administrator add a folder to Roots= in "
-                                "licensevaultd.conf.");
+                                "The service may not use that folder. Back up to a file of yours, with: "
+                                "licensevaultctl backup --output FILE; or have an administrator add a folder to Roots= "
+                                "in licensevaultd.conf.");
                 return bus_fail(ctl, &error, NULL);
         }
         ctl_result(ctl, arguments[0], json_string(folder));
