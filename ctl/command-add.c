@@ -186,9 +186,10 @@ static int append_counters(sd_bus_message *call) {
                     (r = sd_bus_message_append(call, "{st}", right, uses)) < 0)
                         return r;
         }
-        if ((r = sd_bus_message_close_container(call)) < 0 || (r = sd_bus_message_close_container(call)) < 0)
-                return r;
-        return sd_bus_message_close_container(call);
+        for (unsigned i = 0; i < 3; i++)
+                if ((r = sd_bus_message_close_container(call)) < 0)
+                        return r;
+        return 0;
 }
 
 static int append_document(sd_bus_message *call, const Document *document) {

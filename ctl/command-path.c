@@ -112,7 +112,7 @@ Status command_set_path(Ctl *ctl, char **arguments) {
         __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
         g_autofree char *folder = g_canonicalize_filename(arguments[1], NULL);
-        const char *name;
+        const char *name = NULL;
         Status status;
         int r;
 

@@ -90,9 +90,9 @@ static Status open_license(Ctl *ctl, const char *id, sd_bus_message **ret_reply,
 Status command_get(Ctl *ctl, char **arguments) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *reply = NULL;
         const char *id = arguments[0];
-        json_t *properties;
+        json_t *properties = NULL;
         Status status;
-        int fd;
+        int fd = -1;
 
         if (g_strcmp0(get_output, "-") == 0) {
                 if (ctl->json)
@@ -149,7 +149,7 @@ static Status read_license(Ctl *ctl, const char *id, json_t **ret) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *reply = NULL;
         struct stat st;
         Status status;
-        int fd;
+        int fd = -1;
 
         status = open_license(ctl, id, &reply, &fd, ret);
         if (status != STATUS_OK)

@@ -298,7 +298,7 @@ Status follow_not(Ctl *ctl, sd_bus_message *call, const char *about) {
         Status status;
 
         status = follow_start(ctl, call, about, &job);
-        if (status != STATUS_OK)
+        if (status != STATUS_OK || !job)
                 return status;
 
         ctl_result(ctl, "job", json_string(job));

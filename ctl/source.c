@@ -67,22 +67,19 @@ static char *service_path(Ctl *ctl) {
 
 bool source_try_open_service(Ctl *ctl, sd_bus_error *ret_error, Source *ret) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
-        g_auto(Source) source = SOURCE_NONE;
-        int fd;
+        int fd, own;
 
         if (bus_call_new(ctl, BUS_BACKUP, "OpenBackup", &call) != STATUS_OK ||
             !bus_try_call(ctl, call, ret_error, &reply))
                 return false;
 
         /* The descriptor is the message's. */
-        if (sd_bus_message_read(reply, "h", &fd) < 0 || (source.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0) {
-                sd_bus_error_set_errno(ret_error, errno ?: EIO);
+        if (sd_bus_message_read(reply, "h", &fd) < 0 || (own = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0) {
+                sd_bus_error_set_errno(ret_error, EIO);
                 return false;
         }
-        source.own_name = service_path(ctl) ?: g_strdup("the backup of the service");
-        source.name = source.own_name;
-        *ret = source;
-        source = SOURCE_NONE;
+        *ret = (Source) { .fd = own, .own_name = service_path(ctl) ?: g_strdup("the backup of the service") };
+        ret->name = ret->own_name;
         return true;
 }
 
