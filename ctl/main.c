@@ -141,7 +141,7 @@ static const Command commands[] = {
                 "tab between them.\n"
                 "\n"
                 "With --json: {\"owners\": [{\"uid\": n, \"name\": text, \"licenses\": n, \"bytes\": n,\n"
-                "\"gone\": bool}, …]}." },
+                "\"gone\": bool, \"account\": text}, …]}." },
         { "reassign", "OWNER USER", 2, 2, { ARGUMENT_OWNER, ARGUMENT_USER }, NULL, command_reassign,
                 "Give the licenses of a gone user to another",
                 "For root. Gives all licenses of an owner whose account is gone to a user who is here, as\n"

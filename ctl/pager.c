@@ -23,7 +23,7 @@ static bool is_trusted(void) {
         return !g_getenv("SUDO_UID") && !g_getenv("PKEXEC_UID") && !g_getenv("DOAS_USER") && getuid() == geteuid();
 }
 
-/* The words of the user's pager. false where the user wants none; NULL where none is named. */
+/* The words of the user's pager. false where the user wants none; NULL where none is named, or may not be. */
 static bool choose(char ***ret) {
         const char *text = g_getenv("LICENSEVAULT_PAGER") ?: g_getenv("PAGER");
 
@@ -42,15 +42,18 @@ static bool choose(char ***ret) {
 }
 
 G_GNUC_NORETURN static void run(char **words, int input) {
-        char *const others[][2] = { { (char *)"less", NULL }, { (char *)"more", NULL }, { (char *)"cat", NULL } };
+        bool trusted = is_trusted();
 
         signal(SIGPIPE, SIG_DFL);
         if (dup2(input, STDIN_FILENO) < 0)
                 _exit(EXIT_FAILURE);
         if (words)
                 execvp(words[0], words);
-        for (unsigned i = 0; i < G_N_ELEMENTS(others); i++)
-                execvp(others[i][0], others[i]);
+        execlp("less", "less", NULL);
+        /* It opens a shell for who asks it to, and LESSSECURE is nothing to it. */
+        if (trusted)
+                execlp("more", "more", NULL);
+        execlp("cat", "cat", NULL);
         _exit(EXIT_FAILURE);
 }
 
