@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -290,6 +292,21 @@ static int on_owner_changed(sd_bus_message *signal, void *userdata, sd_bus_error
         return status == STATUS_OK || status == STATUS_UNREACHABLE ? 0 : leave(monitor, status);
 }
 
+/* Who runs it in the background ends it so, and that is its good end. (Ctrl-C needs no more than to end it.) */
+static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
+        return leave(userdata, STATUS_OK);
+}
+
+static int add_terminate(Monitor *monitor) {
+        sigset_t terminate;
+
+        sigemptyset(&terminate);
+        sigaddset(&terminate, SIGTERM);
+        if (sigprocmask(SIG_BLOCK, &terminate, NULL) < 0)
+                return -errno;
+        return sd_event_add_signal(monitor->event, NULL, SIGTERM, on_terminate, monitor);
+}
+
 static Status follow(Monitor *monitor) {
         __attribute__((cleanup(sd_bus_slot_unrefp))) sd_bus_slot *filter = NULL, *match = NULL;
         Ctl *ctl = monitor->ctl;
@@ -300,6 +317,7 @@ static Status follow(Monitor *monitor) {
         if (status != STATUS_OK)
                 return status;
         if ((r = sd_event_new(&monitor->event)) < 0 ||
+            (r = add_terminate(monitor)) < 0 ||
             (r = sd_bus_attach_event(ctl->bus, monitor->event, SD_EVENT_PRIORITY_NORMAL)) < 0 ||
             (r = sd_bus_add_filter(ctl->bus, &filter, on_message, monitor)) < 0 ||
             (r = sd_bus_add_match(ctl->bus, &match,
