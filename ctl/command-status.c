@@ -180,6 +180,7 @@ static int keep_origin(const BackupOrigin *origin, void *userdata, Error *error)
                 .all_users = origin->all_users,
                 .licenses = origin->licenses,
                 .restricted = origin->restricted,
+                .damaged = origin->damaged,
         };
         return 0;
 }
@@ -208,9 +209,10 @@ static void show_backup(Ctl *ctl, const Backup *backup) {
         bool whole = backup->error.code == ERROR_NONE;
         uint64_t seconds;
 
-        ctl_result(ctl, "backup", json_pack("{ss ss* sI sI sI sb}", "path", backup->source.name, "created",
+        ctl_result(ctl, "backup", json_pack("{ss ss* sI sI sI sI sb}", "path", backup->source.name, "created",
                 backup->origin.created, "licenses", (json_int_t)backup->origin.licenses, "restricted",
-                (json_int_t)backup->origin.restricted, "bytes", (json_int_t)backup->counts.bytes, "whole", whole));
+                (json_int_t)backup->origin.restricted, "damaged", (json_int_t)backup->origin.damaged, "bytes",
+                (json_int_t)backup->counts.bytes, "whole", whole));
         if (ctl->json)
                 return;
 
@@ -239,9 +241,13 @@ static const char *renewal(const Report *report) {
 
 static void warn_of_backup(Ctl *ctl, const Report *report, const Backup *backup) {
         uint64_t backed_up = backup->origin.licenses, wanted = report->licenses - report->never_backed_up;
+        g_autofree char *lacking = text_licenses(backup->origin.damaged);
         int64_t days = days_since(backup->origin.created);
 
-        if (backed_up != wanted && !backup->origin.all_users)
+        if (backup->origin.damaged > 0)
+                warn(ctl, report, "The backup lacks %s, damaged in the store. See which: NOT-BACKED-UP.txt in it. Store "
+                        "that again, or restore it from an older backup.", lacking);
+        else if (backed_up != wanted && !backup->origin.all_users)
                 warn(ctl, report, "The backup has %" PRIu64 " licenses, and there are %" PRIu64 " now. %s", backed_up,
                         wanted, renewal(report));
         if (days > OLD_DAYS)

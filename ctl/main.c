@@ -182,13 +182,14 @@ static const Command commands[] = {
                 "it was made, where it is, and whether it is whole, for which all of it is read. Of backups\n"
                 "that went to files the service keeps no record: it is the one in its own folder, unless you\n"
                 "name a FILE, or the FOLDER of backup --folder. Warns where there is none, where it is older\n"
-                "than 7 days, and where it does not have as many licenses as there are. For root also all\n"
+                "than 7 days, lacks what was damaged, or has not as many licenses as there are. For root also all\n"
                 "users, and the newest of their backups in /var/backups/licensevault. A warning is no\n"
                 "failure; a damaged backup is one.\n"
                 "\n"
                 "With --json: {\"service\": {\"was_running\": bool, \"version\": text, \"instance\": text},\n"
                 "\"licenses\": n, \"never_backed_up\": n, \"jobs\": n, \"backup\": null or {\"path\": path,\n"
-                "\"created\": time, \"licenses\": n, \"restricted\": n, \"bytes\": n, \"whole\": bool},\n"
+                "\"created\": time, \"licenses\": n, \"restricted\": n, \"damaged\": n, \"bytes\": n,\n"
+                "\"whole\": bool},\n"
                 "\"all_users\": {\"owners\": n, \"licenses\": n, \"gone\": n, \"backup\": path},\n"
                 "\"warnings\": [text, …]}." },
         { "jobs", NULL, 0, 0, {}, NULL, command_jobs,
