@@ -7,7 +7,7 @@
 
 #include <glib.h>
 
-#include "text.h"
+#include "terminal.h"
 
 #define BAR_WIDTH_MIN 10U
 #define BAR_WIDTH_MAX 50U
@@ -15,12 +15,10 @@
 #define LINE_USEC (3 * G_USEC_PER_SEC)
 
 void bar_init(Bar *bar, const char *label, bool silent) {
-        const char *term = g_getenv("TERM");
-
         *bar = (Bar) {
                 .label = label,
                 .silent = silent,
-                .terminal = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0,
+                .terminal = isatty(STDERR_FILENO) && !terminal_is_dumb(),
                 .shown_usec = g_get_monotonic_time(),
         };
 }

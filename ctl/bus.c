@@ -82,7 +82,7 @@ static const Status statuses[_ERROR_MAX] = {
         [ERROR_INVALID_LICENSE] = STATUS_INVALID_LICENSE,
         [ERROR_LICENSE_UNAVAILABLE] = STATUS_NOT_FOUND,
         [ERROR_LICENSE_REVOKED] = STATUS_REVOKED,
-        [ERROR_NO_RIGHTS] = STATUS_FAILED,
+        [ERROR_NO_RIGHTS] = STATUS_NO_RIGHTS,
         [ERROR_STORE_READ] = STATUS_STORE,
         [ERROR_STORE_WRITE] = STATUS_STORE,
         [ERROR_STORE_CORRUPT] = STATUS_STORE,
@@ -119,6 +119,9 @@ Status bus_fail_vanished(Ctl *ctl) {
 }
 
 Status bus_fail_build(Ctl *ctl, int r) {
+        if (r == -ENOTCONN || r == -ECONNRESET || r == -EPIPE)
+                return ctl_fail(ctl, STATUS_UNREACHABLE, "The system bus refused the connection, or ended it: %s.",
+                        g_strerror(-r));
         return ctl_fail(ctl, STATUS_FAILED, "The call to the service could not be made: %s.",
                 g_strerror(-r));
 }

@@ -12,6 +12,7 @@
 #define BUS_STORE BUS_NAME ".LicenseStore"
 #define BUS_BACKUP BUS_NAME ".LicenseBackup"
 #define BUS_RESTORE BUS_NAME ".LicenseRestore"
+#define BUS_PROPS BUS_NAME ".BackupRestoreProps"
 
 Status bus_connect(Ctl *ctl);
 

@@ -17,7 +17,8 @@
 #define OVERHEAD_BYTES 256U
 #define READ_SIZE_MIN (64U * 1024)
 
-static char *add_id, *add_title, *add_key_id, *add_issuer;
+static char *add_id, *add_title, *add_key_id, *add_issuer, *add_media_type, *add_not_before, *add_not_after;
+static char **add_counters;
 static gboolean add_no_backup;
 
 const GOptionEntry add_options[] = {
@@ -25,6 +26,12 @@ const GOptionEntry add_options[] = {
         { "title", 0, 0, G_OPTION_ARG_FILENAME, &add_title, "What it is for", "TITLE" },
         { "key-id", 0, 0, G_OPTION_ARG_FILENAME, &add_key_id, "The id of its key", "ID" },
         { "issuer", 0, 0, G_OPTION_ARG_FILENAME, &add_issuer, "Who issued it", "ISSUER" },
+        { "media-type", 0, 0, G_OPTION_ARG_FILENAME, &add_media_type, "The type of the document", "TYPE" },
+        { "not-before", 0, 0, G_OPTION_ARG_STRING, &add_not_before,
+                "Valid from then on: a date, ISO 8601, or Unix seconds", "TIME" },
+        { "not-after", 0, 0, G_OPTION_ARG_STRING, &add_not_after, "Valid until then", "TIME" },
+        { "counter", 0, 0, G_OPTION_ARG_STRING_ARRAY, &add_counters, "So many uses of a right; for each right once",
+                "RIGHT=N" },
         { "no-backup", 0, 0, G_OPTION_ARG_NONE, &add_no_backup, "Leave it out of backups", NULL },
         {},
 };
@@ -145,8 +152,48 @@ static int append_string(sd_bus_message *call, const char *name, const char *val
         return value ? sd_bus_message_append(call, "{sv}", name, "s", value) : 0;
 }
 
+static int append_time(sd_bus_message *call, const char *name, const char *text) {
+        uint64_t time = 0;
+
+        return text && text_read_time(text, &time) ? sd_bus_message_append(call, "{sv}", name, "t", time) : 0;
+}
+
+/* RIGHT=N, taken apart (g_free); false where it is not that. What a right may be called, the service knows. */
+static bool read_counter(const char *text, char **ret_right, uint64_t *ret_uses) {
+        const char *equal = strrchr(text, '=');
+
+        if (!equal || equal == text || !g_ascii_string_to_unsigned(equal + 1, 10, 0, INT64_MAX, ret_uses, NULL))
+                return false;
+        *ret_right = g_strndup(text, (size_t)(equal - text));
+        return true;
+}
+
+static int append_counters(sd_bus_message *call) {
+        int r;
+
+        if (!add_counters)
+                return 0;
+        if ((r = sd_bus_message_open_container(call, 'e', "sv")) < 0 ||
+            (r = sd_bus_message_append(call, "s", "Counters")) < 0 ||
+            (r = sd_bus_message_open_container(call, 'v', "a{st}")) < 0 ||
+            (r = sd_bus_message_open_container(call, 'a', "{st}")) < 0)
+                return r;
+        for (char **counter = add_counters; *counter; counter++) {
+                g_autofree char *right = NULL;
+                uint64_t uses = 0;
+
+                if (read_counter(*counter, &right, &uses) &&
+                    (r = sd_bus_message_append(call, "{st}", right, uses)) < 0)
+                        return r;
+        }
+        for (unsigned i = 0; i < 3; i++)
+                if ((r = sd_bus_message_close_container(call)) < 0)
+                        return r;
+        return 0;
+}
+
 static int append_document(sd_bus_message *call, const Document *document) {
-        const char *media_type = document->lcp ? DOCUMENT_MEDIA_TYPE_LCP : NULL;
+        const char *media_type = add_media_type ?: (document->lcp ? DOCUMENT_MEDIA_TYPE_LCP : NULL);
         int r;
 
         if ((r = sd_bus_message_append_array(call, 'y', document->data, document->size)) < 0 ||
@@ -156,6 +203,9 @@ static int append_document(sd_bus_message *call, const Document *document) {
             (r = append_string(call, "KeyId", add_key_id)) < 0 ||
             (r = append_string(call, "Issuer", add_issuer)) < 0 ||
             (r = append_string(call, "MediaType", media_type)) < 0 ||
+            (r = append_time(call, "NotBefore", add_not_before)) < 0 ||
+            (r = append_time(call, "NotAfter", add_not_after)) < 0 ||
+            (r = append_counters(call)) < 0 ||
             (r = add_no_backup ? sd_bus_message_append(call, "{sv}", "AllowBackup", "b", false) : 0) < 0)
                 return r;
 
@@ -241,15 +291,35 @@ static Status batch_send(Ctl *ctl, const Batch *batch) {
         return read_ids(ctl, reply, many);
 }
 
+static Status check_time(Ctl *ctl, const char *text) {
+        uint64_t time;
+
+        if (!text || text_read_time(text, &time))
+                return STATUS_OK;
+        return ctl_fail(ctl, STATUS_USAGE,
+                "'%s' is not a time. Write it as 2031-05-06, 2031-05-06T12:00:00Z, or in Unix seconds.", text);
+}
+
 static Status check_options(Ctl *ctl, char **files) {
         Status status;
+
+        for (char **counter = add_counters; counter && *counter; counter++) {
+                g_autofree char *right = NULL;
+                uint64_t uses;
+
+                if (!read_counter(*counter, &right, &uses))
+                        return ctl_fail(ctl, STATUS_USAGE, "'%s' is not RIGHT=N, such as print=10.", *counter);
+        }
 
         if (add_id && files[1])
                 return ctl_fail(ctl, STATUS_USAGE, "--id is for a single file. Add the files one by one.");
 
         if ((status = bus_check_string(ctl, "The id", add_id)) != STATUS_OK ||
             (status = bus_check_string(ctl, "The title", add_title)) != STATUS_OK ||
-            (status = bus_check_string(ctl, "The key id", add_key_id)) != STATUS_OK)
+            (status = bus_check_string(ctl, "The key id", add_key_id)) != STATUS_OK ||
+            (status = bus_check_string(ctl, "The media type", add_media_type)) != STATUS_OK ||
+            (status = check_time(ctl, add_not_before)) != STATUS_OK ||
+            (status = check_time(ctl, add_not_after)) != STATUS_OK)
                 return status;
         return bus_check_string(ctl, "The issuer", add_issuer);
 }

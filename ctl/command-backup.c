@@ -16,6 +16,7 @@
 #include "named.h"
 #include "output.h"
 #include "series.h"
+#include "source.h"
 #include "text.h"
 #include "whose.h"
 
@@ -26,7 +27,7 @@
 static char *backup_output, *backup_folder;
 static int backup_keep = KEEP_ALL;
 static Whose backup_whose;
-static gboolean backup_overwrite, export_overwrite;
+static gboolean backup_overwrite, backup_no_wait, backup_skip_damaged, export_overwrite;
 
 const GOptionEntry backup_options[] = {
         { "output", 'o', 0, G_OPTION_ARG_FILENAME, &backup_output,
@@ -37,6 +38,9 @@ const GOptionEntry backup_options[] = {
                 "With --folder: remove the oldest backups there, so that N are left", "N" },
         { "overwrite", 0, 0, G_OPTION_ARG_NONE, &backup_overwrite, "Replace the backup that is there",
                 NULL },
+        { "skip-damaged", 0, 0, G_OPTION_ARG_NONE, &backup_skip_damaged,
+                "Leave out what is damaged in the store (to a file; with --folder always)", NULL },
+        { "no-wait", 0, 0, G_OPTION_ARG_NONE, &backup_no_wait, "Start it, print its job, and leave", NULL },
         WHOSE_OPTIONS(backup_whose, "Back up the licenses of all users (to a file)",
                 "Back up the licenses of USER (to a file)"),
         {},
@@ -123,6 +127,8 @@ static Status backup_in_service(Ctl *ctl) {
                 return bus_fail_build(ctl, r);
         }
 
+        if (backup_no_wait)
+                return follow_not(ctl, call, NULL);
         status = follow_job(ctl, call, LABEL, NULL, -1, &end);
         if (status == STATUS_OK)
                 report(ctl, &end, NULL);
@@ -183,10 +189,10 @@ static Status fail_incomplete(Ctl *ctl, const JobEnd *end, const char *file) {
         g_autofree char *count = text_licenses(json_get_u64(end->result, "damaged"));
 
         note_damaged(ctl, end);
-        return ctl_fail(ctl, STATUS_STORE,
+        return ctl_fail(ctl, STATUS_PARTIAL,
                 "'%s' is a good backup of all but %s, whose documents are damaged in the store of the service. Older "
-                "backups may have them whole, and none was removed. Let their users store them again, or remove them.",
-                file, count);
+                "backups may have them whole%s. Let their users store them again, or remove them.",
+                is_stdout(file) ? "standard output" : file, count, backup_folder ? ", and none was removed" : "");
 }
 
 /* series: it is one of many, which nobody looks at: what the service says of it is not enough for an old one to go. */
@@ -211,8 +217,8 @@ static Status backup_to_file(Ctl *ctl, const char *file, bool series) {
                 interrupt_block(&interrupts);
         }
         if (status == STATUS_OK) {
-                damaged = series && json_get_u64(end.result, "damaged") > 0;
-                if (damaged)
+                damaged = json_get_u64(end.result, "damaged") > 0;
+                if (damaged && series)
                         output_rename(&output, file = incomplete);
                 status = output_publish(ctl, &output);
         }
@@ -296,9 +302,10 @@ static Status backup_to_stdout(Ctl *ctl) {
 
         status = stdout_suits_service() ? backup_to_descriptor(ctl, STDOUT_FILENO, &end) :
                 copy_through_pipe(ctl, &end);
-        if (status == STATUS_OK)
-                report(ctl, &end, backup_output);
-        return status;
+        if (status != STATUS_OK)
+                return status;
+        report(ctl, &end, backup_output);
+        return json_get_u64(end.result, "damaged") > 0 ? fail_incomplete(ctl, &end, backup_output) : STATUS_OK;
 }
 
 static Status check_options(Ctl *ctl) {
@@ -311,6 +318,14 @@ static Status check_options(Ctl *ctl) {
         if (whose_is_given(&backup_whose) && !backup_output && !backup_folder)
                 return ctl_fail(ctl, STATUS_USAGE,
                         "--all-users and --owner back up to a file. Name one with --output or --folder.");
+        if (backup_skip_damaged && !backup_output && !backup_folder)
+                return ctl_fail(ctl, STATUS_USAGE, "--skip-damaged is for a file. Name one with --output or --folder.");
+        if (backup_skip_damaged && backup_overwrite)
+                return ctl_fail(ctl, STATUS_USAGE,
+                        "A backup that lacks licenses replaces none: leave out --overwrite or --skip-damaged.");
+        if (backup_no_wait && (backup_output || backup_folder))
+                return ctl_fail(ctl, STATUS_USAGE,
+                        "--no-wait is for the folder of the service: a file gets its name when the backup is done.");
         return STATUS_OK;
 }
 
@@ -320,6 +335,7 @@ Status command_backup(Ctl *ctl, char **arguments) {
         status = check_options(ctl);
         if (status != STATUS_OK)
                 return status;
+        backup_whose.skip_damaged = backup_skip_damaged;
         if (backup_folder)
                 return backup_to_folder(ctl);
         if (!backup_output)
@@ -407,46 +423,21 @@ static Status export_to_stdout(Ctl *ctl, int backup, uint64_t size) {
         return status;
 }
 
-static Status open_backup(Ctl *ctl, sd_bus_message **ret_reply, int *ret_fd, uint64_t *ret_size) {
-        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL;
-        __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
-        struct stat st;
-        Status status;
-
-        status = bus_call_new(ctl, BUS_BACKUP, "OpenBackup", &call);
-        if (status != STATUS_OK)
-                return status;
-
-        if (!bus_try_call(ctl, call, &error, ret_reply)) {
-                if (error_from_name(error.name) == ERROR_BACKUP_CORRUPT)
-                        return ctl_fail_named(ctl, STATUS_CORRUPT, error.name,
-                                "There is no backup yet. Make one with: licensevaultctl backup");
-                return bus_fail(ctl, &error, NULL);
-        }
-
-        if (sd_bus_message_read(*ret_reply, "h", ret_fd) < 0)
-                return bus_fail_parse(ctl);
-        if (fstat(*ret_fd, &st) < 0)
-                return ctl_fail_errno(ctl, -errno, "The backup cannot be read");
-        *ret_size = (uint64_t)st.st_size;
-        return STATUS_OK;
-}
-
 Status command_export(Ctl *ctl, char **arguments) {
-        /* The descriptor is the reply's. */
-        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *reply = NULL;
+        g_auto(Source) backup = SOURCE_NONE;
         const char *file = arguments[0];
         Status status = STATUS_OK;
-        uint64_t size = 0;
-        int backup = -1;
+        struct stat st;
 
         if (is_stdout(file))
                 status = check_stdout(ctl, export_overwrite);
         if (status == STATUS_OK)
-                status = open_backup(ctl, &reply, &backup, &size);
+                status = source_open_service(ctl, &backup);
         if (status != STATUS_OK)
                 return status;
+        if (fstat(backup.fd, &st) < 0)
+                return ctl_fail_errno(ctl, -errno, "The backup cannot be read");
 
-        return is_stdout(file) ? export_to_stdout(ctl, backup, size) :
-                export_to_file(ctl, file, backup, size);
+        return is_stdout(file) ? export_to_stdout(ctl, backup.fd, (uint64_t)st.st_size) :
+                export_to_file(ctl, file, backup.fd, (uint64_t)st.st_size);
 }

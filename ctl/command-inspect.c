@@ -5,9 +5,13 @@
 #include "backup-read.h"
 #include "bar.h"
 #include "bus.h"
+#include "follow.h"
 #include "interrupt.h"
+#include "json.h"
+#include "pager.h"
 #include "row.h"
 #include "source.h"
+#include "terminal.h"
 #include "text.h"
 
 /*
@@ -18,6 +22,14 @@
 /* The most that any service can be set to take for a document (DocumentBytes=): it bounds our memory. */
 #define DOCUMENT_MAX (16U * 1024 * 1024)
 #define ROWS_AT_ONCE 500U
+
+static gboolean verify_service;
+
+const GOptionEntry verify_options[] = {
+        { "service", 0, 0, G_OPTION_ARG_NONE, &verify_service,
+                "Let the service read it, by the limits that a restore would have now", NULL },
+        {},
+};
 
 typedef struct Reading {
         Ctl *ctl;
@@ -168,14 +180,49 @@ Status verify_descriptor(Ctl *ctl, int fd, const char *name, uint64_t *ret_licen
         return status;
 }
 
+/* VerifyBackup(): with the limits that the service has now, and with its rights alone. */
+static Status verify_by_service(Ctl *ctl, const Source *source) {
+        g_auto(JobEnd) end = {};
+        sd_bus_message *call;
+        Status status;
+        int r;
+
+        source_wait(source);
+        status = bus_call_new(ctl, BUS_RESTORE, "VerifyBackup", &call);
+        if (status != STATUS_OK)
+                return status;
+        r = sd_bus_message_append(call, "h", source->fd);
+        if (r < 0) {
+                sd_bus_message_unref(call);
+                return bus_fail_build(ctl, r);
+        }
+        status = follow_job(ctl, call, "Verifying", source->name, -1, &end);
+        if (status != STATUS_OK)
+                return status;
+
+        g_autofree char *licenses = text_licenses(json_get_u64(end.result, "licenses")),
+                        *size = text_size(json_get_u64(end.result, "bytes"));
+        ctl_result(ctl, "whole", json_true());
+        (void)json_object_update(ctl->result, end.result);
+        ctl_note(ctl, "'%s' is whole and undamaged, says the service. It has %s (%s).", source->name, licenses, size);
+        return STATUS_OK;
+}
+
+/* Without a name it is the backup of the service. */
+static Status open_named(Ctl *ctl, char **arguments, Source *ret) {
+        return arguments[0] ? source_open(ctl, arguments[0], ret) : source_open_service(ctl, ret);
+}
+
 Status command_verify(Ctl *ctl, char **arguments) {
         g_auto(Source) source = SOURCE_NONE;
         g_auto(Reading) reading = {};
         ArchiveCounts counts;
         Status status;
 
-        if ((status = source_open(ctl, arguments[0], &source)) != STATUS_OK ||
-            (status = verify(ctl, &source, &reading, &counts)) != STATUS_OK)
+        status = open_named(ctl, arguments, &source);
+        if (status == STATUS_OK && verify_service)
+                return verify_by_service(ctl, &source);
+        if (status != STATUS_OK || (status = verify(ctl, &source, &reading, &counts)) != STATUS_OK)
                 return status;
 
         set_result(&reading, &counts);
@@ -220,7 +267,7 @@ static int print_json(Reading *reading, const char *kind, json_t *value, Error *
 }
 
 static void make_tables(Reading *reading) {
-        bool terminal = isatty(STDOUT_FILENO), users = reading->all_users;
+        bool terminal = terminal_is_stdout(), users = reading->all_users;
 
         reading->ids = terminal ? table_new(id_columns, G_N_ELEMENTS(id_columns) - !users) :
                 table_new(piped_columns, G_N_ELEMENTS(piped_columns) - !users);
@@ -242,6 +289,7 @@ static int inspect_origin(const BackupOrigin *origin, void *userdata, Error *err
                 return print_json(reading, "origin", value, error);
         }
 
+        pager_open(ctl);
         make_tables(reading);
         ctl_note(ctl, "Backup of      %s", reading->from);
         ctl_note(ctl, "Made           %s by %s", reading->created, reading->software);
@@ -275,7 +323,7 @@ static int inspect_state(BackupState *state, void *userdata, Error *error) {
 
         reading->any_ids = true;
         table_add(reading->ids, state->license.id);
-        if (!isatty(STDOUT_FILENO))
+        if (!terminal_is_stdout())
                 for (unsigned i = 0; i < 4; i++)
                         table_add(reading->ids, i == 2 ? "-" : "");
         if (revoked) {
@@ -337,11 +385,11 @@ static int inspect_license(BackupLicense *license, void *userdata, Error *error)
                 r = print_rows(reading, reading->ids, error);
                 if (r != 0)
                         return r;
-                if (reading->any_ids && isatty(STDOUT_FILENO))
+                if (reading->any_ids && terminal_is_stdout())
                         puts("");
         }
         row_add(reading->licenses, object);
-        if (!isatty(STDOUT_FILENO))
+        if (!terminal_is_stdout())
                 table_add(reading->licenses, "license");
         return end_row(reading, reading->licenses, license->owner, error);
 }
@@ -368,7 +416,7 @@ Status command_inspect(Ctl *ctl, char **arguments) {
         Status status;
         int r;
 
-        if ((status = source_open(ctl, arguments[0], &source)) != STATUS_OK ||
+        if ((status = open_named(ctl, arguments, &source)) != STATUS_OK ||
             (status = begin(ctl, &source, &reading)) != STATUS_OK)
                 return status;
 

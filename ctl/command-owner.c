@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include "bus.h"
+#include "pager.h"
 #include "table.h"
+#include "terminal.h"
 #include "text.h"
 #include "user-name.h"
 #include "whose.h"
@@ -67,6 +69,25 @@ static Status list_owners(Ctl *ctl, GPtrArray *owners) {
         return STATUS_OK;
 }
 
+Status owners_count(Ctl *ctl, unsigned *ret_owners, uint64_t *ret_licenses, unsigned *ret_gone) {
+        g_autoptr(GPtrArray) owners = g_ptr_array_new_with_free_func(owner_free);
+        Status status;
+
+        status = list_owners(ctl, owners);
+        if (status != STATUS_OK)
+                return status;
+        *ret_owners = owners->len;
+        *ret_licenses = 0;
+        *ret_gone = 0;
+        for (unsigned i = 0; i < owners->len; i++) {
+                const Owner *owner = owners->pdata[i];
+
+                *ret_licenses += owner->licenses;
+                *ret_gone += owner->gone;
+        }
+        return STATUS_OK;
+}
+
 /* owners */
 
 static const Column columns[] = {
@@ -81,7 +102,7 @@ Status command_owners(Ctl *ctl, char **arguments) {
         g_autoptr(GPtrArray) owners = g_ptr_array_new_with_free_func(owner_free);
         g_autoptr(Table) table = table_new(columns, G_N_ELEMENTS(columns));
         json_t *list = json_array();
-        bool terminal = isatty(STDOUT_FILENO);
+        bool terminal = terminal_is_stdout();
         Status status;
 
         ctl_result(ctl, "owners", list);
@@ -102,10 +123,11 @@ Status command_owners(Ctl *ctl, char **arguments) {
                 table_add(table, owner->name);
                 table_add(table, licenses);
                 table_add(table, size);
-                table_add(table, owner->account);
+                table_add_tone(table, owner->gone ? TONE_WARNING : TONE_PLAIN, owner->account);
         }
         if (ctl->json)
                 return STATUS_OK;
+        pager_open(ctl);
         table_print(table);
         return ctl_flush(ctl);
 }

@@ -13,12 +13,13 @@
 
 #define LABEL "Restoring"
 
-static gboolean restore_yes;
+static gboolean restore_yes, restore_no_wait;
 static Whose restore_whose;
 
 const GOptionEntry restore_options[] = {
         { "yes", 'y', 0, G_OPTION_ARG_NONE, &restore_yes,
                 "Bring over what another machine or user backed up, without a question", NULL },
+        { "no-wait", 0, 0, G_OPTION_ARG_NONE, &restore_no_wait, "Start it, print its job, and leave", NULL },
         WHOSE_OPTIONS(restore_whose, "Restore the backup of all users to all users (FILE is needed)",
                 "Restore to USER (FILE is needed)"),
         {},
@@ -91,7 +92,10 @@ static Status report(Ctl *ctl, const JobEnd *end) {
         if (conflicts > 0)
                 note_conflicts(ctl, end, conflicts);
         note_skipped_users(ctl, json_object_get(end->result, "skipped_users"));
-        return STATUS_OK;
+        if (json_get_u64(end->result, "skipped") == 0)
+                return STATUS_OK;
+        ctl_note(ctl, "Give them accounts of the same names, and restore again: what is here already stays.");
+        return STATUS_PARTIAL;
 }
 
 static Status new_call(Ctl *ctl, const Source *source, uint32_t flags, sd_bus_message **ret) {
@@ -158,6 +162,13 @@ Status command_restore(Ctl *ctl, char **arguments) {
                         return status;
                 source_wait(&opened);
                 source = &opened;
+        }
+
+        if (restore_no_wait) {
+                sd_bus_message *call;
+
+                status = new_call(ctl, source, restore_yes ? WM_RESTORE_INDIVIDUALIZE : 0, &call);
+                return status == STATUS_OK ? follow_not(ctl, call, source ? source->name : NULL) : status;
         }
 
         status = run_job(ctl, source, restore_yes, &first);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "io.h"
+#include "terminal.h"
 #include "text.h"
 
 /* What --json shows of a failure. json_pack() answers NULL for text that is no UTF-8, so it is made safe. */
@@ -25,10 +26,11 @@ static void keep_failure(Ctl *ctl, Status status, const char *name, const char *
 Status ctl_fail_named(Ctl *ctl, Status status, const char *name, const char *message) {
         g_autofree char *safe = text_safe(message), *safe_name = text_safe(name);
 
+        fprintf(stderr, "%slicensevaultctl:%s %s", terminal_begin(STDERR_FILENO, TONE_BAD),
+                terminal_end(STDERR_FILENO, TONE_BAD), safe);
         if (*name && !ctl->quiet)
-                fprintf(stderr, "licensevaultctl: %s (%s)\n", safe, safe_name);
-        else
-                fprintf(stderr, "licensevaultctl: %s\n", safe);
+                fprintf(stderr, " (%s)", safe_name);
+        fputc('\n', stderr);
 
         keep_failure(ctl, status, name, message);
         return status;
@@ -53,6 +55,21 @@ Status ctl_fail_errno(Ctl *ctl, int r, const char *format, ...) {
         what = g_strdup_vprintf(format, ap);
         va_end(ap);
         return ctl_fail(ctl, status, "%s: %s.", what, g_strerror(-r));
+}
+
+void ctl_warn(const Ctl *ctl, const char *format, ...) {
+        g_autofree char *message = NULL, *safe = NULL;
+        va_list ap;
+
+        if (ctl->quiet)
+                return;
+
+        va_start(ap, format);
+        message = g_strdup_vprintf(format, ap);
+        va_end(ap);
+        safe = text_safe(message);
+        fprintf(stderr, "%sWarning:%s %s\n", terminal_begin(STDERR_FILENO, TONE_WARNING),
+                terminal_end(STDERR_FILENO, TONE_WARNING), safe);
 }
 
 void ctl_note(const Ctl *ctl, const char *format, ...) {

@@ -35,7 +35,9 @@
         X(STATUS_REVOKED, 12, "the license was revoked") \
         X(STATUS_UNREACHABLE, 13, "the service is not running, or does not answer") \
         X(STATUS_STORE, 14, "the service's license store cannot be read or written") \
-        X(STATUS_CONSENT, 15, "your consent is needed: --yes gives it")
+        X(STATUS_CONSENT, 15, "your consent is needed: --yes gives it") \
+        X(STATUS_PARTIAL, 16, "a part is missing, and was named; the rest is done") \
+        X(STATUS_NO_RIGHTS, 17, "that many uses are not left, or the license is not valid now")
 
 typedef enum Status {
 #define STATUS_ENUM(name, number, sentence) name = number,
@@ -46,6 +48,7 @@ typedef enum Status {
 typedef struct Ctl {
         gboolean json;
         gboolean quiet;
+        gboolean no_pager;
 
         sd_bus *bus;     /* NULL until bus_connect() */
         json_t *result;  /* an object, what --json prints at the end; NULL for a command that printed it */
@@ -61,6 +64,9 @@ Status ctl_fail_errno(Ctl *ctl, int r, const char *format, ...) G_GNUC_PRINTF(3,
 
 /* Says something on stderr that is no failure, on a line of its own; nothing with --quiet. */
 void ctl_note(const Ctl *ctl, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+/* The same for what somebody should do something about: "Warning: message". */
+void ctl_warn(const Ctl *ctl, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
 /* Whether there is somebody to ask: not with --quiet, and with a terminal alone. */
 bool ctl_can_ask(const Ctl *ctl);
@@ -84,27 +90,40 @@ Status ctl_write(Ctl *ctl, const void *data, size_t size);
  */
 Status verify_descriptor(Ctl *ctl, int fd, const char *name, uint64_t *ret_licenses);
 
+/* For root: of how many the service has something, how many licenses that are, and how many of them are gone. */
+Status owners_count(Ctl *ctl, unsigned *ret_owners, uint64_t *ret_licenses, unsigned *ret_gone);
+
 /*
  * Commands, run with their arguments, which end in NULL, after their options were parsed into the
  * variables of their own files.
  */
 typedef Status (*CommandRun)(Ctl *ctl, char **arguments);
 
-extern const GOptionEntry add_options[], backup_options[], export_options[], get_options[], purge_options[],
-        restore_options[];
+extern const GOptionEntry add_options[], backup_options[], export_options[], get_options[], list_options[],
+        purge_options[], restore_options[], verify_options[];
 
 Status command_add(Ctl *ctl, char **arguments);
 Status command_backup(Ctl *ctl, char **arguments);
 Status command_cancel(Ctl *ctl, char **arguments);
+Status command_consume(Ctl *ctl, char **arguments);
 Status command_export(Ctl *ctl, char **arguments);
 Status command_get(Ctl *ctl, char **arguments);
 Status command_inspect(Ctl *ctl, char **arguments);
+Status command_job(Ctl *ctl, char **arguments);
 Status command_jobs(Ctl *ctl, char **arguments);
 Status command_list(Ctl *ctl, char **arguments);
+Status command_monitor(Ctl *ctl, char **arguments);
 Status command_owners(Ctl *ctl, char **arguments);
+Status command_paths(Ctl *ctl, char **arguments);
 Status command_purge(Ctl *ctl, char **arguments);
 Status command_reassign(Ctl *ctl, char **arguments);
+Status command_release(Ctl *ctl, char **arguments);
 Status command_remove(Ctl *ctl, char **arguments);
 Status command_restore(Ctl *ctl, char **arguments);
 Status command_revoke(Ctl *ctl, char **arguments);
+Status command_set_path(Ctl *ctl, char **arguments);
+Status command_show(Ctl *ctl, char **arguments);
+Status command_status(Ctl *ctl, char **arguments);
+Status command_unset_path(Ctl *ctl, char **arguments);
 Status command_verify(Ctl *ctl, char **arguments);
+Status command_wait(Ctl *ctl, char **arguments);

@@ -2,12 +2,14 @@
 #include "follow.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include <systemd/sd-event.h>
 
+#include "agent.h"
 #include "bar.h"
 #include "bus.h"
 #include "interrupt.h"
@@ -72,6 +74,7 @@ static int on_reply(sd_bus_message *reply, void *userdata, sd_bus_error *ret_err
         Follow *follow = userdata;
         const char *job;
 
+        agent_close();
         if (sd_bus_message_is_method_error(reply, NULL)) {
                 leave(follow, bus_fail(follow->ctl, sd_bus_message_get_error(reply), follow->about));
                 return 0;
@@ -250,6 +253,11 @@ static int add_copy(Follow *follow, int fd) {
         return sd_event_source_set_io_fd_own(follow->copy, true);
 }
 
+/* Whether a person may be asked for a password, and it is the service that loses patience. */
+static bool may_ask(sd_bus_message *call) {
+        return sd_bus_message_get_allow_interactive_authorization(call) > 0;
+}
+
 /* Everything that listens is in place before the call goes out. */
 static int begin(Follow *follow, sd_bus_slot **filter, sd_bus_slot **match, sd_bus_message *call) {
         sd_bus *bus = follow->ctl->bus;
@@ -263,9 +271,46 @@ static int begin(Follow *follow, sd_bus_slot **filter, sd_bus_slot **match, sd_b
                     "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='" BUS_NAME "'",
                     on_owner_changed, follow)) < 0)
                 return r;
-        /* Where a person may be asked for a password, it is the service that loses patience. */
-        return sd_bus_call_async(bus, NULL, call, on_reply, follow,
-                sd_bus_message_get_allow_interactive_authorization(call) > 0 ? PERSON_USEC : 0);
+        return sd_bus_call_async(bus, NULL, call, on_reply, follow, may_ask(call) ? PERSON_USEC : 0);
+}
+
+Status follow_start(Ctl *ctl, sd_bus_message *call, const char *about, char **ret_job) {
+        __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *reply = NULL;
+        const char *job;
+        int r;
+
+        if (may_ask(call))
+                agent_open(ctl);
+        r = sd_bus_call(ctl->bus, call, may_ask(call) ? PERSON_USEC : 0, &error, &reply);
+        agent_close();
+        sd_bus_message_unref(call);
+        if (r < 0) {
+                if (!sd_bus_error_is_set(&error))
+                        sd_bus_error_set_errno(&error, r);
+                return bus_fail(ctl, &error, about);
+        }
+        if (sd_bus_message_read(reply, "o", &job) < 0)
+                return bus_fail_parse(ctl);
+        *ret_job = g_strdup(job);
+        return STATUS_OK;
+}
+
+Status follow_not(Ctl *ctl, sd_bus_message *call, const char *about) {
+        g_autofree char *job = NULL;
+        const char *id;
+        Status status;
+
+        status = follow_start(ctl, call, about, &job);
+        if (status != STATUS_OK || !job)
+                return status;
+
+        ctl_result(ctl, "job", json_string(job));
+        id = strrchr(job, '/') + 1;
+        if (!ctl->json)
+                puts(id);
+        ctl_note(ctl, "To learn how it ends, within a minute of that: licensevaultctl wait %s", id);
+        return ctl_flush(ctl);
 }
 
 Status follow_job(Ctl *ctl, sd_bus_message *call, const char *label, const char *about, int copy_from,
@@ -276,6 +321,8 @@ Status follow_job(Ctl *ctl, sd_bus_message *call, const char *label, const char 
 
         interrupt_block(&follow.interrupts);
         bar_init(&follow.bar, label, ctl->quiet);
+        if (may_ask(call))
+                agent_open(ctl);
         r = sd_event_new(&follow.event);
         if (r >= 0)
                 r = copy_from >= 0 ? add_copy(&follow, copy_from) : 0;
@@ -292,6 +339,7 @@ Status follow_job(Ctl *ctl, sd_bus_message *call, const char *label, const char 
         sd_event_source_unref(follow.copy);
         sd_bus_detach_event(ctl->bus);
         sd_event_unref(follow.event);
+        agent_close();
         interrupt_restore(&follow.interrupts);
 
         if (follow.status == STATUS_OK || (follow.status == STATUS_CONSENT && follow.end.origin))

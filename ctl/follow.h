@@ -15,6 +15,15 @@ typedef struct JobEnd {
         char *origin;    /* of a restore: where the backup is from, such as "anna on laptop"; NULL if not said */
 } JobEnd;
 
+/*
+ * Makes a call that starts a job, and does not wait for its end. ret_job is the path of its object. call is freed. An
+ * administrator may be asked first.
+ */
+Status follow_start(Ctl *ctl, sd_bus_message *call, const char *about, char **ret_job);
+
+/* The same for a command with --no-wait: prints the id of the job, and says how to learn of its end. */
+Status follow_not(Ctl *ctl, sd_bus_message *call, const char *about);
+
 void job_end_clear(JobEnd *end);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(JobEnd, job_end_clear)
 

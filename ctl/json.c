@@ -77,6 +77,8 @@ static int read_value(sd_bus_message *message, const char *type, json_t **ret) {
         *ret = NULL;
         if (strcmp(type, "a{st}") == 0)
                 return read_counters(message, ret);
+        if (strcmp(type, "a{sv}") == 0)
+                return json_read_dictionary(message, ret);
         if (strcmp(type, "as") == 0)
                 return read_strings(message, ret);
         if (!type[0] || type[1] || !strchr("stuib", type[0]))

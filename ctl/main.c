@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "ctl.h"
+#include "command.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,53 +9,62 @@
 #include <string.h>
 #include <unistd.h>
 
-#define COUNT_MANY UINT_MAX
+#include "pager.h"
 
-static const struct Command {
-        const char *name;
-        const char *arguments;
-        unsigned minimum, maximum; /* how many arguments */
-        const GOptionEntry *options;
-        CommandRun run;
-        const char *summary;
-        const char *help;
-} commands[] = {
-        { "add", "FILE…", 1, COUNT_MANY, add_options, command_add,
+static const Command commands[] = {
+        { "add", "FILE…", 1, COUNT_MANY, { ARGUMENT_FILE, ARGUMENT_FILE, ARGUMENT_FILE }, add_options, command_add,
                 "Store license documents",
                 "Stores license documents and prints their ids, one on each line. FILE can be '-' for\n"
                 "standard input. A Readium LCP license (.lcpl) says itself what it is; any other document\n"
-                "needs --id.\n"
+                "needs --id. What a document says of itself the options can narrow, and not widen.\n"
                 "\n"
                 "Several files go to the service in batches of at most 1,000 documents and 16 MiB. Of a\n"
                 "batch, all are stored or none. At the first failure nothing more is sent.\n"
                 "\n"
                 "With --json: {\"licenses\": [id, …]}, the ids in the order of the files." },
-        { "list", NULL, 0, 0, NULL, command_list,
+        { "list", NULL, 0, 0, {}, list_options, command_list,
                 "List the licenses",
                 "On a terminal the list is a table. Elsewhere each license is one line of id, title,\n"
-                "issuer, valid until and counters, with a tab between them.\n"
+                "issuer, valid until and counters, with a tab between them. The options choose which; they\n"
+                "come in the order of their ids.\n"
                 "\n"
                 "With --json: one object on each line, with the properties of the license under the\n"
                 "names that they have on D-Bus: LicenseId, KeyId, Title, Issuer, MediaType, NotBefore\n"
                 "and NotAfter (Unix seconds), AllowBackup, Counters {right: uses left, …}. What is not\n"
                 "set is absent." },
-        { "get", "ID", 1, 1, get_options, command_get,
+        { "get", "ID", 1, 1, { ARGUMENT_LICENSE }, get_options, command_get,
                 "Print or save a license document",
                 "Writes the document, byte for byte, to standard output or to a file.\n"
                 "\n"
                 "With --json: the properties, as in list --json; the document goes to --output alone." },
-        { "remove", "ID…", 1, COUNT_MANY, NULL, command_remove,
+        { "show", "ID…", 1, COUNT_MANY, { ARGUMENT_LICENSE, ARGUMENT_LICENSE, ARGUMENT_LICENSE }, NULL, command_show,
+                "Show what is known of licenses",
+                "Shows all properties of licenses, and the size of their documents.\n"
+                "\n"
+                "With --json: one object on each line, as in list --json, with Size, the bytes of the\n"
+                "document." },
+        { "consume", "ID RIGHT [N]", 2, 3, { ARGUMENT_LICENSE, ARGUMENT_RIGHT, ARGUMENT_OTHER }, NULL, command_consume,
+                "Spend uses of a right",
+                "Takes N uses, or one, from the counter of a right, such as 'print', and prints how many\n"
+                "are left; 'unlimited' where the right has no counter. Where that many are not left, or\n"
+                "the license is not valid now, nothing is taken.\n"
+                "\n"
+                "With --json: {\"license\": id, \"right\": name, \"amount\": n, \"remaining\": n}, with null\n"
+                "for what is unlimited." },
+        { "remove", "ID…", 1, COUNT_MANY, { ARGUMENT_LICENSE, ARGUMENT_LICENSE, ARGUMENT_LICENSE }, NULL,
+                command_remove,
                 "Delete licenses",
                 "Deletes licenses. What was spent of their counters stays known: storing such a license\n"
                 "again does not refill it.\n"
                 "\n"
                 "With --json: {\"licenses\": [id, …]}, the ids that were deleted." },
-        { "revoke", "ID…", 1, COUNT_MANY, NULL, command_revoke,
+        { "revoke", "ID…", 1, COUNT_MANY, { ARGUMENT_LICENSE, ARGUMENT_LICENSE, ARGUMENT_LICENSE }, NULL,
+                command_revoke,
                 "Delete licenses for good",
                 "Deletes licenses for good: they cannot be stored or restored again.\n"
                 "\n"
                 "With --json: {\"licenses\": [id, …]}, the ids that were revoked." },
-        { "backup", NULL, 0, 0, backup_options, command_backup,
+        { "backup", NULL, 0, 0, {}, backup_options, command_backup,
                 "Back up all licenses",
                 "Backs up all licenses: to the folder of the service, or to a file of yours. The backup\n"
                 "is a tar archive that any archive manager opens. A file is read back and verified\n"
@@ -65,20 +74,23 @@ static const struct Command {
                 "licenses-20240131T235959Z.tar by the time in UTC, and is read once more\n"
                 "before it gets that name and --keep removes an older one.\n"
                 "\n"
-                "--all-users and --owner are for root, and for whom polkit lets.\n"
+                "--all-users and --owner are for root, and for whom polkit lets; on a terminal you are\n"
+                "asked for an administrator's password. --no-wait is for the folder of the service.\n"
+                "Where --skip-damaged left out something, it is named, and the exit code is 16.\n"
                 "\n"
                 "With --json: {\"job\": path, \"licenses\": n, \"restricted\": n, \"bytes\": n,\n"
                 "\"verified\": bool}, with \"output\" where it went to a file, \"removed\": [name, …] where\n"
                 "--keep was given, and, where licenses may not be backed up, the first 1,000 of them\n"
                 "as \"not_backed_up\":\n"
-                "[{LicenseId, KeyId, Title}, …]." },
-        { "export", "FILE", 1, 1, export_options, command_export,
+                "[{LicenseId, KeyId, Title}, …]. What --skip-damaged left out is \"damaged\": n and\n"
+                "\"damaged_licenses\": [text, …]. With --no-wait: {\"job\": path}." },
+        { "export", "FILE", 1, 1, { ARGUMENT_FILE }, export_options, command_export,
                 "Copy the service's backup to a file",
                 "Copies the backup that 'licensevaultctl backup' made in the folder of the service to a\n"
                 "file. FILE can be '-' for standard output.\n"
                 "\n"
                 "With --json: {\"output\": file, \"bytes\": n}." },
-        { "restore", "[FILE|-]", 0, 1, restore_options, command_restore,
+        { "restore", "[FILE|-]", 0, 1, { ARGUMENT_FILE }, restore_options, command_restore,
                 "Restore licenses from a backup",
                 "Merges a backup into your licenses: FILE, '-' for standard input, or without either the\n"
                 "backup in the folder of the service. All of it is read and proved first; where anything\n"
@@ -87,24 +99,28 @@ static const struct Command {
                 "\n"
                 "A backup that another machine or user made needs your consent: on a terminal you are\n"
                 "asked (not where the backup comes from standard input), elsewhere give it with --yes.\n"
+                "Where users of a backup of all users have no account here, the exit code is 16.\n"
                 "\n"
                 "With --json: {\"job\": path, \"origin\": text, \"restored\": n, \"unchanged\": n,\n"
                 "\"newer_kept\": n, \"conflicts\": n, \"revoked\": n, \"skipped\": n,\n"
                 "\"skipped_users\": [name, …]}, and,\n"
                 "where there are conflicts, the first 1,000 as \"in_conflict\":\n"
-                "[{LicenseId, KeyId, Title}, …]." },
-        { "verify", "FILE|-", 1, 1, NULL, command_verify,
+                "[{LicenseId, KeyId, Title}, …]. With --no-wait: {\"job\": path}." },
+        { "verify", "[FILE|-]", 0, 1, { ARGUMENT_FILE }, verify_options, command_verify,
                 "Tell whether a backup is whole",
-                "Reads all of a backup, from FILE or with '-' from standard input, and tells whether it is\n"
-                "whole and undamaged. Needs no service, and changes nothing. A document in it may\n"
-                "have 16 MiB; a service takes 1 MiB unless it is set to take more.\n"
+                "Reads all of a backup, from FILE, with '-' from standard input, or without either that in the\n"
+                "folder of the service, and tells whether it is whole and undamaged. Needs no service for a\n"
+                "file, and changes nothing. A document in it may have 16 MiB; a service takes 1 MiB unless it\n"
+                "is set to take more. --service lets it read the backup itself, by its own limits; there is\n"
+                "no \"origin\" then.\n"
                 "\n"
                 "With --json: {\"whole\": true, \"licenses\": n, \"restricted\": n, \"damaged\": n, \"bytes\": n,\n"
                 "\"origin\": {software, created, host, machine, all_users, owner: {name, uid}}}." },
-        { "inspect", "FILE|-", 1, 1, NULL, command_inspect,
+        { "inspect", "[FILE|-]", 0, 1, { ARGUMENT_FILE }, NULL, command_inspect,
                 "Show what is in a backup",
                 "Shows where a backup comes from, which ids it knows as revoked or as not to be backed\n"
-                "up, and its licenses. Needs no service, and changes nothing. It shows them while it\n"
+                "up, and its licenses. Without FILE, of that in the folder of the service. Needs no\n"
+                "service for a file, and changes nothing. It shows them while it\n"
                 "reads; whether they are the truth, the last line and the exit code tell. On a terminal\n"
                 "there are two tables. Elsewhere each row is one line of id, title, issuer, valid until,\n"
                 "counters, state ('license', 'revoked DATE' or 'may not be backed up') and, in a backup\n"
@@ -116,7 +132,7 @@ static const struct Command {
                 "of list, Entry, Size, Generation, User}}, and at the end {\"whole\": true, \"licenses\": n,\n"
                 "\"restricted\": n, \"damaged\": n, \"bytes\": n}. Without that last line the others prove\n"
                 "nothing." },
-        { "owners", NULL, 0, 0, NULL, command_owners,
+        { "owners", NULL, 0, 0, {}, NULL, command_owners,
                 "List whose licenses there are",
                 "For root. Lists the users that the service has licenses of, and whether their account is\n"
                 "'here' or 'gone': then the number that they were stored under is unused, or somebody\n"
@@ -125,8 +141,8 @@ static const struct Command {
                 "tab between them.\n"
                 "\n"
                 "With --json: {\"owners\": [{\"uid\": n, \"name\": text, \"licenses\": n, \"bytes\": n,\n"
-                "\"gone\": bool}, …]}." },
-        { "reassign", "OWNER USER", 2, 2, NULL, command_reassign,
+                "\"gone\": bool, \"account\": text}, …]}." },
+        { "reassign", "OWNER USER", 2, 2, { ARGUMENT_OWNER, ARGUMENT_USER }, NULL, command_reassign,
                 "Give the licenses of a gone user to another",
                 "For root. Gives all licenses of an owner whose account is gone to a user who is here, as\n"
                 "when a user was renamed, or got another number. OWNER is a name, a number, or UID:NAME, of\n"
@@ -134,22 +150,90 @@ static const struct Command {
                 "licenses, too, the rules of a restore hold.\n"
                 "\n"
                 "With --json: {\"licenses\": n}." },
-        { "purge", "OWNER", 1, 1, purge_options, command_purge,
+        { "purge", "OWNER", 1, 1, { ARGUMENT_OWNER }, purge_options, command_purge,
                 "Remove the licenses of a gone user",
                 "For root. Removes all that the service knows of an owner whose account is gone, for good.\n"
                 "OWNER as for reassign. On a terminal you are asked first, elsewhere --yes is needed. Backups\n"
                 "of that user stay where they are.\n"
                 "\n"
                 "With --json: {\"licenses\": n}." },
-        { "jobs", NULL, 0, 0, NULL, command_jobs,
+        { "paths", NULL, 0, 0, {}, NULL, command_paths,
+                "Show where backups are kept",
+                "Shows the folders of the service that your backups go to and that they are restored from,\n"
+                "where no file is named.\n"
+                "\n"
+                "With --json: {\"backup\": {\"folder\": path, \"set\": bool}, \"restore\": {as that}}, with\n"
+                "true where set-path named it." },
+        { "set-path", "backup|restore FOLDER", 2, 2, { ARGUMENT_PLACE, ARGUMENT_FOLDER }, NULL, command_set_path,
+                "Choose where backups are kept",
+                "Has the service make your backups in another folder, or restore from it. Only folders\n"
+                "that the administrator allows can be taken (Roots= in licensevaultd.conf). For a\n"
+                "folder of your own, name a file: licensevaultctl backup --output FILE.\n"
+                "\n"
+                "With --json: {\"backup\": path} or {\"restore\": path}." },
+        { "unset-path", "[backup|restore]", 0, 1, { ARGUMENT_PLACE }, NULL, command_unset_path,
+                "Go back to the default folder",
+                "Undoes set-path, of both folders where none is named. What is in the folder stays there.\n"
+                "\n"
+                "With --json: {}." },
+        { "status", "[FILE|FOLDER]", 0, 1, { ARGUMENT_FILE }, NULL, command_status,
+                "Tell whether all is well",
+                "Shows the service, how many licenses there are, the jobs that run, and the last backup: when\n"
+                "it was made, where it is, and whether it is whole, for which all of it is read. Of backups\n"
+                "that went to files the service keeps no record: it is the one in its own folder, unless you\n"
+                "name a FILE, or the FOLDER of backup --folder. Warns where there is none, where it is older\n"
+                "than 7 days, lacks what was damaged, or has not as many licenses as there are. For root also all\n"
+                "users, and the newest of their backups in /var/backups/licensevault. A warning is no\n"
+                "failure; a damaged backup is one.\n"
+                "\n"
+                "With --json: {\"service\": {\"was_running\": bool, \"version\": text, \"instance\": text},\n"
+                "\"licenses\": n, \"never_backed_up\": n, \"jobs\": n, \"backup\": null or {\"path\": path,\n"
+                "\"created\": time, \"licenses\": n, \"restricted\": n, \"damaged\": n, \"bytes\": n,\n"
+                "\"whole\": bool},\n"
+                "\"all_users\": {\"owners\": n, \"licenses\": n, \"gone\": n, \"backup\": path},\n"
+                "\"warnings\": [text, …]}." },
+        { "jobs", NULL, 0, 0, {}, NULL, command_jobs,
                 "List the jobs",
-                "Lists the jobs that wait, run, or ended within the last minute.\n"
+                "Lists the jobs that wait, run, or ended within the last minute: a line each of job, kind, user\n"
+                "and state, with a tab between them where that is no terminal.\n"
                 "\n"
                 "With --json: {\"jobs\": [{\"job\": path, \"kind\": …, \"owner\": uid,\n"
                 "\"state\": …}, …]}." },
-        { "cancel", "[JOB]", 0, 1, NULL, command_cancel,
+        { "job", "JOB", 1, 1, { ARGUMENT_JOB }, NULL, command_job,
+                "Show what is known of a job",
+                "Shows a job: how far it is, or how it ended, and the licenses that it names: those that a\n"
+                "backup left out, those that a restore found in conflict.\n"
+                "\n"
+                "With --json: the properties of the job under the names that they have on D-Bus, Kind, Owner,\n"
+                "State, Completed, Total, Cancelable, HResult, Error, Message and Result {…}, with \"Job\":\n"
+                "path and \"Licenses\": [{LicenseId, KeyId, Title}, …]." },
+        { "wait", "[JOB…]", 0, COUNT_MANY, { ARGUMENT_JOB, ARGUMENT_JOB, ARGUMENT_JOB }, NULL, command_wait,
+                "Wait until jobs have ended",
+                "Waits until the jobs have ended, or without a name all that run, and says how. The exit code\n"
+                "is that of the first one that failed. Ctrl-C ends the waiting, and no job. The result of a\n"
+                "job is kept for a minute after its end.\n"
+                "\n"
+                "With --json: {\"jobs\": [{\"job\": path, \"kind\": …, \"state\": …, \"hresult\": n, \"error\":\n"
+                "D-Bus error, \"message\": text, \"result\": {…}}, …]}." },
+        { "monitor", NULL, 0, 0, {}, NULL, command_monitor,
+                "Follow all jobs as they run",
+                "Prints what happens to each job of yours, for root of all users, a line for each event, until\n"
+                "Ctrl-C: time, job, what it is, and what happens, with a tab between them where that is no\n"
+                "terminal. A restart of the service is told, and survived.\n"
+                "\n"
+                "With --json: one object on each line: \"event\", \"time\" (Unix seconds), and of a job\n"
+                "\"job\": path, \"kind\", \"owner\": uid. Events of a job: 'present' (it ran already; \"state\"),\n"
+                "'begin' (completed, total), 'progress' (also percent), 'restricted' (licenses), 'origin',\n"
+                "'accepted' and 'consent' (origin), 'done' (hresult, error, message, result). Of the service:\n"
+                "'stopped', 'started'." },
+        { "cancel", "[JOB]", 0, 1, { ARGUMENT_JOB }, NULL, command_cancel,
                 "Cancel a job",
-                "Cancels your running job, or the one that 'licensevaultctl jobs' names.\n"
+                "Cancels your running job, or the one that 'licensevaultctl jobs' names. It does not wait.\n"
+                "\n"
+                "With --json: {}." },
+        { "release", "JOB…", 1, COUNT_MANY, { ARGUMENT_JOB, ARGUMENT_JOB, ARGUMENT_JOB }, NULL, command_release,
+                "Forget the results of jobs",
+                "Has the service forget the results of jobs now, and not a minute after their end.\n"
                 "\n"
                 "With --json: {}." },
 };
@@ -159,11 +243,13 @@ static char **arguments;
 static gboolean show_help, show_version;
 
 /* Global options stand before the command and behind it. */
-static void add_global_options(GOptionContext *context, Ctl *ctl, bool with_arguments) {
-        const GOptionEntry entries[] = {
+#define GLOBAL_OPTIONS 6
+static void fill_global_options(Ctl *ctl, bool with_arguments, GOptionEntry ret[GLOBAL_OPTIONS + 1]) {
+        const GOptionEntry entries[GLOBAL_OPTIONS + 1] = {
                 { "json", 0, 0, G_OPTION_ARG_NONE, &ctl->json, "Print the result as JSON", NULL },
                 { "quiet", 'q', 0, G_OPTION_ARG_NONE, &ctl->quiet,
                         "Say nothing but errors, without their names", NULL },
+                { "no-pager", 0, 0, G_OPTION_ARG_NONE, &ctl->no_pager, "Show long output at once", NULL },
                 { "help", 'h', 0, G_OPTION_ARG_NONE, &show_help, "Show this help", NULL },
                 { "version", 0, 0, G_OPTION_ARG_NONE, &show_version, "Show the version", NULL },
                 { with_arguments ? G_OPTION_REMAINING : NULL, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &arguments,
@@ -171,6 +257,13 @@ static void add_global_options(GOptionContext *context, Ctl *ctl, bool with_argu
                 {},
         };
 
+        memcpy(ret, entries, sizeof entries);
+}
+
+static void add_global_options(GOptionContext *context, Ctl *ctl, bool with_arguments) {
+        GOptionEntry entries[GLOBAL_OPTIONS + 1];
+
+        fill_global_options(ctl, with_arguments, entries);
         g_option_context_add_main_entries(context, entries, NULL);
         /* GOption's own help ends the process without a look at whether it could be written. */
         g_option_context_set_help_enabled(context, FALSE);
@@ -184,7 +277,7 @@ static char *list_commands(void) {
                 g_autofree char *usage = commands[i].arguments ?
                         g_strdup_printf("%s %s", commands[i].name, commands[i].arguments) :
                         g_strdup(commands[i].name);
-                int padding = 22 - (int)g_utf8_strlen(usage, -1);
+                int padding = 32 - (int)g_utf8_strlen(usage, -1);
 
                 g_string_append_printf(text, "\n  %s%*s%s", usage, padding, "", commands[i].summary);
         }
@@ -201,8 +294,8 @@ static char *list_statuses(void) {
 #undef STATUS_LINE
         g_string_append(text,
                 "\n\nWith --json, a failure adds \"error\": {\"exit\": code, \"name\": D-Bus error,\n"
-                "\"message\": text} to what is printed; for list and inspect, as an object of its own at\n"
-                "the end.");
+                "\"message\": text} to what is printed; for list, show and inspect, as an object of its own\n"
+                "at the end.");
         return g_string_free(text, FALSE);
 }
 
@@ -217,7 +310,7 @@ static GOptionContext *new_main_context(Ctl *ctl) {
         return context;
 }
 
-static GOptionContext *new_command_context(const struct Command *command, Ctl *ctl) {
+static GOptionContext *new_command_context(const Command *command, Ctl *ctl) {
         GOptionContext *context = g_option_context_new(command->arguments);
 
         if (command->options)
@@ -233,6 +326,7 @@ static Status print_help(Ctl *ctl, GOptionContext *context) {
 
         if (!g_get_charset(NULL))
                 g_string_replace(text, "…", "...", 0);
+        pager_open(ctl);
         puts(text->str);
         return ctl_flush(ctl);
 }
@@ -246,7 +340,7 @@ static Status fail_usage(Ctl *ctl, const char *message) {
         return ctl_fail(ctl, STATUS_USAGE, "%s. See: %s --help", message, g_get_prgname());
 }
 
-static Status run_command(Ctl *ctl, const struct Command *command, int argc, char **argv) {
+static Status run_command(Ctl *ctl, const Command *command, int argc, char **argv) {
         g_autofree char *program = g_strdup_printf("licensevaultctl %s", command->name);
         g_autoptr(GOptionContext) context = new_command_context(command, ctl);
         g_autoptr(GError) error = NULL;
@@ -274,11 +368,20 @@ static Status run_command(Ctl *ctl, const struct Command *command, int argc, cha
         return command->run(ctl, arguments ?: none);
 }
 
+/* What the shells' completions call; it is theirs, and not for people. */
+#define COMPLETE "--complete"
+
 static Status run(Ctl *ctl, int argc, char **argv) {
         g_autoptr(GOptionContext) context = new_main_context(ctl);
         g_autoptr(GError) error = NULL;
 
         g_set_prgname("licensevaultctl");
+        if (argc > 2 && strcmp(argv[1], COMPLETE) == 0) {
+                GOptionEntry global[GLOBAL_OPTIONS + 1];
+
+                fill_global_options(ctl, false, global);
+                return complete(ctl, commands, G_N_ELEMENTS(commands), global, argv + 2);
+        }
         if (!g_option_context_parse(context, &argc, &argv, &error))
                 return fail_usage(ctl, error->message);
         if (show_help)
@@ -329,7 +432,8 @@ int main(int argc, char **argv) {
         setlocale(LC_CTYPE, "");
         signal(SIGPIPE, SIG_IGN);
 
-        status = print_result(&ctl, run(&ctl, argc, argv));
+        status = run(&ctl, argc, argv);
+        status = print_result(&ctl, pager_close(&ctl, status));
 
         sd_bus_flush_close_unref(ctl.bus);
         json_decref(ctl.result);

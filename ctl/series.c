@@ -128,6 +128,19 @@ static GPtrArray *list_older(DIR *dir, const char *newest) {
         return names;
 }
 
+char *series_newest(const char *folder) {
+        g_autoptr(GPtrArray) names = NULL;
+        _cleanup_folder_ DIR *dir = opendir(folder);
+
+        if (!dir)
+                return NULL;
+        names = list_older(dir, "");
+        for (unsigned i = names->len; i > 0; i--)
+                if (is_whole(names->pdata[i - 1]))
+                        return g_build_filename(folder, names->pdata[i - 1], NULL);
+        return NULL;
+}
+
 /*
  * How many of the older ones go. An incomplete one takes no whole one's place, which may be the last to have what is
  * damaged now; it goes with those of its time.

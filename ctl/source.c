@@ -5,6 +5,10 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include "bus.h"
+#include "error.h"
 
 static Status check_kind(Ctl *ctl, const Source *source) {
         struct stat st;
@@ -48,6 +52,57 @@ Status source_open(Ctl *ctl, const char *file, Source *ret) {
         return STATUS_OK;
 }
 
+/* Where the service makes the caller's backup; NULL where it does not say. */
+static char *service_path(Ctl *ctl) {
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
+        __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
+        const char *folder;
+
+        if (bus_call_new(ctl, BUS_PROPS, "GetPropByName", &call) != STATUS_OK ||
+            sd_bus_message_append(call, "s", "BackupPath") < 0 || !bus_try_call(ctl, call, &error, &reply) ||
+            sd_bus_message_read(reply, "v", "s", &folder) < 0)
+                return NULL;
+        return g_build_filename(folder, "licenses.tar", NULL);
+}
+
+bool source_try_open_service(Ctl *ctl, sd_bus_error *ret_error, Source *ret) {
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
+        int fd, own;
+
+        if (bus_call_new(ctl, BUS_BACKUP, "OpenBackup", &call) != STATUS_OK ||
+            !bus_try_call(ctl, call, ret_error, &reply))
+                return false;
+
+        if (sd_bus_message_read(reply, "h", &fd) < 0) {
+                sd_bus_error_set_const(ret_error, SD_BUS_ERROR_INCONSISTENT_MESSAGE, "The answer is not understood.");
+                return false;
+        }
+        /* The descriptor is the message's. */
+        own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        if (own < 0) {
+                sd_bus_error_set_errno(ret_error, errno);
+                return false;
+        }
+        *ret = (Source) { .fd = own, .own_name = service_path(ctl) ?: g_strdup("the backup of the service") };
+        ret->name = ret->own_name;
+        return true;
+}
+
+Status source_open_service(Ctl *ctl, Source *ret) {
+        __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
+        Status status;
+
+        status = bus_connect(ctl);
+        if (status != STATUS_OK || source_try_open_service(ctl, &error, ret))
+                return status;
+        if (sd_bus_error_has_name(&error, SD_BUS_ERROR_INCONSISTENT_MESSAGE))
+                return bus_fail_parse(ctl);
+        if (error_from_name(error.name) == ERROR_BACKUP_CORRUPT)
+                return ctl_fail_named(ctl, STATUS_CORRUPT, error.name,
+                        "There is no backup yet. Make one with: licensevaultctl backup");
+        return bus_fail(ctl, &error, NULL);
+}
+
 void source_wait(const Source *source) {
         struct pollfd poll_fd = { .fd = source->fd, .events = POLLIN };
 
@@ -59,5 +114,6 @@ void source_wait(const Source *source) {
 void source_close(Source *source) {
         if (!source->is_stdin)
                 fd_closep(&source->fd);
+        g_free(source->own_name);
         *source = SOURCE_NONE;
 }

@@ -4,10 +4,11 @@
 #include "ctl.h"
 #include "io.h"
 
-/* A backup that the user named to be read: a file, or '-' for standard input. */
+/* A backup that is to be read: a file that the user named, '-' for standard input, or that of the service. */
 
 typedef struct Source {
-        const char *name; /* as the user wrote it, or "standard input"; borrowed */
+        const char *name; /* as the user wrote it, or "standard input"; borrowed, but for own_name */
+        char *own_name;   /* NULL, but for the service's */
         int fd;
         bool is_stdin;
 } Source;
@@ -16,6 +17,15 @@ typedef struct Source {
 
 /* A terminal, a folder and a device are STATUS_USAGE. */
 Status source_open(Ctl *ctl, const char *file, Source *ret);
+
+/* The backup in the folder of the service. Its name is its path. Where there is none: STATUS_CORRUPT. */
+Status source_open_service(Ctl *ctl, Source *ret);
+
+/*
+ * The same without words where it cannot be opened: what the service says is in ret_error then. Returns whether it
+ * went well.
+ */
+bool source_try_open_service(Ctl *ctl, sd_bus_error *ret_error, Source *ret);
 
 /*
  * Waits until standard input has something to read, or has ended; at once for a file. For the service, whose

@@ -16,6 +16,7 @@ struct Table {
         size_t *widths; /* NULL until the first rows are printed */
         bool terminal;
         GPtrArray *cells; /* of char *, safe to print */
+        GArray *tones;    /* of Tone, one for each cell */
 };
 
 Table *table_new(const Column *columns, size_t n) {
@@ -24,8 +25,9 @@ Table *table_new(const Column *columns, size_t n) {
         *table = (Table) {
                 .columns = columns,
                 .n = n,
-                .terminal = isatty(STDOUT_FILENO),
+                .terminal = terminal_is_stdout(),
                 .cells = g_ptr_array_new_with_free_func(g_free),
+                .tones = g_array_new(FALSE, FALSE, sizeof(Tone)),
         };
         return table;
 }
@@ -35,13 +37,19 @@ Table *table_free(Table *table) {
                 return NULL;
 
         g_ptr_array_unref(table->cells);
+        g_array_unref(table->tones);
         g_free(table->widths);
         g_free(table);
         return NULL;
 }
 
-void table_add(Table *table, const char *cell) {
+void table_add_tone(Table *table, Tone tone, const char *cell) {
         g_ptr_array_add(table->cells, text_safe(cell));
+        g_array_append_val(table->tones, tone);
+}
+
+void table_add(Table *table, const char *cell) {
+        table_add_tone(table, TONE_PLAIN, cell);
 }
 
 /* The column that can give the most, n where none can. */
@@ -83,13 +91,20 @@ static void choose_widths(Table *table) {
         }
 }
 
-static void print_fitted(const Table *table, const char *const *cells) {
+/* tones may be NULL: all are titles. */
+static void print_fitted(const Table *table, const char *const *cells, const Tone *tones) {
         g_autoptr(GString) line = g_string_new(NULL);
 
         for (size_t i = 0; i < table->n; i++) {
                 if (i > 0)
                         g_string_append_printf(line, "%*s", (int)GAP, "");
+                Tone tone = tones ? tones[i] : TONE_TITLE;
+                g_string_append(line, terminal_begin(STDOUT_FILENO, tone));
                 text_append_fit(line, cells[i], table->widths[i]);
+                if (i + 1 == table->n)
+                        g_strchomp(line->str);
+                line->len = strlen(line->str);
+                g_string_append(line, terminal_end(STDOUT_FILENO, tone));
         }
         puts(g_strchomp(line->str));
 }
@@ -99,7 +114,7 @@ static void print_header(const Table *table) {
 
         for (size_t i = 0; i < table->n; i++)
                 titles[i] = table->columns[i].title;
-        print_fitted(table, titles);
+        print_fitted(table, titles, NULL);
 }
 
 void table_print(Table *table) {
@@ -115,10 +130,11 @@ void table_print(Table *table) {
 
         for (size_t i = 0; i < table->cells->len; i += table->n)
                 if (table->terminal)
-                        print_fitted(table, cells + i);
+                        print_fitted(table, cells + i, &g_array_index(table->tones, Tone, i));
                 else
                         for (size_t j = 0; j < table->n; j++)
                                 printf("%s%c", cells[i + j], j + 1 < table->n ? '\t' : '\n');
 
         g_ptr_array_set_size(table->cells, 0);
+        g_array_set_size(table->tones, 0);
 }

@@ -2,11 +2,9 @@
 #include "text.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
-
-#define TERMINAL_WIDTH_DEFAULT 80
 
 /* Joiners and the marks that fix the direction of a single character: languages need them. */
 static bool is_harmless_format(gunichar c) {
@@ -107,10 +105,29 @@ char *text_date(int64_t time) {
         return g_strdup(date);
 }
 
-size_t terminal_width(int fd) {
-        struct winsize size;
+bool text_read_time(const char *string, uint64_t *ret) {
+        g_autoptr(GTimeZone) zone = g_time_zone_new_local();
+        g_autoptr(GDateTime) time = NULL;
+        int year, month, day, end = 0;
 
-        if (ioctl(fd, TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
-                return TERMINAL_WIDTH_DEFAULT;
-        return size.ws_col;
+        if (g_ascii_string_to_unsigned(string, 10, 0, INT64_MAX, ret, NULL))
+                return true;
+        if (sscanf(string, "%4d-%2d-%2d%n", &year, &month, &day, &end) == 3 && string[end] == '\0')
+                time = g_date_time_new(zone, year, month, day, 0, 0, 0);
+        else
+                time = g_date_time_new_from_iso8601(string, zone);
+        if (!time || g_date_time_to_unix(time) < 0)
+                return false;
+        *ret = (uint64_t)g_date_time_to_unix(time);
+        return true;
+}
+
+char *text_time(int64_t time) {
+        time_t t = (time_t)time;
+        char date[64];
+        struct tm tm;
+
+        if (!localtime_r(&t, &tm) || strftime(date, sizeof date, "%Y-%m-%d %H:%M", &tm) == 0)
+                return g_strdup_printf("%" PRIi64, time);
+        return g_strdup(date);
 }

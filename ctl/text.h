@@ -30,6 +30,10 @@ char *text_licenses(uint64_t n);
 char *text_size(uint64_t bytes);
 /* A Unix time as a date in local time; the number where it has no date. */
 char *text_date(int64_t time);
-
-/* How many cells the terminal behind fd has in a row, 80 where it does not say. */
-size_t terminal_width(int fd);
+/*
+ * A Unix time from what people write: seconds since 1970, 2031-05-06 (its beginning in local time), or ISO 8601 such as
+ * 2031-05-06T12:00:00Z. false where it is none of them, or before 1970.
+ */
+bool text_read_time(const char *string, uint64_t *ret);
+/* As text_date(), with hours and minutes. */
+char *text_time(int64_t time);

@@ -158,14 +158,13 @@ typedef struct Terminal {
         GString *shown;
 } Terminal;
 
-/*
- * Runs a command of the first user on a terminal of its own, with an agent there that polkit can ask by. (runuser
- * would take the terminal away.)
- */
-static void start_on_terminal(Harness *h, Terminal *terminal, const char *command) {
-        g_autofree char *home = home_path(system_users[0], NULL), *script = g_strdup_printf(
-                "mkfifo -m 600 ready; pkttyagent --process $$ --notify-fd 3 3>ready & read x <ready; rm ready; exec %s",
-                command);
+/* An agent that is there before the command: that of licensevaultctl goes with it. */
+#define WITH_AGENT "mkfifo -m 600 ready; pkttyagent --process $$ --notify-fd 3 3>ready & read x <ready; rm ready; "
+
+/* Runs a command of the first user on a terminal of its own. (runuser would take the terminal away.) */
+static void start_on_terminal(Harness *h, Terminal *terminal, const char *before, const char *command) {
+        g_autofree char *home = home_path(system_users[0], NULL);
+        g_autofree char *script = g_strdup_printf("%sexec %s", before, command);
 
         terminal->shown = g_string_new(NULL);
         terminal->pid = forkpty(&terminal->fd, NULL, NULL, NULL);
@@ -247,7 +246,8 @@ static void test_administrator_who_authenticates_lets_the_backup_through(void **
         add_administrator();
         (void)unlink(path);
 
-        start_on_terminal(h, &terminal, "licensevaultctl backup --all-users --output asked.tar");
+        /* licensevaultctl has brought the agent. */
+        start_on_terminal(h, &terminal, "", "licensevaultctl backup --all-users --output asked.tar");
         expect_on_terminal(&terminal, "Authentication is required to back up or restore the licenses of other users");
         expect_on_terminal(&terminal, "Password: ");
         type_unseen(&terminal, PASSWORD "\n");
@@ -256,9 +256,20 @@ static void test_administrator_who_authenticates_lets_the_backup_through(void **
         assert_int_equal(stat(path, &st), 0);
         assert_int_equal(st.st_uid, h->users[0]);
 
-        /* With --quiet nobody is asked, though somebody could be. */
+        /* It has taken it along, and left the terminal as it was. A wrong password is a no. */
+        assert_int_not_equal(run_program(ARGUMENTS("pgrep", "-u", system_users[0], "pkttyagent"), NULL, NULL), 0);
         (void)unlink(path);
-        start_on_terminal(h, &terminal, "licensevaultctl --quiet backup --owner root --output asked.tar");
+        systemctl("restart", "polkit.service");
+        start_on_terminal(h, &terminal, "",
+                "sh -c 'licensevaultctl backup --all-users --output asked.tar; s=$?; stty -a; exit $s'");
+        expect_on_terminal(&terminal, "Password: ");
+        type_unseen(&terminal, "wrong\n");
+        assert_int_equal(end_terminal(&terminal), 7);
+        assert_non_null(strstr(terminal.shown->str, " echo "));
+        assert_int_equal(access(path, F_OK), -1);
+
+        /* With --quiet nobody is asked, though somebody could be. */
+        start_on_terminal(h, &terminal, WITH_AGENT, "licensevaultctl --quiet backup --owner root --output asked.tar");
         assert_int_equal(end_terminal(&terminal), 7);
         assert_null(strstr(terminal.shown->str, "Password: "));
         assert_int_equal(access(path, F_OK), -1);
@@ -286,7 +297,7 @@ static void test_question_goes_away_with_who_asked(void **state) {
         monitor = run_behind(ARGUMENTS("sh", "-c", "exec busctl monitor org.freedesktop.PolicyKit1 >" SEEN " 2>&1"));
         expect_seen("Monitoring bus message stream.");
 
-        start_on_terminal(h, &terminal, "licensevaultctl backup --all-users --output left.tar");
+        start_on_terminal(h, &terminal, WITH_AGENT, "licensevaultctl backup --all-users --output left.tar");
         expect_on_terminal(&terminal, "Password: ");
         g_autofree char *before = read_file(SEEN, NULL);
         assert_null(strstr(before, "CancelAuthentication"));

@@ -266,6 +266,28 @@ static int method_enumerate(sd_bus_message *m, void *userdata, sd_bus_error *err
                 "Issuer", "s", HOSTILE, "Novelty", "d", 1.5, "");
 }
 
+/* To who subscribes it sends what it sends to who starts a job. */
+static int method_subscribe(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        Fake *fake = userdata;
+
+        g_free(fake->client);
+        fake->client = g_strdup(sd_bus_message_get_sender(m));
+        must(sd_event_add_time_relative(fake->event, NULL, CLOCK_MONOTONIC, FIRST_TICK_USEC, 1, on_tick,
+                fake), "timer");
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        return sd_bus_reply_method_return(m, "a(osus)", 0);
+}
+
+static const sd_bus_vtable manager_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD("Subscribe", NULL, NULL, method_subscribe, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("ListJobs", NULL, "a(osus)", method_list_jobs, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_VTABLE_END,
+};
+
 static const sd_bus_vtable backup_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD("BackupLicenses", "u", "o", method_backup, SD_BUS_VTABLE_UNPRIVILEGED),
@@ -301,6 +323,7 @@ int main(int argc, char **argv) {
         must(sd_bus_open_system(&fake.bus), "bus");
         must(sd_bus_open_system(&fake.stranger), "bus");
         must(sd_bus_attach_event(fake.bus, fake.event, 0), "event loop");
+        must(sd_bus_add_object_vtable(fake.bus, NULL, ROOT, NAME ".Manager", manager_vtable, &fake), "Manager");
         must(sd_bus_add_object_vtable(fake.bus, NULL, ROOT, NAME ".LicenseBackup", backup_vtable, &fake),
                 "LicenseBackup");
         must(sd_bus_add_object_vtable(fake.bus, NULL, ROOT, NAME ".LicenseRestore", restore_vtable, &fake),

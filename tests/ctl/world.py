@@ -74,7 +74,9 @@ class World:
         self.folder = folder
         self.service = None
         self.bus = None
-        self.environment = dict(os.environ, LC_ALL="C.UTF-8", TERM="xterm", TZ="UTC",
+        # No colors and no pager but where a test is about them.
+        self.environment = dict(os.environ, LC_ALL="C.UTF-8", TERM="xterm", TZ="UTC", NO_COLOR="1",
+                                LICENSEVAULT_PAGER="cat",
                                 DBUS_SYSTEM_BUS_ADDRESS=f"unix:path={folder}/bus")
         os.mkdir(self.path("work"))
 

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <stdio.h>
+#include <string.h>
+
+#include "bus.h"
+#include "table.h"
+
+/* Where the service keeps the caller's backup, and where it restores from: BackupRestoreProps. */
+
+static const struct {
+        const char *word; /* of the command line */
+        const char *name; /* on the bus */
+} places[] = {
+        { "backup", "BackupPath" },
+        { "restore", "RestorePath" },
+};
+
+static Status find_place(Ctl *ctl, const char *word, const char **ret_name) {
+        for (unsigned i = 0; i < G_N_ELEMENTS(places); i++)
+                if (strcmp(word, places[i].word) == 0) {
+                        *ret_name = places[i].name;
+                        return STATUS_OK;
+                }
+        return ctl_fail(ctl, STATUS_USAGE, "'%s' is neither 'backup' nor 'restore'.", word);
+}
+
+/* paths */
+
+static const Column columns[] = {
+        { "FOR", 7, 0 },
+        { "FOLDER", 20, 0 },
+        { "SET BY", 7, 0 },
+};
+
+/* The names of the properties that are set. */
+static Status list_set(Ctl *ctl, GPtrArray *names) {
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
+        uint16_t count = 0;
+        Status status;
+
+        if ((status = bus_call_new(ctl, BUS_PROPS, "GetPropCount", &call)) != STATUS_OK ||
+            (status = bus_call(ctl, call, NULL, &reply)) != STATUS_OK)
+                return status;
+        if (sd_bus_message_read(reply, "q", &count) < 0)
+                return bus_fail_parse(ctl);
+
+        for (uint16_t i = 0; i < count; i++) {
+                __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
+                __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *get = NULL, *property = NULL;
+                const char *name;
+
+                status = bus_call_new(ctl, BUS_PROPS, "GetPropByIndex", &get);
+                if (status != STATUS_OK)
+                        return status;
+                if (sd_bus_message_append(get, "q", i) < 0 || !bus_try_call(ctl, get, &error, &property))
+                        break; /* another program has just removed one */
+                if (sd_bus_message_read(property, "s", &name) < 0)
+                        return bus_fail_parse(ctl);
+                g_ptr_array_add(names, g_strdup(name));
+        }
+        return STATUS_OK;
+}
+
+static Status read_place(Ctl *ctl, const char *name, char **ret) {
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
+        const char *folder;
+        Status status;
+        int r;
+
+        status = bus_call_new(ctl, BUS_PROPS, "GetPropByName", &call);
+        if (status != STATUS_OK)
+                return status;
+        r = sd_bus_message_append(call, "s", name);
+        if (r < 0)
+                return bus_fail_build(ctl, r);
+        status = bus_call(ctl, call, NULL, &reply);
+        if (status != STATUS_OK)
+                return status;
+        if (sd_bus_message_read(reply, "v", "s", &folder) < 0)
+                return bus_fail_parse(ctl);
+        *ret = g_strdup(folder);
+        return STATUS_OK;
+}
+
+Status command_paths(Ctl *ctl, char **arguments) {
+        g_autoptr(GPtrArray) set = g_ptr_array_new_with_free_func(g_free);
+        g_autoptr(Table) table = table_new(columns, G_N_ELEMENTS(columns));
+        Status status;
+
+        status = list_set(ctl, set);
+        for (unsigned i = 0; status == STATUS_OK && i < G_N_ELEMENTS(places); i++) {
+                bool is_set = g_ptr_array_find_with_equal_func(set, places[i].name, g_str_equal, NULL);
+                g_autofree char *folder = NULL;
+
+                status = read_place(ctl, places[i].name, &folder);
+                if (status != STATUS_OK)
+                        break;
+                ctl_result(ctl, places[i].word, json_pack("{ss sb}", "folder", folder, "set", is_set));
+                table_add(table, places[i].word);
+                table_add(table, folder);
+                table_add(table, is_set ? "you" : "default");
+        }
+        if (status != STATUS_OK || ctl->json)
+                return status;
+        table_print(table);
+        return ctl_flush(ctl);
+}
+
+/* set-path, unset-path */
+
+Status command_set_path(Ctl *ctl, char **arguments) {
+        __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
+        g_autofree char *folder = g_canonicalize_filename(arguments[1], NULL);
+        const char *name = NULL;
+        Status status;
+        int r;
+
+        if (!*arguments[1])
+                return ctl_fail(ctl, STATUS_USAGE, "The name of the folder is empty. For the default: unset-path.");
+        if ((status = find_place(ctl, arguments[0], &name)) != STATUS_OK ||
+            (status = bus_check_string(ctl, "The folder", folder)) != STATUS_OK ||
+            (status = bus_call_new(ctl, BUS_PROPS, "SetProp", &call)) != STATUS_OK)
+                return status;
+
+        r = sd_bus_message_append(call, "sv", name, "s", folder);
+        if (r < 0)
+                return bus_fail_build(ctl, r);
+        if (!bus_try_call(ctl, call, &error, &reply)) {
+                /* What the service advises is for programs. */
+                if (error_from_name(error.name) == ERROR_ACCESS_DENIED)
+                        return ctl_fail_named(ctl, STATUS_DENIED, error.name,
+                                "The service may not use that folder. Back up to a file of yours, with: "
+                                "licensevaultctl backup --output FILE; or have an administrator add a folder to Roots= "
+                                "in licensevaultd.conf.");
+                return bus_fail(ctl, &error, NULL);
+        }
+        ctl_result(ctl, arguments[0], json_string(folder));
+        ctl_note(ctl, strcmp(arguments[0], "backup") == 0 ?
+                "Backups in the folder of the service go to '%s' from now on." :
+                "Restores without FILE read from '%s' from now on.", folder);
+        return STATUS_OK;
+}
+
+Status command_unset_path(Ctl *ctl, char **arguments) {
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
+        const char *name = NULL;
+        Status status;
+        int r;
+
+        if (arguments[0] && (status = find_place(ctl, arguments[0], &name)) != STATUS_OK)
+                return status;
+        status = bus_call_new(ctl, BUS_PROPS, name ? "RemoveProp" : "RemoveAllProps", &call);
+        if (status != STATUS_OK)
+                return status;
+        r = name ? sd_bus_message_append(call, "s", name) : 0;
+        if (r < 0)
+                return bus_fail_build(ctl, r);
+        ctl->result = json_object();
+        status = bus_call(ctl, call, NULL, &reply);
+        if (status == STATUS_OK)
+                ctl_note(ctl, name ? "The folder is the default one again." :
+                        "Both folders are the default ones again.");
+        return status;
+}
