@@ -172,6 +172,27 @@ int statement_write(StoreConnection *connection, sqlite3_stmt *statement, Error 
         return rc == SQLITE_DONE ? 0 : store_connection_failed(connection, rc, true, error);
 }
 
+#define ROLLBACK "ROLLBACK"
+
+int store_write_begin(StoreConnection *connection, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        if (!store_statement(connection, ROLLBACK, error))
+                return (int)error->code;
+        statement = store_statement(connection, "BEGIN IMMEDIATE", error);
+        return statement ? statement_write(connection, statement, error) : (int)error->code;
+}
+
+void store_write_abandon(StoreConnection *connection) {
+        g_auto(Error) ignored = {};
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        if (sqlite3_get_autocommit(connection->db))
+                return;
+        statement = store_statement(connection, ROLLBACK, &ignored);
+        (void)statement_write(connection, statement, &ignored);
+}
+
 int store_run_for_key(StoreConnection *connection, const char *sql, int64_t key, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = store_statement(connection, sql, error);
 

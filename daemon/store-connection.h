@@ -43,6 +43,13 @@ int statement_row(StoreConnection *connection, sqlite3_stmt *statement, Error *e
 /* Steps a statement that writes. Returns 0 or a code. */
 int statement_write(StoreConnection *connection, sqlite3_stmt *statement, Error *error);
 
+/*
+ * Begins a transaction that writes, and gives up what of it is left, if it was not committed. The latter always can: it
+ * needs no memory that was not had before the transaction began, for one that stays open keeps all others from beginning.
+ */
+int store_write_begin(StoreConnection *connection, Error *error);
+void store_write_abandon(StoreConnection *connection);
+
 /* Runs SQL that writes and has a key, or an owner's number, as its one parameter. */
 int store_run_for_key(StoreConnection *connection, const char *sql, int64_t key, Error *error);
 

@@ -111,7 +111,9 @@ int license_from_row(sqlite3_stmt *statement, int first, License *ret, Error *er
         const char *extension;
 
         license_init(&license);
-        if (text_column(statement, first, &license.id) < 0 ||
+        extension = (const char *)sqlite3_column_text(statement, first + 8);
+        if ((!extension && sqlite3_column_type(statement, first + 8) != SQLITE_NULL) ||
+            text_column(statement, first, &license.id) < 0 ||
             text_column(statement, first + 1, &license.key_id) < 0 ||
             text_column(statement, first + 2, &license.title) < 0 ||
             text_column(statement, first + 3, &license.issuer) < 0 ||
@@ -121,7 +123,6 @@ int license_from_row(sqlite3_stmt *statement, int first, License *ret, Error *er
         license.not_before = time_column(statement, first + 5);
         license.not_after = time_column(statement, first + 6);
         license.allow_backup = sqlite3_column_int(statement, first + 7);
-        extension = (const char *)sqlite3_column_text(statement, first + 8);
         license.extension = license_extension(extension);
         if (sqlite3_column_type(statement, first + 9) != SQLITE_NULL)
                 license.document_date = sqlite3_column_int64(statement, first + 9);

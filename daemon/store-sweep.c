@@ -78,9 +78,9 @@ static int sweep_slice(StoreConnection *connection, int64_t restore, bool *ret_m
 int store_sweep(StoreConnection *connection, int64_t restore, bool *ret_more, Error *error) {
         int r, rc;
 
-        rc = store_connection_exec(connection, "BEGIN IMMEDIATE");
-        if (rc != SQLITE_OK)
-                return store_connection_failed(connection, rc, true, error);
+        r = store_write_begin(connection, error);
+        if (r != 0)
+                return r;
 
         r = sweep_slice(connection, restore, ret_more, error);
         if (r == 0) {
@@ -88,7 +88,6 @@ int store_sweep(StoreConnection *connection, int64_t restore, bool *ret_more, Er
                 if (rc != SQLITE_OK)
                         r = store_connection_failed(connection, rc, true, error);
         }
-        if (!sqlite3_get_autocommit(connection->db))
-                (void)store_connection_exec(connection, "ROLLBACK");
+        store_write_abandon(connection);
         return r;
 }

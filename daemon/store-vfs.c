@@ -27,10 +27,29 @@ static pthread_mutex_t methods_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static const char *name;
 
+static _Thread_local struct {
+        int rc, reason;
+} failed_read;
+
 static int read_file(sqlite3_file *file, void *data, int size, sqlite3_int64 offset) {
         int rc = original_read(file, data, size, offset);
 
-        return rc == SQLITE_IOERR_CORRUPTFS ? SQLITE_IOERR_READ : rc;
+        if (rc == SQLITE_IOERR_CORRUPTFS)
+                rc = SQLITE_IOERR_READ;
+        if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ && failed_read.rc == SQLITE_OK) {
+                failed_read.rc = rc;
+                failed_read.reason = errno;
+        }
+        return rc;
+}
+
+int store_vfs_failed_read(void) {
+        int rc = failed_read.rc;
+
+        failed_read.rc = SQLITE_OK;
+        if (rc != SQLITE_OK)
+                errno = failed_read.reason;
+        return rc;
 }
 
 /* Our table for one of the original's; itself where that is of an unknown kind. */

@@ -8,3 +8,9 @@
  * thread. NULL: SQLite's own as it is, where there is no memory for another.
  */
 const char *store_vfs_name(void);
+
+/*
+ * SQLite's code for the first read of this thread's that failed since this was asked last, with errno as it was then;
+ * SQLITE_OK for none. For what hides it: integrity_check calls a page that cannot be read damaged.
+ */
+int store_vfs_failed_read(void);

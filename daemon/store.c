@@ -11,6 +11,7 @@
 
 #include "io.h"
 #include "store-connection.h"
+#include "store-vfs.h"
 
 #define STORE_FILE "licenses.db"
 #define N_READERS 2
@@ -227,7 +228,7 @@ static int transact(Store *store, GQueue *tasks, GQueue *ret_done, Error *error)
         bool any = false;
         int r;
 
-        if ((r = run_sql(connection, "BEGIN IMMEDIATE", error)) != 0)
+        if ((r = store_write_begin(connection, error)) != 0)
                 return r;
         r = prepare_limits(store, connection, error);
 
@@ -243,8 +244,7 @@ static int transact(Store *store, GQueue *tasks, GQueue *ret_done, Error *error)
 
         if (r == 0 && any)
                 r = run_sql(connection, "COMMIT", error);
-        if (!sqlite3_get_autocommit(connection->db))
-                (void)store_connection_exec(connection, "ROLLBACK");
+        store_write_abandon(connection);
         return r;
 }
 
@@ -653,11 +653,12 @@ int store_check(const char *folder, uint64_t *ret_licenses, Error *error) {
             (r = store_connection_integer(connection, "SELECT sum(licenses) FROM owners", &count, error)) != 0)
                 return r;
 
+        (void)store_vfs_failed_read();
         statement = store_statement(connection, "PRAGMA integrity_check(1)", error);
         if (!statement || statement_row(connection, statement, error) < 0)
                 return (int)error->code;
         if (g_strcmp0((const char *)sqlite3_column_text(statement, 0), "ok") != 0)
-                return store_connection_failed(connection, SQLITE_CORRUPT, false, error);
+                return store_connection_failed(connection, store_vfs_failed_read() ?: SQLITE_CORRUPT, false, error);
 
         r = check_documents(connection, error);
         if (r == 0)

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sqlite3.h>
 
@@ -21,11 +22,16 @@ static struct {
         atomic_uint hits;
 } plan;
 
-/* Counts a call, and says whether it is to fail. */
-static bool fails(FaultKind kind) {
+static _Thread_local bool paused;
+
+void fault_pause(bool pause) {
+        paused = pause;
+}
+
+bool fault_fails(FaultKind kind) {
         unsigned n;
 
-        if (!atomic_load(&plan.armed))
+        if (paused || !atomic_load(&plan.armed))
                 return false;
         n = atomic_fetch_add(&plan.counts[kind], 1U) + 1;
         if (kind != plan.kind || n < plan.at || (n > plan.at && !plan.onward))
@@ -47,35 +53,35 @@ static struct {
 static pthread_mutex_t methods_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static int read_file(sqlite3_file *file, void *data, int size, sqlite3_int64 offset) {
-        return fails(FAULT_READ) ? plan.rc : first.xRead(file, data, size, offset);
+        return fault_fails(FAULT_READ) ? plan.rc : first.xRead(file, data, size, offset);
 }
 
 static int write_file(sqlite3_file *file, const void *data, int size, sqlite3_int64 offset) {
-        return fails(FAULT_WRITE) ? plan.rc : first.xWrite(file, data, size, offset);
+        return fault_fails(FAULT_WRITE) ? plan.rc : first.xWrite(file, data, size, offset);
 }
 
 static int sync_file(sqlite3_file *file, int flags) {
-        return fails(FAULT_SYNC) ? plan.rc : first.xSync(file, flags);
+        return fault_fails(FAULT_SYNC) ? plan.rc : first.xSync(file, flags);
 }
 
 static int truncate_file(sqlite3_file *file, sqlite3_int64 size) {
-        return fails(FAULT_TRUNCATE) ? plan.rc : first.xTruncate(file, size);
+        return fault_fails(FAULT_TRUNCATE) ? plan.rc : first.xTruncate(file, size);
 }
 
 static int size_of_file(sqlite3_file *file, sqlite3_int64 *ret) {
-        return fails(FAULT_SIZE) ? plan.rc : first.xFileSize(file, ret);
+        return fault_fails(FAULT_SIZE) ? plan.rc : first.xFileSize(file, ret);
 }
 
 static int map_shared(sqlite3_file *file, int page, int size, int extend, void volatile **ret) {
-        return fails(FAULT_SHARED_MAP) ? plan.rc : first.xShmMap(file, page, size, extend, ret);
+        return fault_fails(FAULT_SHARED_MAP) ? plan.rc : first.xShmMap(file, page, size, extend, ret);
 }
 
 static int lock_shared(sqlite3_file *file, int offset, int n, int flags) {
-        return (flags & SQLITE_SHM_LOCK) && fails(FAULT_SHARED_LOCK) ? plan.rc : first.xShmLock(file, offset, n, flags);
+        return (flags & SQLITE_SHM_LOCK) && fault_fails(FAULT_SHARED_LOCK) ? plan.rc : first.xShmLock(file, offset, n, flags);
 }
 
 static int lock_file(sqlite3_file *file, int level) {
-        return fails(FAULT_LOCK) ? plan.rc : first.xLock(file, level);
+        return fault_fails(FAULT_LOCK) ? plan.rc : first.xLock(file, level);
 }
 
 static const sqlite3_io_methods *methods_for(const sqlite3_io_methods *found) {
@@ -108,7 +114,7 @@ static const sqlite3_io_methods *methods_for(const sqlite3_io_methods *found) {
 static int open_file(sqlite3_vfs *vfs, const char *path, sqlite3_file *file, int flags, int *ret_flags) {
         int rc;
 
-        if (fails(FAULT_OPEN)) {
+        if (fault_fails(FAULT_OPEN)) {
                 file->pMethods = NULL;
                 return plan.rc;
         }
@@ -122,19 +128,44 @@ static int open_file(sqlite3_vfs *vfs, const char *path, sqlite3_file *file, int
 }
 
 static int delete_file(sqlite3_vfs *vfs, const char *path, int sync) {
-        return fails(FAULT_DELETE) ? plan.rc : original->xDelete(original, path, sync);
+        return fault_fails(FAULT_DELETE) ? plan.rc : original->xDelete(original, path, sync);
 }
 
 /* The memory. */
 
 static sqlite3_mem_methods memory;
 
+static _Thread_local bool starved;
+
 static void *allocate(int size) {
-        return fails(FAULT_MEMORY) ? NULL : memory.xMalloc(size);
+        return starved || fault_fails(FAULT_MEMORY) ? NULL : memory.xMalloc(size);
 }
 
 static void *reallocate(void *block, int size) {
-        return fails(FAULT_MEMORY) ? NULL : memory.xRealloc(block, size);
+        return starved || fault_fails(FAULT_MEMORY) ? NULL : memory.xRealloc(block, size);
+}
+
+/* In place of SQLite's, which go by these names, too: a statement takes many allocations, and any of them will do. */
+#define EXPORT __attribute__((visibility("default")))
+#define ORIGINAL(name) ((typeof(&name))dlsym(RTLD_NEXT, #name))
+
+EXPORT int sqlite3_prepare_v2(sqlite3 *db, const char *sql, int size, sqlite3_stmt **ret, const char **ret_tail) {
+        int rc;
+
+        starved = fault_fails(FAULT_PREPARE);
+        rc = ORIGINAL(sqlite3_prepare_v2)(db, sql, size, ret, ret_tail);
+        starved = false;
+        return rc;
+}
+
+EXPORT int sqlite3_prepare_v3(sqlite3 *db, const char *sql, int size, unsigned flags, sqlite3_stmt **ret,
+        const char **ret_tail) {
+        int rc;
+
+        starved = fault_fails(FAULT_PREPARE);
+        rc = ORIGINAL(sqlite3_prepare_v3)(db, sql, size, flags, ret, ret_tail);
+        starved = false;
+        return rc;
 }
 
 void fault_sqlite_install(void) {

@@ -39,6 +39,7 @@ void sketch_license(const Sketch *sketch, License *ret) {
         ret->generation = MAX(sketch->generation, 1);
         add_counters(ret, sketch->counters);
         ret->allow_backup = !sketch->restricted;
+        ret->extension = "lic";
         set_text(&ret->key_id, sketch->key_id);
         set_text(&ret->title, sketch->title);
         set_text(&ret->issuer, sketch->issuer);

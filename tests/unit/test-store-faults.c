@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Every call of SQLite's to its disk and for its memory fails, the first, the second, and so on, until an operation of
- * the store is through untouched. After each: the store answers, and has the operation or has it not, both now and
+ * Every call of SQLite's to its disk and for its memory fails, and every other small allocation of the core's that may,
+ * the first, the second, and so on, until an operation of the store is through untouched. After each: the store answers, and has the operation or has it not, both now and
  * when it is opened again. FAULT_LONG=1 tries all points, also of those kinds that have hundreds.
  */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,15 +14,20 @@
 
 #include <cmocka.h>
 
+#include "fault-memory.h"
+#include "fault-reads.h"
 #include "fault-sqlite.h"
 #include "stage-world.h"
+
+/* As long as can be: with four of them a row takes more than a page, and SQLite allocates where it reads on. */
+static char text[LICENSE_STRING_MAX + 1];
 
 static const StoreOwner carol = { 1002, "carol" };
 
 static const Sketch alices[] = {
         { .id = "book", .document = "moby dick", .date = 7, .counters = "copy=5 print=7", .generation = 2 },
         { .id = "deleted", .counters = "print=1" },
-        { .id = "film", .document = "nosferatu" },
+        { .id = "film", .document = "nosferatu", .key_id = text, .title = text, .issuer = text, .media_type = text },
         { .id = "revoked", .revoked = 99 },
 };
 static const Sketch bobs[] = {
@@ -33,6 +39,9 @@ static const Sketch staged[] = {
         { .id = "film", .revoked = 5 },
         { .id = "game", .document = "go", .counters = "play=2" },
 };
+
+/* A path that has no place beside a key, either. */
+static char path[PATH_MAX];
 
 /* More than a page, so that a write is several. */
 static char large[30000];
@@ -55,6 +64,8 @@ struct FaultWorld {
         StoreStage stage;
         const Operation *operation;
         char *before, *after;
+        GString *told; /* by an operation that reads */
+        char *all;     /* what it tells when it is untouched */
         char point[128];
         bool wrong;
         unsigned passed, failed;
@@ -92,19 +103,24 @@ static int write_to(FaultWorld *world, bool alone,
         return store_call_wait(&act.call, error);
 }
 
+static void make_license(License *license, const char *id) {
+        fault_pause(true);
+        license_make(license, id, large);
+        (void)license_limit_counter(license, "print", 4);
+        fault_pause(false);
+}
+
 static int put_one(StoreConnection *connection, FaultWorld *world, Error *error) {
         g_auto(License) license = {};
 
-        license_make(&license, "new", large);
-        (void)license_limit_counter(&license, "print", 4);
+        make_license(&license, "new");
         return store_license_put(connection, &alice, &license, large, error);
 }
 
 static int put_again(StoreConnection *connection, FaultWorld *world, Error *error) {
         g_auto(License) license = {};
 
-        license_make(&license, "book", large);
-        (void)license_limit_counter(&license, "print", 4);
+        make_license(&license, "book");
         return store_license_put(connection, &alice, &license, large, error);
 }
 
@@ -124,6 +140,10 @@ static int revoke_one(StoreConnection *connection, FaultWorld *world, Error *err
 
 static int set_property(StoreConnection *connection, FaultWorld *world, Error *error) {
         return store_property_set(connection, &alice, "BackupPath", "/media/x/1000", error);
+}
+
+static int remove_property(StoreConnection *connection, FaultWorld *world, Error *error) {
+        return store_property_remove(connection, &alice, "RestorePath", error);
 }
 
 static int reassign(StoreConnection *connection, FaultWorld *world, Error *error) {
@@ -165,7 +185,9 @@ static int stage_some(StoreConnection *connection, FaultWorld *world, Error *err
         for (size_t i = 0; r == 0 && i < G_N_ELEMENTS(staged); i++) {
                 g_auto(License) license = {};
 
+                fault_pause(true);
                 sketch_license(&staged[i], &license);
+                fault_pause(false);
                 r = store_stage_state(connection, &stage, &license, staged[i].revoked ?: LICENSE_NO_TIME, &result,
                         error);
                 if (r == 0 && staged[i].document)
@@ -184,6 +206,7 @@ OPERATION(consume, false, consume)
 OPERATION(delete, false, delete_one)
 OPERATION(revoke, false, revoke_one)
 OPERATION(property, false, set_property)
+OPERATION(unset, false, remove_property)
 OPERATION(stage, true, stage_some)
 OPERATION(merge, true, merge_staged)
 OPERATION(reassign, true, reassign)
@@ -218,6 +241,38 @@ static int run_close(FaultWorld *world, Error *error) {
         return 0;
 }
 
+/* What reads does so on a connection of its own, as a job does, whose statements are to be prepared. */
+
+static int run_read_licenses(FaultWorld *world, Error *error) {
+        g_autoptr(StoreConnection) connection = NULL;
+        int r = store_connect(world->store, &connection, error);
+
+        return r == 0 ? read_licenses(connection, &alice, world->told, error) : r;
+}
+
+static int run_read_owners(FaultWorld *world, Error *error) {
+        g_autoptr(StoreConnection) connection = NULL;
+        int r = store_connect(world->store, &connection, error);
+
+        return r == 0 ? read_owners(connection, world->told, error) : r;
+}
+
+static int run_read_snapshot(FaultWorld *world, Error *error) {
+        g_autoptr(StoreConnection) connection = NULL;
+        int r = store_connect(world->store, &connection, error);
+
+        return r == 0 ? read_snapshot(connection, world->told, error) : r;
+}
+
+static int run_check(FaultWorld *world, Error *error) {
+        uint64_t licenses;
+        int r = store_check(world->folder, &licenses, error);
+
+        if (r == 0)
+                g_string_append_printf(world->told, "%" PRIu64, licenses);
+        return r;
+}
+
 #define VERSION_1 "DROP TABLE staged_licenses; DROP TABLE staged_ids; PRAGMA user_version = 1"
 
 static const Operation operations[] = {
@@ -227,12 +282,17 @@ static const Operation operations[] = {
         { "delete", run_delete },
         { "revoke", run_revoke },
         { "property", run_property },
+        { "unset", run_unset },
         { "stage", run_stage },
         { "merge", run_merge, .prepare = prepare_stage },
         { "sweep", run_sweep, .prepare = prepare_stage },
         { "reassign", run_reassign },
         { "reassign-new", run_reassign_new },
         { "purge", run_purge },
+        { "licenses", run_read_licenses },
+        { "owners", run_read_owners },
+        { "snapshot", run_read_snapshot },
+        { "check", run_check },
         { "open", run_open, .opens = true },
         { "upgrade", run_open, .opens = true, .sql = VERSION_1 },
         { "create", run_open, .opens = true, .empty = true },
@@ -260,6 +320,10 @@ static void empty_folder(const char *path) {
         g_dir_close(folder);
 }
 
+static int set_long_property(StoreConnection *connection, void *userdata, Error *error) {
+        return store_property_set(connection, &alice, "RestorePath", path, error);
+}
+
 static void make_pristine(FaultWorld *world) {
         g_autofree char *path = g_build_filename(world->pristine, "licenses.db", NULL);
         g_auto(Error) error = {};
@@ -273,6 +337,7 @@ static void make_pristine(FaultWorld *world) {
                 sketch_put(store, &alice, &alices[i]);
         for (size_t i = 0; i < G_N_ELEMENTS(bobs); i++)
                 sketch_put(store, &bob, &bobs[i]);
+        assert_good(do_write(store, set_long_property, NULL, &error), &error);
         store_free(store);
         if (world->operation->sql) {
                 sqlite3 *db;
@@ -299,6 +364,7 @@ static void begin(FaultWorld *world) {
         empty_folder(world->folder);
         if (!world->operation->empty)
                 copy_file(world->pristine, world->folder, "licenses.db");
+        g_string_truncate(world->told, 0);
         if (world->operation->opens)
                 return;
         open_world(world);
@@ -327,6 +393,18 @@ static void check(FaultWorld *world, const char *when, bool before, bool after) 
         if ((before && strcmp(found, world->before) == 0) || (after && strcmp(found, world->after) == 0))
                 return;
         complain(world, "%s it is neither what it was nor what it was to be:\n%s", when, found);
+}
+
+static int do_nothing(StoreConnection *connection, FaultWorld *world, Error *error) {
+        return 0;
+}
+
+/* That it answers is not enough: a transaction that was left open would keep all later ones from beginning. */
+static void check_writes(FaultWorld *world) {
+        g_auto(Error) error = {};
+
+        if (write_to(world, false, do_nothing, &error) != 0)
+                complain(world, "Nothing can be written any more: %s", error_message(&error));
 }
 
 /* Once nothing fails any more: the file is whole, and the store as it was told. */
@@ -380,6 +458,8 @@ static const Fault faults[] = {
         { "xShmLock IOERR_SHMLOCK", FAULT_SHARED_LOCK, SQLITE_IOERR_SHMLOCK, .once = true },
         { "xLock IOERR_LOCK", FAULT_LOCK, SQLITE_IOERR_LOCK, .once = true },
         { "malloc", FAULT_MEMORY, SQLITE_NOMEM },
+        { "prepare", FAULT_PREPARE },
+        { "g_try_malloc", FAULT_TRY },
 };
 
 /* What the operation makes of the store, and how many calls of each kind it takes. */
@@ -395,6 +475,8 @@ static void calibrate(FaultWorld *world, unsigned counts[_FAULT_KIND_MAX]) {
         fault_sqlite_arm(_FAULT_KIND_MAX, 0, 0, false);
         assert_good(world->operation->run(world, &error), &error);
         (void)fault_sqlite_disarm();
+        g_free(world->all);
+        world->all = g_strdup(world->told->str);
         for (unsigned i = 0; i < _FAULT_KIND_MAX; i++)
                 counts[i] = fault_sqlite_count(i);
         if (!world->store)
@@ -420,12 +502,16 @@ static bool try_fault(FaultWorld *world, const Fault *fault, unsigned at, bool o
         fault_sqlite_arm(fault->kind, fault->rc, at, onward);
         r = world->operation->run(world, &error);
         reached = fault_sqlite_disarm() > 0;
+        if (r == 0 && strcmp(world->told->str, world->all) != 0)
+                complain(world, "It says that all is well, and tells:\n%s", world->told->str);
         if (!reached && r != 0)
                 complain(world, "Untouched, it fails: %s", error_message(&error));
         if (r != 0)
                 check_error(world, &error);
-        if (world->reader)
+        if (world->reader) {
                 check(world, "At once", r != 0, r == 0);
+                check_writes(world);
+        }
         close_world(world);
         /* A commit that could not be synced may be on the disk all the same: then it is there as a whole. */
         check_again(world, r != 0, r == 0 || fault->kind == FAULT_SYNC);
@@ -459,11 +545,13 @@ static void run_fault(FaultWorld *world, const Fault *fault, unsigned n) {
 static unsigned passed, failed;
 
 static void test_every_point_of_every_operation(void **state) {
-        FaultWorld world = { .folder = temp_folder_new(), .pristine = temp_folder_new() };
+        FaultWorld world = { .folder = temp_folder_new(), .pristine = temp_folder_new(), .told = g_string_new("") };
         const char *only = g_getenv("FAULT_OPERATION");
         unsigned counts[_FAULT_KIND_MAX];
 
         memset(large, 'x', sizeof large - 1);
+        memset(text, 'y', sizeof text - 1);
+        memset(path, '/', sizeof path - 1);
         for (size_t i = 0; i < G_N_ELEMENTS(operations); i++) {
                 if (only && strcmp(only, operations[i].name) != 0)
                         continue;
@@ -477,6 +565,8 @@ static void test_every_point_of_every_operation(void **state) {
         temp_folder_remove(world.pristine);
         g_free(world.before);
         g_free(world.after);
+        g_free(world.all);
+        g_string_free(world.told, true);
         passed = world.passed;
         failed = world.failed;
         assert_int_equal(failed, 0);
@@ -489,6 +579,7 @@ int main(void) {
         /* All this syncs a lot. */
         if (!g_getenv("TMPDIR") && access("/dev/shm", W_OK) == 0)
                 g_setenv("TMPDIR", "/dev/shm", true);
+        fault_memory_install();
         fault_sqlite_install();
         r = cmocka_run_group_tests(tests, NULL, NULL);
         printf("%u passed, %u failed\n", passed, failed);
