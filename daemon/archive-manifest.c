@@ -4,24 +4,13 @@
 #include <errno.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "archive-frame.h"
 #include "backup-read.h"
-
-int archive_json_parse(const void *content, size_t size, json_t **ret) {
-        json_error_t error = {};
-
-        *ret = json_loadb(content, size, JSON_REJECT_DUPLICATES, &error);
-        if (*ret)
-                return 0;
-        /* jansson 2.14 has a code for memory, and sets none at all where it is missing. */
-        return json_error_code(&error) == json_error_out_of_memory || json_error_code(&error) == json_error_unknown ?
-                -ENOMEM : -EINVAL;
-}
+#include "json-memory.h"
 
 static int load(const char *path, const void *content, size_t size, json_t **ret, Error *error) {
-        int r = archive_json_parse(content, size, ret);
+        json_error_t ignored;
+        int r = json_parse(content, size, ret, &ignored);
 
         if (r == -ENOMEM)
                 return error_set_no_memory(error);
@@ -156,10 +145,13 @@ int archive_manifest_origin(const void *content, size_t size, BackupOrigin *ret,
 static int read_end(json_t *root, ArchiveClaim *ret, Error *error) {
         json_int_t format, licenses, restricted;
         const char *digest;
+        int r;
 
-        if (json_unpack_ex(root, NULL, JSON_STRICT, "{s:I, s:I, s:I, s:s}", "format", &format,
-                    "licenses", &licenses, "restricted", &restricted, "blake2b", &digest) < 0 ||
-            format != ARCHIVE_FORMAT || licenses < 0 || restricted < 0 ||
+        r = json_unpack_ex(root, NULL, JSON_STRICT, "{s:I, s:I, s:I, s:s}", "format", &format,
+                "licenses", &licenses, "restricted", &restricted, "blake2b", &digest);
+        if (r < 0 && json_lacked_memory())
+                return error_set_no_memory(error);
+        if (r < 0 || format != ARCHIVE_FORMAT || licenses < 0 || restricted < 0 ||
             strlen(digest) != sizeof ret->digest - 1)
                 return archive_damaged(error, "at", ARCHIVE_END, "it does not say what it must");
 

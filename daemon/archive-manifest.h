@@ -34,9 +34,5 @@ typedef struct BackupOrigin BackupOrigin;
  */
 int archive_manifest_origin(const void *content, size_t size, BackupOrigin *ret, Error *error);
 
-/* Parses JSON of a backup: no key twice, no NUL. Returns 0, -ENOMEM, or -EINVAL for what is no JSON. */
-struct json_t;
-int archive_json_parse(const void *content, size_t size, struct json_t **ret);
-
 /* Reads END.json. Returns 0 or a code. */
 int archive_end_parse(const void *content, size_t size, ArchiveClaim *ret, Error *error);

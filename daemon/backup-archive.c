@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "backup.h"
 
-#include <jansson.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
 #include "archive-manifest.h"
+#include "json-memory.h"
 #include "pax.h"
 
 #define SAFE_ID_MAX 48
@@ -92,6 +92,7 @@ static int check_space(Writing *writing, Error *error) {
         return 0;
 }
 
+/* After json_watch_memory(), which what json is made of has been seen by. */
 static int add_json(Writing *writing, const char *path, json_t *json, Error *error) {
         char *text;
         size_t size;
@@ -99,8 +100,10 @@ static int add_json(Writing *writing, const char *path, json_t *json, Error *err
 
         text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
         json_decref(json);
-        if (!text)
+        if (!text || json_lacked_memory()) {
+                free(text);
                 return error_set_no_memory(error);
+        }
         /* The NUL makes room for the line's end. */
         size = strlen(text);
         text[size] = '\n';
@@ -115,6 +118,7 @@ static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restrict
         g_autofree char *created = g_date_time_format(now, "%FT%TZ");
         json_t *owner = NULL;
 
+        json_watch_memory();
         if (!plan->all_users) {
                 owner = json_pack("{s:I, s:s}", "uid", (json_int_t)plan->owner, "name",
                         writing->archive->owner_name);
@@ -152,22 +156,29 @@ static json_t *counters_to_json(const GArray *counters) {
 
 static int append_state(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error) {
         const char *name = writing->archive->plan->all_users ? owner->name : NULL;
-        json_t *revoked = row->revoked == LICENSE_NO_TIME ? NULL : json_integer(row->revoked);
-        json_t *restricted = row->license.allow_backup ? NULL : json_true();
-        json_t *counters = counters_to_json(row->license.counters);
-        json_t *line = NULL;
+        json_t *revoked = NULL, *restricted = row->license.allow_backup ? NULL : json_true();
+        json_t *counters, *line = NULL;
         char *text = NULL;
         int r;
 
+        /* A date that there is no memory for would be left out, and the license no longer revoked. */
+        json_watch_memory();
+        if (row->revoked != LICENSE_NO_TIME)
+                revoked = json_integer(row->revoked);
+        counters = counters_to_json(row->license.counters);
         if (counters)
                 line = json_pack("{s:s*, s:s, s:I, s:o, s:o*, s:o*}", "owner", name, "id", row->license.id,
                         "generation", (json_int_t)row->license.generation, "counters", counters,
                         "restricted", restricted, "revoked", revoked);
+        else
+                json_decref(revoked);
         if (line)
                 text = json_dumps(line, JSON_COMPACT);
         json_decref(line);
-        if (!text)
+        if (!text || json_lacked_memory()) {
+                free(text);
                 return error_set_no_memory(error);
+        }
 
         r = pax_writer_append(writing->pax, text, strlen(text));
         if (r >= 0)
@@ -455,6 +466,7 @@ static int write_end(Writing *writing, Error *error) {
 
         pax_writer_digest(writing->pax, digest);
         license_digest_to_hex(digest, hex);
+        json_watch_memory();
         r = add_json(writing, ARCHIVE_END, json_pack("{s:i, s:I, s:I, s:s}",
                 "format", ARCHIVE_FORMAT,
                 "licenses", (json_int_t)writing->result->licenses,

@@ -5,11 +5,11 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include <jansson.h>
 
 #include "archive-frame.h"
 #include "archive-manifest.h"
 #include "document.h"
+#include "json-memory.h"
 
 #define COUNTER "counter."
 
@@ -122,10 +122,11 @@ static int read_line(json_t *root, bool all_users, BackupState *state, Error *er
 static int read_state(Reading *reading, const char *line, uint64_t number, Error *error) {
         const BackupVisitor *visitor = reading->visitor;
         BackupState state = { .line = number, .revoked = LICENSE_NO_TIME };
+        json_error_t ignored;
         json_t *root;
         int r;
 
-        r = archive_json_parse(line, strlen(line), &root);
+        r = json_parse(line, strlen(line), &root, &ignored);
         if (r == -ENOMEM)
                 return error_set_no_memory(error);
         if (!json_is_object(root)) {

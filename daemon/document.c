@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "document.h"
 
+#include <errno.h>
 #include <string.h>
 
-#include <jansson.h>
+#include "json-memory.h"
 
 typedef struct Recogniser {
         /* By the caller's media type (may be NULL), or by a look at the text, which may be broken. */
@@ -255,13 +256,10 @@ static int lcp_read(const void *document, size_t size, const char *media_type, L
         json_t *root;
         int r;
 
-        root = json_loadb(document, size, JSON_REJECT_DUPLICATES, &json_error);
-        if (!root) {
-                /* Without memory for a value, jansson leaves no code at all. */
-                if (json_error_code(&json_error) == json_error_out_of_memory ||
-                    json_error_code(&json_error) == json_error_unknown)
-                        return error_set_no_memory(error);
-
+        r = json_parse(document, size, &root, &json_error);
+        if (r == -ENOMEM)
+                return error_set_no_memory(error);
+        if (r < 0) {
                 /* jansson's words quote the document; the place is enough to find it. */
                 g_autofree char *what = g_strdup_printf("it is not valid JSON (line %i, column %i)",
                         json_error.line, json_error.column);

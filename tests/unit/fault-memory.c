@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "fault-memory.h"
-
 #include <errno.h>
 #include <stdlib.h>
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <dlfcn.h>
 #include <glib.h>
-#include <jansson.h>
 
 #include "fault-sqlite.h"
 
-/* In place of what the core calls by these names. What they return is of malloc(), as GLib's own is. */
+/*
+ * Small allocations of the core, of which fault-sqlite.h says when they fail; jansson's are g_try_malloc(), too. In place
+ * of what the core calls by these names. What they return is of malloc(), as GLib's own is.
+ */
 #define EXPORT __attribute__((visibility("default")))
 #define ORIGINAL(name) ((typeof(&name))dlsym(RTLD_NEXT, #name))
 
@@ -49,18 +47,14 @@ EXPORT void *aligned_alloc(size_t alignment, size_t size) {
         return block;
 }
 
+/* Of libarchive, whose header's name is that of one of ours. */
+struct archive *archive_read_new(void);
+struct archive_entry *archive_entry_new(void);
+
 EXPORT struct archive *archive_read_new(void) {
         return fault_fails(FAULT_OBJECT) ? NULL : ORIGINAL(archive_read_new)();
 }
 
 EXPORT struct archive_entry *archive_entry_new(void) {
         return fault_fails(FAULT_OBJECT) ? NULL : ORIGINAL(archive_entry_new)();
-}
-
-static void *allocate_json(size_t size) {
-        return fault_fails(FAULT_JSON) ? NULL : malloc(size);
-}
-
-void fault_memory_install(void) {
-        json_set_alloc_funcs(allocate_json, free);
 }

@@ -21,8 +21,7 @@ typedef enum FaultKind {
         FAULT_LOCK,
         FAULT_MEMORY,
         FAULT_PREPARE, /* SQLite has no memory at all while it prepares a statement */
-        FAULT_TRY,     /* GLib's g_try_…(); those that would abort are left alone */
-        FAULT_JSON,    /* jansson's */
+        FAULT_TRY,     /* GLib's g_try_…(), jansson's among them; those that would abort are left alone */
         FAULT_OBJECT,  /* what the archive's writer and reader keep, libarchive's part included */
         _FAULT_KIND_MAX,
 } FaultKind;

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-#include <jansson.h>
 
 #include "document.h"
 #include "restore-world.h"
@@ -405,44 +404,6 @@ static void test_cancel_ends_the_reading(void **state) {
         assert_string_equal(error.message, "Enough.");
 }
 
-/* What jansson asks for: the one allocation of that number fails. */
-static unsigned n_allocations, failing;
-
-static void *allocate(size_t size) {
-        return ++n_allocations == failing ? NULL : malloc(size);
-}
-
-static int read_with_failing(unsigned number, int fd, Error *error) {
-        ArchiveCounts counts;
-        int r;
-
-        n_allocations = 0;
-        failing = number;
-        json_set_alloc_funcs(allocate, free);
-        r = read_silently(fd, &counts, error);
-        json_set_alloc_funcs(malloc, free);
-        return r;
-}
-
-/* Some of them jansson can do without, and of some others it says that the text is wrong. */
-static void test_missing_memory_is_told_as_such(void **state) {
-        unsigned n_all, n_told = 0;
-        _cleanup_fd_ int fd = make_whole();
-        g_auto(Error) error = {};
-
-        assert_good(read_with_failing(0, fd, &error), &error);
-        n_all = n_allocations;
-        assert_true(n_all > 50);
-        for (unsigned i = 1; i <= n_all; i++) {
-                g_auto(Error) missing = {};
-                int r = read_with_failing(i, fd, &missing);
-
-                assert_true(r == 0 || r == ERROR_NO_MEMORY || r == ERROR_BACKUP_CORRUPT);
-                n_told += r == ERROR_NO_MEMORY;
-        }
-        assert_true(n_told > n_all / 2);
-}
-
 int main(void) {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
         const struct CMUnitTest tests[] = {
@@ -458,7 +419,6 @@ int main(void) {
                 cmocka_unit_test(test_backup_without_its_end_is_corrupt_after_all_was_told),
                 cmocka_unit_test(test_document_over_the_limit_is_told_as_such),
                 cmocka_unit_test(test_cancel_ends_the_reading),
-                cmocka_unit_test(test_missing_memory_is_told_as_such),
         };
 
         restore_world_prepare();

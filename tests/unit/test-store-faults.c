@@ -14,20 +14,20 @@
 
 #include <cmocka.h>
 
-#include "fault-memory.h"
 #include "fault-reads.h"
 #include "fault-sqlite.h"
 #include "stage-world.h"
 
 /* As long as can be: with four of them a row takes more than a page, and SQLite allocates where it reads on. */
-static char text[LICENSE_STRING_MAX + 1];
+static char long_text[LICENSE_STRING_MAX + 1];
 
 static const StoreOwner carol = { 1002, "carol" };
 
 static const Sketch alices[] = {
         { .id = "book", .document = "moby dick", .date = 7, .counters = "copy=5 print=7", .generation = 2 },
         { .id = "deleted", .counters = "print=1" },
-        { .id = "film", .document = "nosferatu", .key_id = text, .title = text, .issuer = text, .media_type = text },
+        { .id = "film", .document = "nosferatu", .key_id = long_text, .title = long_text,
+          .issuer = long_text, .media_type = long_text },
         { .id = "revoked", .revoked = 99 },
 };
 static const Sketch bobs[] = {
@@ -41,7 +41,7 @@ static const Sketch staged[] = {
 };
 
 /* A path that has no place beside a key, either. */
-static char path[PATH_MAX];
+static char long_path[PATH_MAX];
 
 /* More than a page, so that a write is several. */
 static char large[30000];
@@ -321,7 +321,7 @@ static void empty_folder(const char *path) {
 }
 
 static int set_long_property(StoreConnection *connection, void *userdata, Error *error) {
-        return store_property_set(connection, &alice, "RestorePath", path, error);
+        return store_property_set(connection, &alice, "RestorePath", long_path, error);
 }
 
 static void make_pristine(FaultWorld *world) {
@@ -550,8 +550,8 @@ static void test_every_point_of_every_operation(void **state) {
         unsigned counts[_FAULT_KIND_MAX];
 
         memset(large, 'x', sizeof large - 1);
-        memset(text, 'y', sizeof text - 1);
-        memset(path, '/', sizeof path - 1);
+        memset(long_text, 'y', sizeof long_text - 1);
+        memset(long_path, '/', sizeof long_path - 1);
         for (size_t i = 0; i < G_N_ELEMENTS(operations); i++) {
                 if (only && strcmp(only, operations[i].name) != 0)
                         continue;
@@ -579,7 +579,6 @@ int main(void) {
         /* All this syncs a lot. */
         if (!g_getenv("TMPDIR") && access("/dev/shm", W_OK) == 0)
                 g_setenv("TMPDIR", "/dev/shm", true);
-        fault_memory_install();
         fault_sqlite_install();
         r = cmocka_run_group_tests(tests, NULL, NULL);
         printf("%u passed, %u failed\n", passed, failed);
