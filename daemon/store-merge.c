@@ -528,7 +528,7 @@ static int merge_owners(Merge *merge, Error *error) {
 static int on_progress(void *userdata) {
         const StoreMergeEvents *events = userdata;
 
-        return events->is_unwanted(events->userdata);
+        return events->is_unwanted && events->is_unwanted(events->userdata);
 }
 
 int store_merge(StoreConnection *connection, int64_t restore, const StoreMergeEvents *events, StoreMerge *ret,

@@ -247,10 +247,6 @@ static int refuse_conflict(const char *id, const char *key_id, const char *title
                 "save and remove that license first, and store it again afterwards.", id);
 }
 
-static bool never_unwanted(void *userdata) {
-        return false;
-}
-
 /* Nobody waits for it, and what is damaged with one of the two must not be what stays. */
 static bool look_at_all(int64_t key, void *userdata) {
         return true;
@@ -278,7 +274,7 @@ static int forget_keys(StoreConnection *connection, int64_t first, int64_t last,
 
 int store_owner_reassign(StoreConnection *connection, const StoreOwner *from, const StoreOwner *to, int64_t restore,
                 uint64_t *ret_licenses, Error *error) {
-        static const StoreMergeEvents events = { refuse_conflict, never_unwanted, look_at_all, NULL };
+        static const StoreMergeEvents events = { refuse_conflict, NULL, look_at_all, NULL };
         int64_t source = 0, target = 0;
         StoreMerge merged = {};
         StoreUse use = {};

@@ -320,7 +320,7 @@ typedef struct StoreMerge {
 typedef struct StoreMergeEvents {
         /* Told each conflict; texts may be NULL but for id. Returns 0 or a code, which ends the merge. */
         int (*conflict)(const char *id, const char *key_id, const char *title, void *userdata, Error *error);
-        /* Asked now and then; ends the merge with any code where it says so. */
+        /* Asked now and then; ends the merge with any code where it says so. NULL: nothing does. */
         bool (*is_unwanted)(void *userdata);
         /*
          * Whether the store's document of an id that was staged under key may be damaged: then it is looked at, which

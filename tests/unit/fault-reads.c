@@ -61,6 +61,10 @@ int read_licenses(StoreConnection *connection, const StoreOwner *owner, GString 
         r = store_property_list(connection, owner, properties, error);
         for (unsigned i = 0; r == 0 && i < properties->len; i++)
                 g_string_append_printf(told, "%s\n", (char *)properties->pdata[i]);
+        if (r == 0)
+                r = store_property_get(connection, owner, "RestorePath", &value, error);
+        if (r == 0)
+                g_string_append_printf(told, "%s\n", value);
         return r;
 }
 

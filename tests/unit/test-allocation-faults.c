@@ -2,7 +2,7 @@
 /*
  * What the core asks for little memory for, and may be refused: the N-th such allocation fails, the first, the second,
  * and so on, until the work is through untouched. What fails is ERROR_NO_MEMORY, and nothing else happened; what is good
- * is whole. FAULT_LONG=1 tries all points, also where there are hundreds.
+ * is whole. With sanitizers, FAULT_LONG=1 tries all points, also where there are hundreds.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +22,7 @@
 #include "told.h"
 #include "verify.h"
 
-/* Points of a kind, where not all are asked for. */
+/* Points of a kind, with sanitizers. */
 #define POINTS_MAX 120U
 
 typedef struct Work {
@@ -272,7 +272,8 @@ static void at_every_point(RestoreWorld *world, const Work *work) {
                 work->look(world, all, false);
 
         for (size_t kind = 0; kind < G_N_ELEMENTS(kinds); kind++) {
-                unsigned step = g_getenv("FAULT_LONG") ? 1 : 1 + counts[kind] / POINTS_MAX, failures = 0, points = 0;
+                unsigned step = sanitized() && !g_getenv("FAULT_LONG") ? 1 + counts[kind] / POINTS_MAX : 1;
+                unsigned failures = 0, points = 0;
 
                 for (unsigned onward = 0; counts[kind] > 0 && onward < 2; onward++)
                         for (unsigned at = 1; try_point(world, work, kind, at, onward, all->str, &failures);

@@ -142,6 +142,10 @@ static int set_property(StoreConnection *connection, FaultWorld *world, Error *e
         return store_property_set(connection, &alice, "BackupPath", "/media/x/1000", error);
 }
 
+static int set_first_property(StoreConnection *connection, FaultWorld *world, Error *error) {
+        return store_property_set(connection, &carol, "BackupPath", "/media/x/1002", error);
+}
+
 static int remove_property(StoreConnection *connection, FaultWorld *world, Error *error) {
         return store_property_remove(connection, &alice, "RestorePath", error);
 }
@@ -206,6 +210,7 @@ OPERATION(consume, false, consume)
 OPERATION(delete, false, delete_one)
 OPERATION(revoke, false, revoke_one)
 OPERATION(property, false, set_property)
+OPERATION(first_property, false, set_first_property)
 OPERATION(unset, false, remove_property)
 OPERATION(stage, true, stage_some)
 OPERATION(merge, true, merge_staged)
@@ -275,6 +280,10 @@ static int run_check(FaultWorld *world, Error *error) {
 
 #define VERSION_1 "DROP TABLE staged_licenses; DROP TABLE staged_ids; PRAGMA user_version = 1"
 
+/* Of a restore that a daemon before was killed in. */
+#define STAGED "INSERT INTO staged_ids VALUES (((SELECT owner FROM owners WHERE name = 'alice') << 31) + 99, 1, " \
+        "(SELECT owner FROM owners WHERE name = 'alice'), 'left', 1, NULL, 1, 100)"
+
 static const Operation operations[] = {
         { "put", run_put },
         { "put-again", run_put_again },
@@ -282,6 +291,7 @@ static const Operation operations[] = {
         { "delete", run_delete },
         { "revoke", run_revoke },
         { "property", run_property },
+        { "property-new", run_first_property },
         { "unset", run_unset },
         { "stage", run_stage },
         { "merge", run_merge, .prepare = prepare_stage },
@@ -294,6 +304,7 @@ static const Operation operations[] = {
         { "snapshot", run_read_snapshot },
         { "check", run_check },
         { "open", run_open, .opens = true },
+        { "open-staged", run_open, .opens = true, .sql = STAGED },
         { "upgrade", run_open, .opens = true, .sql = VERSION_1 },
         { "create", run_open, .opens = true, .empty = true },
         { "close", run_close },
@@ -360,7 +371,15 @@ static void close_world(FaultWorld *world) {
         world->store = store_free(world->store);
 }
 
+/* So that an operation has to prepare its own. */
+static int forget_statements(StoreConnection *connection, FaultWorld *world, Error *error) {
+        g_hash_table_remove_all(connection->statements);
+        return 0;
+}
+
 static void begin(FaultWorld *world) {
+        g_auto(Error) error = {};
+
         empty_folder(world->folder);
         if (!world->operation->empty)
                 copy_file(world->pristine, world->folder, "licenses.db");
@@ -373,6 +392,7 @@ static void begin(FaultWorld *world) {
         sketch_put(world->store, &alice, &(Sketch){ .id = "acknowledged", .document = "yes" });
         if (world->operation->prepare)
                 world->operation->prepare(world);
+        assert_good(write_to(world, true, forget_statements, &error), &error);
 }
 
 /* All that anyone has, as text. Fails the test where it cannot be read. */

@@ -227,6 +227,41 @@ static void test_reassigning_keeps_to_the_limits_of_the_new_owner(void **state) 
         assert_books(world->reader);
 }
 
+static int move_last(StoreConnection *connection, void *userdata, Error *error) {
+        const StoreOwner *owner = userdata;
+        g_autofree char *sql = g_strdup_printf(
+                "UPDATE documents SET key = ((key >> 31 << 31) | 2147483647) WHERE key = (SELECT key FROM licenses "
+                "WHERE id = 'last' AND owner = (SELECT owner FROM owners WHERE name = '%1$s'));"
+                "UPDATE licenses SET key = ((key >> 31 << 31) | 2147483647) "
+                "WHERE id = 'last' AND owner = (SELECT owner FROM owners WHERE name = '%1$s')", owner->name);
+
+        assert_int_equal(store_connection_exec(connection, sql), SQLITE_OK);
+        return 0;
+}
+
+/* An owner has 2^31 keys, of all ids that were ever stored. */
+static void test_who_has_used_up_all_keys_gets_no_more(void **state) {
+        g_auto(Deed) refused = { .work = deed_put, .owner = bob, .id = "one-more", .document = "document" };
+        StageWorld *world = *state;
+        g_auto(Error) error = {};
+        uint64_t licenses;
+
+        put(world->store, &alice, "alices", "hers");
+        put(world->store, &alice, "last", "hers");
+        put(world->store, &bob, "last", "hers");
+        assert_good(do_write(world->store, move_last, (void *)&bob, &error), &error);
+        assert_int_equal(deed_do(&refused, world->store), ERROR_LIMIT_EXCEEDED);
+        assert_error(&refused.task.error, ERROR_LIMIT_EXCEEDED, "as many ids as can be counted");
+        assert_int_equal(reassign(world, &alice, &bob, &licenses, &error), ERROR_LIMIT_EXCEEDED);
+
+        /* The other way around, where there is a key, but none for the last of those that would come. */
+        error_clear(&error);
+        assert_int_equal(reassign(world, &bob, &alice, &licenses, &error), ERROR_LIMIT_EXCEEDED);
+        assert_error(&error, ERROR_LIMIT_EXCEEDED, "as many ids as can be counted");
+        assert_int_equal(ask(world->reader, "SELECT count(*) FROM licenses"), 3);
+        assert_books(world->reader);
+}
+
 static void test_whoever_the_store_does_not_know_cannot_be_reassigned_or_purged(void **state) {
         StageWorld *world = *state;
         Change change = { .from = carol };
@@ -341,6 +376,7 @@ int main(void) {
                 TEST(test_reassigning_keeps_the_document_that_is_whole),
                 TEST(test_conflict_reassigns_nothing_and_names_the_license),
                 TEST(test_reassigning_keeps_to_the_limits_of_the_new_owner),
+                TEST(test_who_has_used_up_all_keys_gets_no_more),
                 TEST(test_whoever_the_store_does_not_know_cannot_be_reassigned_or_purged),
                 TEST(test_owner_with_a_restore_under_way_is_left_alone),
                 TEST(test_reassigning_beside_a_restore_to_the_new_owner_loses_neither),

@@ -204,6 +204,14 @@ static void test_link_to_nothing_is_not_replaced_by_an_empty_store(void **state)
         assert_true(S_ISLNK(st.st_mode));
 }
 
+static void test_store_in_a_file_cannot_be_looked_at(void **state) {
+        g_auto(Error) error = {};
+        Store *store;
+
+        assert_int_equal(store_open("/dev/null", &no_limits, &store, &error), ERROR_STORE_READ);
+        assert_error(&error, ERROR_STORE_READ, "Not a directory");
+}
+
 static void test_folder_in_the_place_of_the_store_is_refused(void **state) {
         g_autofree char *path = store_path(*state);
         g_auto(Error) error = {};
@@ -292,6 +300,24 @@ static void test_check_finds_a_broken_page(void **state) {
 
         assert_int_equal(store_check(*state, &licenses, &error), ERROR_STORE_CORRUPT);
         assert_error(&error, ERROR_STORE_CORRUPT, "damaged");
+}
+
+/* Who has it is told to root alone, who has to find them: the file is whole, and one license of one user is not. */
+static void test_check_names_a_damaged_document_and_its_owner(void **state) {
+        const StoreOwner bob = { 1001, "bob" };
+        g_auto(Error) error = {};
+        uint64_t licenses;
+
+        {
+                g_autoptr(Store) store = open_store(*state);
+
+                put(store, &alice, "a", "sound");
+                put(store, &bob, "b", "rotten");
+        }
+        edit(*state, "UPDATE documents SET document = x'00' WHERE key = (SELECT key FROM licenses WHERE id = 'b')");
+        assert_int_equal(store_check(*state, &licenses, &error), ERROR_STORE_CORRUPT);
+        assert_error(&error, ERROR_STORE_CORRUPT, "Of user 'bob' (1001): The document of license 'b' is damaged");
+        assert_int_equal(licenses, 0);
 }
 
 /* A limit refuses a license with its own name, and lets go what makes room. */
@@ -384,6 +410,7 @@ int main(void) {
                 IN_FOLDER(test_emptied_file_is_not_taken_for_a_new_start),
                 IN_FOLDER(test_wal_without_its_store_is_not_taken_for_a_new_start),
                 IN_FOLDER(test_link_to_nothing_is_not_replaced_by_an_empty_store),
+                cmocka_unit_test(test_store_in_a_file_cannot_be_looked_at),
                 IN_FOLDER(test_folder_in_the_place_of_the_store_is_refused),
                 IN_FOLDER(test_other_database_is_left_alone),
                 IN_FOLDER(test_newer_store_is_left_alone),
@@ -391,6 +418,7 @@ int main(void) {
                 IN_FOLDER(test_check_counts_licenses_beside_a_running_store),
                 IN_FOLDER(test_check_of_no_store_makes_none),
                 IN_FOLDER(test_check_finds_a_broken_page),
+                IN_FOLDER(test_check_names_a_damaged_document_and_its_owner),
                 cmocka_unit_test(test_each_limit_is_named_with_its_setting),
                 IN_FOLDER(test_disk_with_too_little_free_takes_no_license),
                 IN_FOLDER(test_license_at_the_limit_may_be_stored_again),
