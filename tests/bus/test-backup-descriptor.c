@@ -334,6 +334,8 @@ static void test_flags_and_options_are_checked(void **state) {
                 bus, ROOT, TO_FILE, "InvalidArgs", "*Colour*", "hua{sv}", fd, 0, 1, "Colour", "s", "blue");
         call_error(bus, ROOT, TO_FILE, "InvalidArgs", "*Owner*", "hua{sv}", fd, 0, 1, "Owner", "s", "root");
         call_error(bus, ROOT, TO_FILE, "InvalidArgs", "*AllUsers*", "hua{sv}", fd, 0, 1, "AllUsers", "u", 1);
+        call_error(bus, ROOT, TO_FILE, "InvalidArgs", "*exclude each other.", "hua{sv}", fd, 0, 2, "Owner", "u", 4711,
+                "AllUsers", "b", 1);
         assert_int_equal(fstat(fd, &st), 0);
         assert_int_equal(st.st_size, 0);
         close(fd);

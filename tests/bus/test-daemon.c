@@ -228,6 +228,7 @@ static void test_unreadable_store_is_told_and_kept(void **state) {
         call_error(bus, ROOT, "BackupRestoreProps.GetPropCount", "NS_E_DRM_DATASTORE_CORRUPT", NULL, "");
         call_error(bus, ROOT, "BackupRestoreProps.RemoveAllProps", "NS_E_DRM_DATASTORE_CORRUPT", NULL, "");
         call_error(bus, ROOT, "LicenseBackup.BackupLicenses", "NS_E_DRM_DATASTORE_CORRUPT", NULL, "u", 0);
+        call_error(bus, ROOT, "LicenseRestore.RestoreLicenses", "NS_E_DRM_DATASTORE_CORRUPT", NULL, "u", 0);
         call_void(bus, ROOT, "Manager.ListJobs", "");
         harness_stop(h);
         assert_file_equal(path, garbage, 50000);

@@ -172,6 +172,31 @@ static void test_waiters_of_a_job_are_at_most_64(void **state) {
         g_hash_table_unref(assert_job_succeeds(bus, stuck.path));
 }
 
+/* Who is gone keeps no place. */
+static void test_waiter_that_leaves_makes_room_for_another(void **state) {
+        sd_bus *bus = harness_connect(*state, 0), *waiter = harness_connect(*state, 0);
+        g_auto(StuckJob) stuck = {};
+        stuck_job_start(bus, &stuck);
+
+        for (unsigned i = 0; i < 64; i++)
+                send_only(waiter, new_call(waiter, stuck.path, "Job.Wait"));
+        call_void(waiter, ROOT, "Manager.ListJobs", "");
+        call_error(bus, stuck.path, "Job.Wait", "LimitsExceeded", NULL, "");
+        harness_disconnect(*state, waiter);
+
+        /* The bus tells the service that it is gone, in its own time. */
+        for (unsigned i = 0;; i++) {
+                sd_bus *next = harness_connect(*state, 0);
+                send_only(next, new_call(next, stuck.path, "Job.Wait"));
+                _cleanup_message_ sd_bus_message *reply = receive_reply(next, 100);
+                if (!reply)
+                        break;
+                assert_true(sd_bus_message_is_method_error(reply, NULL) && i < 100);
+        }
+        stuck_job_drain(bus, &stuck);
+        g_hash_table_unref(assert_job_succeeds(bus, stuck.path));
+}
+
 static int setup_short_memory(void **state) {
         harness_setup_bus(state);
         harness_set(*state, "Jobs", "ResultSeconds", "1");
@@ -369,6 +394,7 @@ int main(void) {
                 TEST(test_failed_job_says_failed),
                 TEST(test_wait_answers_before_and_after_the_end),
                 TEST(test_waiters_of_a_job_are_at_most_64),
+                TEST(test_waiter_that_leaves_makes_room_for_another),
                 MEMORY_TEST(test_results_are_kept_for_their_time),
                 MEMORY_TEST(test_oldest_result_goes_where_there_are_too_many),
                 TEST(test_another_connection_finds_the_result),

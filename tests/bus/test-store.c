@@ -214,6 +214,8 @@ static void test_many_are_stored_in_order_or_not_at_all(void **state) {
 
         call_error(bus, ROOT, "LicenseStore.StoreLicenses", "InvalidArgs", "*2*", "a(aya{sv})", 3, 1, 'x', 1,
                 "LicenseId", "s", "c", 1, 'x', 0, 1, 'x', 1, "LicenseId", "s", "d");
+        call_error(bus, ROOT, "LicenseStore.StoreLicenses", "InvalidArgs", "License 2: *Colour*", "a(aya{sv})", 2, 1,
+                'x', 1, "LicenseId", "s", "c", 1, 'x', 1, "Colour", "s", "blue");
         call_void(bus, ROOT, "LicenseStore.RevokeLicense", "s", "a");
         call_error(bus, ROOT, "LicenseStore.StoreLicenses", "NS_E_DRM_LICENSE_CONTENT_REVOKED", "*2*",
                 "a(aya{sv})", 3, 1, 'x', 1, "LicenseId", "s", "c", 1, 'x', 1, "LicenseId", "s", "a", 1, 'x',

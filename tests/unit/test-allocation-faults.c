@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -107,6 +108,21 @@ static int run_backup_of_one(RestoreWorld *world, GString *told, Error *error) {
         return make_backup(world, plan_to(world->from, output), told, error);
 }
 
+static int run_backup_to_socket(RestoreWorld *world, GString *told, Error *error) {
+        char buffer[64 * 1024];
+        int ends[2], r;
+        ssize_t n;
+
+        output = new_target();
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+        r = make_backup(world, plan_to(world->from, ends[0]), told, error);
+        close(ends[0]);
+        while ((n = read(ends[1], buffer, sizeof buffer)) > 0)
+                assert_int_equal(write(output, buffer, (size_t)n), n);
+        close(ends[1]);
+        return r;
+}
+
 static int run_backup_of_all(RestoreWorld *world, GString *told, Error *error) {
         BackupPlan plan;
 
@@ -146,6 +162,19 @@ static void look_at_folder(RestoreWorld *world, GString *told, bool failed) {
                 look_at_output(world, told, failed);
                 assert_int_equal(unlink(world->from->target), 0);
         }
+}
+
+/* The one that is there is looked at first: whose is it? It stays as it is until there is another. */
+static void look_at_overwritten(RestoreWorld *world, GString *told, bool failed) {
+        assert_nothing_left(world->from);
+        output = open(world->from->target, O_RDONLY | O_CLOEXEC);
+        assert_true(output >= 0);
+        if (failed) {
+                g_autoptr(GString) before = g_string_new("");
+
+                tell_backup(output, before);
+        }
+        look_at_output(world, told, failed);
 }
 
 /* Reading them */
@@ -293,7 +322,9 @@ static void test_backup_is_whole_or_is_not(void **state) {
         RestoreWorld *world = *state;
 
         at_every_point(world, &(Work){ "backup", run_backup_of_one, look_at_output });
+        at_every_point(world, &(Work){ "backup to socket", run_backup_to_socket, look_at_output });
         at_every_point(world, &(Work){ "backup to folder", run_backup_to_folder, look_at_folder });
+        at_every_point(world, &(Work){ "overwrite", run_backup_to_folder, look_at_overwritten });
 
         put(world->from->store, &alice, "rotten", "rotten");
         put(world->from->store, &bob, "bobs", "bob's document");

@@ -521,6 +521,10 @@ static void test_canceled_read_gives_the_reason(void **state) {
         close(fd);
 }
 
+static void test_nothing_can_be_freed(void **state) {
+        assert_null(archive_reader_free(NULL));
+}
+
 static void *cancel_soon(void *userdata) {
         g_usleep(50 * 1000);
         cancel_trigger(userdata, "Enough.");
@@ -558,6 +562,7 @@ static void test_descriptor_that_cannot_be_read_is_the_mediums_fault(void **stat
 
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_nothing_can_be_freed),
                 cmocka_unit_test(test_whole_backup_is_proved),
                 cmocka_unit_test(test_backup_without_licenses_is_proved),
                 cmocka_unit_test(test_backup_of_all_users_is_proved),
