@@ -182,6 +182,21 @@ static void test_first_calls_of_a_connection_keep_their_order(void **state) {
         }
 }
 
+static void test_who_wants_no_answer_gets_no_error_either(void **state) {
+        sd_bus *bus = harness_connect(*state, 0);
+        sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.GetLicense");
+
+        assert_true(sd_bus_message_append(message, "s", "") >= 0);
+        assert_true(sd_bus_message_set_expect_reply(message, false) >= 0);
+        send_only(bus, message);
+        /* Answered in their order: that of the first would be here now. */
+        send_only(bus, new_call(bus, ROOT, "Manager.ListJobs"));
+        _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+        assert_non_null(reply);
+        assert_false(sd_bus_message_is_method_error(reply, NULL));
+        assert_null(receive_reply(bus, 100));
+}
+
 static void test_users_without_licenses_of_their_own_are_denied(void **state) {
         Harness *h = *state;
         harness_need_users(h, 2);
@@ -206,6 +221,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_callers_beyond_the_cache_stay_who_they_are,
                         setup_small_cache, harness_teardown),
                 TEST(test_first_calls_of_a_connection_keep_their_order),
+                TEST(test_who_wants_no_answer_gets_no_error_either),
                 TEST(test_users_without_licenses_of_their_own_are_denied),
         };
 

@@ -12,18 +12,26 @@
 #define REASSIGN "Manager.ReassignLicenses"
 #define PURGE "Manager.PurgeLicenses"
 
-/* The account of a user goes: its licenses are kept under a name that nobody has. */
-static void make_gone(Harness *h, uid_t uid) {
-        g_autofree char *path = g_build_filename(h->state, "licenses.db", NULL),
-                        *sql = g_strdup_printf("UPDATE owners SET name = 'gone' WHERE uid = %u", (unsigned)uid);
+/* Behind the back of the service, which is started anew. Returns how many rows were changed. */
+static int run_sql(Harness *h, const char *sql) {
+        g_autofree char *path = g_build_filename(h->state, "licenses.db", NULL);
         sqlite3 *db = NULL;
+        int changes;
 
         harness_stop(h);
         assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
         assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-        assert_int_equal(sqlite3_changes(db), 1);
+        changes = sqlite3_changes(db);
         assert_int_equal(sqlite3_close(db), SQLITE_OK);
         harness_start(h);
+        return changes;
+}
+
+/* The account of a user goes: its licenses are kept under a name that nobody has. */
+static void make_gone(Harness *h, uid_t uid) {
+        g_autofree char *sql = g_strdup_printf("UPDATE owners SET name = 'gone' WHERE uid = %u", (unsigned)uid);
+
+        assert_int_equal(run_sql(h, sql), 1);
 }
 
 static char *name_of(uid_t uid) {
@@ -74,6 +82,35 @@ static void test_root_lists_owners_and_sees_who_is_gone(void **state) {
                         *line = g_strdup_printf("gone %u 1 replaced\n", (unsigned)h->users[0]);
         assert_non_null(strstr(after, line));
         assert_non_null(strstr(after, lines[1]));
+}
+
+#define N_LONG 300U
+
+/* Names of 250 bytes fill an answer before the 500 owners of a page do. */
+static void test_pages_of_long_names_leave_nobody_out(void **state) {
+        Harness *h = *state;
+        sd_bus *root;
+        unsigned n = 0, n_pages = 0;
+
+        run_sql(h, "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 299) "
+                "INSERT INTO owners (uid, name, licenses, remembered, bytes) "
+                "SELECT 700000 + i, printf('%0250d', i), 0, 1, 1 FROM n");
+        root = harness_connect_uid(h, 0);
+        for (;; n_pages++) {
+                g_autofree char *page = list_owners(root, n, 0);
+                g_auto(GStrv) lines = g_strsplit(page, "\n", 0);
+
+                if (!*page)
+                        break;
+                for (char **line = lines; **line; line++) {
+                        g_autofree char *expected = g_strdup_printf("%0250u %u 0 gone", n, 700000 + n);
+
+                        assert_string_equal(*line, expected);
+                        n++;
+                }
+        }
+        assert_int_equal(n, N_LONG);
+        assert_in_range(n_pages, 2, 10);
 }
 
 static void test_reassigned_licenses_are_the_new_owners(void **state) {
@@ -153,6 +190,7 @@ static void test_others_than_root_are_denied_and_learn_nothing(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_root_lists_owners_and_sees_who_is_gone),
+                TEST(test_pages_of_long_names_leave_nobody_out),
                 TEST(test_reassigned_licenses_are_the_new_owners),
                 TEST(test_purged_licenses_are_nobodys),
                 TEST(test_users_who_are_here_keep_their_licenses),

@@ -156,6 +156,20 @@ static void test_question_says_who_asks_and_yes_starts_the_job(void **state) {
         close(fd);
 }
 
+static void test_answer_that_is_none_lets_nobody_in(void **state) {
+        Harness *h = *state;
+        sd_bus *polkit = start_polkit(h), *bus = harness_connect(h, 0);
+        g_auto(Question) question = {};
+        int fd = new_file(h, "all.tar");
+
+        send_backup(bus, fd, false);
+        receive_question(polkit, &question);
+        assert_true(sd_bus_reply_method_return(question.call, "s", "yes") >= 0);
+        assert_true(sd_bus_flush(polkit) >= 0);
+        assert_next_error(bus, "AccessDenied", "*polkit's answer cannot be read*");
+        close(fd);
+}
+
 static void test_a_person_is_asked_only_if_the_message_says_so(void **state) {
         Harness *h = *state;
         sd_bus *polkit = start_polkit(h), *bus = harness_connect(h, 0);
@@ -404,6 +418,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_others_are_for_root_alone_without_polkit),
                 TEST(test_question_says_who_asks_and_yes_starts_the_job),
+                TEST(test_answer_that_is_none_lets_nobody_in),
                 TEST(test_a_person_is_asked_only_if_the_message_says_so),
                 TEST(test_no_is_told_and_leaves_nothing),
                 TEST(test_answers_belong_to_their_questions),

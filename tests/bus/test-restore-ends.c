@@ -87,6 +87,14 @@ static void start_half(Harness *h, sd_bus *bus, const char *backup, size_t size,
         wait_staged(h, true);
 }
 
+/* What it had found before it ended came to nothing. */
+static void assert_no_conflicts(sd_bus *bus, const char *job) {
+        _cleanup_message_ sd_bus_message *page = call(bus, job, "Job.ListRestricted", "uu", 0, 0);
+
+        assert_true(sd_bus_message_enter_container(page, 'a', "(sss)") >= 0);
+        assert_int_equal(sd_bus_message_at_end(page, false), 1);
+}
+
 static void test_canceled_restore_changes_nothing(void **state) {
         Harness *h = *state;
         sd_bus *bus = harness_connect(h, 0);
@@ -107,6 +115,7 @@ static void test_canceled_restore_changes_nothing(void **state) {
                 else
                         call_void(bus, ROOT, CANCEL_RESTORE, "");
                 assert_job_fails(bus, fed.path, CANCELED, "*No license was changed.");
+                assert_no_conflicts(bus, fed.path);
                 assert_trace(h, fed.path, bus, "return 21 28 29( 16)? 27:" CANCELED);
                 g_autofree char *job_state = job_property(bus, fed.path, "State");
                 assert_string_equal(job_state, "canceled");

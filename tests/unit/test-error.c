@@ -52,6 +52,15 @@ static void test_codes_have_the_names_and_hresults_of_the_contract(void **state)
         assert_int_equal(error_hresult(ERROR_NONE), 0);
 }
 
+/* Unicode has characters that are none, and old buses end the connection of who sends them. */
+static void test_text_that_no_bus_takes_is_shown_without_what_is_foreign(void **state) {
+        Error error = {};
+
+        error_set(&error, ERROR_MEDIUM, "'%s' failed.", "a\xef\xbf\xbf b");
+        assert_string_equal(error_message(&error), "'a??? b' failed.");
+        error_clear(&error);
+}
+
 static void test_every_code_has_a_row_and_is_found_by_its_name(void **state) {
         for (ErrorCode code = ERROR_NONE + 1; code < _ERROR_MAX; code++) {
                 assert_true(error_hresult(code) < 0);
@@ -176,6 +185,7 @@ static void test_error_moved_to_itself_stays(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_codes_have_the_names_and_hresults_of_the_contract),
+                cmocka_unit_test(test_text_that_no_bus_takes_is_shown_without_what_is_foreign),
                 cmocka_unit_test(test_every_code_has_a_row_and_is_found_by_its_name),
                 cmocka_unit_test(test_own_error_names_end_in_their_hresult_name),
                 cmocka_unit_test(test_unknown_error_name_is_no_code),

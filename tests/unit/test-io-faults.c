@@ -16,6 +16,7 @@
 
 #include "common.h"
 #include "tarball.h"
+#include "user-name.h"
 
 #define SIZE 600000U
 #define LONG_MSEC 20000
@@ -133,6 +134,31 @@ static void test_cancel_ends_the_reading_back(void **state) {
         assert_int_equal(lseek(target, 0, SEEK_END), SIZE);
 }
 
+/* glibc says that there is no such user; but then, there is no root either. */
+static const char *look_up_without_files(void *userdata) {
+        g_autofree char *name = NULL;
+        uid_t uid = 4711;
+
+        SCENE_CHECK(user_name_of(0, &name) < 0 && !name);
+        SCENE_CHECK(user_name_of(4242, &name) < 0 && !name);
+        SCENE_CHECK(user_uid_of("root", &uid) < 0 && uid == 4711);
+        return NULL;
+}
+
+static void test_nobody_is_unknown_for_want_of_a_descriptor(void **state) {
+        const Refusal refusals[] = {
+#ifdef SYS_open
+                { SYS_open, 0, 0, EMFILE },
+#endif
+                { SYS_openat, 0, 0, EMFILE }, { SYS_socket, 0, 0, EMFILE },
+        };
+        g_autofree char *name = NULL;
+
+        assert_int_equal(user_name_of(0, &name), 0);
+        assert_string_equal(name, "root");
+        play_without(refusals, G_N_ELEMENTS(refusals), look_up_without_files, NULL);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_descriptor_that_cannot_be_waited_for_is_an_error),
@@ -140,6 +166,7 @@ int main(void) {
                 cmocka_unit_test(test_copy_that_cannot_be_read_back_is_not_taken_for_good),
                 cmocka_unit_test(test_copy_of_what_cannot_be_read_is_an_error),
                 cmocka_unit_test(test_cancel_ends_the_reading_back),
+                cmocka_unit_test(test_nobody_is_unknown_for_want_of_a_descriptor),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
