@@ -490,6 +490,43 @@ static void test_measuring_a_call_ends_soon(void **state) {
         serve_small(h, known, h->daemon);
 }
 
+/* As many calls as a bus lets a connection wait for; those without an answer, it does not count. Who leaves is let go. */
+static void test_calls_of_who_is_not_known_yet_are_bounded_in_number(void **state) {
+        Harness *h = *state;
+        sd_bus *known = harness_connect(h, 0), *bus, *leaver;
+
+        store_simple(known, "known");
+        meddling->names_wait = 1;
+        bus = harness_connect(h, 0);
+        leaver = harness_connect(h, 0);
+        send_only(leaver, new_call(leaver, ROOT, "Manager.ListJobs"));
+        for (unsigned i = 0; i < 128; i++) {
+                sd_bus_message *silent = new_call(bus, ROOT, "Manager.ListJobs");
+
+                assert_true(sd_bus_message_set_expect_reply(silent, false) >= 0);
+                send_only(bus, silent);
+        }
+        send_only(bus, new_call(bus, ROOT, "Manager.ListJobs"));
+        _cleanup_message_ sd_bus_message *refusal = receive_reply(bus, PATIENCE_SEC * 1000);
+        assert_non_null(refusal);
+        assert_true(sd_bus_message_is_method_error(refusal, "org.freedesktop.DBus.Error.LimitsExceeded") > 0);
+        assert_non_null(strstr(sd_bus_message_get_error(refusal)->message, "128 calls of this connection"));
+        harness_disconnect(h, leaver);
+        serve_small(h, known, h->daemon);
+
+        meddling->names_wait = 0;
+        for (unsigned i = 0;; i++) {
+                send_only(bus, new_call(bus, ROOT, "Manager.ListJobs"));
+                _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+                assert_non_null(reply);
+                if (!sd_bus_message_is_method_error(reply, NULL))
+                        break;
+                assert_true(i < 100);
+                g_usleep(20 * 1000);
+        }
+        serve_small(h, bus, h->daemon);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(int argc, char **argv) {
@@ -501,6 +538,7 @@ int main(int argc, char **argv) {
                 TEST(test_many_large_calls_at_once),
                 TEST(test_calls_of_who_is_not_known_yet_are_bounded_in_bytes),
                 TEST(test_measuring_a_call_ends_soon),
+                TEST(test_calls_of_who_is_not_known_yet_are_bounded_in_number),
         };
         int failed;
 
