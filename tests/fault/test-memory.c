@@ -490,7 +490,7 @@ static void test_measuring_a_call_ends_soon(void **state) {
         serve_small(h, known, h->daemon);
 }
 
-/* As many calls as a bus lets a connection wait for; those without an answer, it does not count. Who leaves is let go. */
+/* As many calls as a bus lets a connection wait for; those without an answer, it does not count. */
 static void test_calls_of_who_is_not_known_yet_are_bounded_in_number(void **state) {
         Harness *h = *state;
         sd_bus *known = harness_connect(h, 0), *bus, *leaver;

@@ -8,8 +8,8 @@
 #include "fault-sqlite.h"
 
 /*
- * Small allocations of the core, of which fault-sqlite.h says when they fail; jansson's are g_try_malloc(), too. In place
- * of what the core calls by these names. What they return is of malloc(), as GLib's own is.
+ * Small allocations of the core, of which fault-sqlite.h says when they fail; jansson's are g_try_malloc(), too. They
+ * are in place of what the core calls by these names. What they return is of malloc(), as GLib's own is.
  */
 #define EXPORT __attribute__((visibility("default")))
 #define ORIGINAL(name) ((typeof(&name))dlsym(RTLD_NEXT, #name))

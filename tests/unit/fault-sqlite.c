@@ -77,7 +77,9 @@ static int map_shared(sqlite3_file *file, int page, int size, int extend, void v
 }
 
 static int lock_shared(sqlite3_file *file, int offset, int n, int flags) {
-        return (flags & SQLITE_SHM_LOCK) && fault_fails(FAULT_SHARED_LOCK) ? plan.rc : first.xShmLock(file, offset, n, flags);
+        if ((flags & SQLITE_SHM_LOCK) && fault_fails(FAULT_SHARED_LOCK))
+                return plan.rc;
+        return first.xShmLock(file, offset, n, flags);
 }
 
 static int lock_file(sqlite3_file *file, int level) {

@@ -295,7 +295,8 @@ static char *describe_row(const StoreCursorRow *row) {
         else if (!row->present)
                 g_string_append(line, " -");
         if (row->present) /* what is revoked has none: both would show */
-                g_string_append_printf(line, " '%.*s'", (int)license->size, (const char *)row->document);
+                g_string_append_printf(line, " '%.*s'", (int)license->size,
+                        (const char *)row->document ?: "(damaged)");
         g_string_append_printf(line, " g%" PRIu64, license->generation);
         for (unsigned i = 0; i < license->counters->len; i++) {
                 const Counter *counter = &g_array_index(license->counters, Counter, i);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What the core asks for little memory for, and may be refused: the N-th such allocation fails, the first, the second,
- * and so on, until the work is through untouched. What fails is ERROR_NO_MEMORY, and nothing else happened; what is good
- * is whole. FAULT_LONG=1 tries all points, also where hundreds fail from one on, and with sanitizers.
+ * and so on, until the work is through untouched. What fails is ERROR_NO_MEMORY, and nothing else happened; what is
+ * good is whole. FAULT_LONG=1 tries all points, also where hundreds fail from one on, and with sanitizers.
  */
 #include <errno.h>
 #include <fcntl.h>

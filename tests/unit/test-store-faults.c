@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Every call of SQLite's to its disk and for its memory fails, and every other small allocation of the core's that may,
- * the first, the second, and so on, until an operation of the store is through untouched. After each: the store answers, and has the operation or has it not, both now and
- * when it is opened again. FAULT_LONG=1 tries all points, also of those kinds that have hundreds.
+ * the first, the second, and so on, until an operation of the store is through untouched. After each: the store answers,
+ * and has the operation or has it not, both now and when it is opened again; it can be written to; and what was read is
+ * all that there is. FAULT_LONG=1 tries all points, also of those kinds that have hundreds.
  */
 #include <limits.h>
 #include <setjmp.h>
@@ -29,6 +30,7 @@ static const Sketch alices[] = {
         { .id = "film", .document = "nosferatu", .key_id = long_text, .title = long_text,
           .issuer = long_text, .media_type = long_text },
         { .id = "revoked", .revoked = 99 },
+        { .id = "same", .document = "constant" },
 };
 static const Sketch bobs[] = {
         { .id = "book", .document = "moby dick, older", .date = 6, .counters = "copy=9" },
@@ -38,6 +40,7 @@ static const Sketch staged[] = {
         { .id = "book", .document = "moby dick, newer", .date = 9, .counters = "print=3" },
         { .id = "film", .revoked = 5 },
         { .id = "game", .document = "go", .counters = "play=2" },
+        { .id = "same", .document = "constant" },
 };
 
 /* A path that has no place beside a key, either. */
@@ -180,6 +183,17 @@ static int merge_staged(StoreConnection *connection, FaultWorld *world, Error *e
         return store_merge(connection, world->stage.restore, &events, &result, error);
 }
 
+static bool look_at_all(int64_t key, void *userdata) {
+        return true;
+}
+
+static int repair_staged(StoreConnection *connection, FaultWorld *world, Error *error) {
+        const StoreMergeEvents events = { note_conflict, never_unwanted, look_at_all, NULL };
+        StoreMerge result;
+
+        return store_merge(connection, world->stage.restore, &events, &result, error);
+}
+
 static int stage_some(StoreConnection *connection, FaultWorld *world, Error *error) {
         StoreStage stage = { .restore = world->stage.restore };
         StageResult result = STAGE_GOOD;
@@ -214,6 +228,7 @@ OPERATION(first_property, false, set_first_property)
 OPERATION(unset, false, remove_property)
 OPERATION(stage, true, stage_some)
 OPERATION(merge, true, merge_staged)
+OPERATION(repair, true, repair_staged)
 OPERATION(reassign, true, reassign)
 OPERATION(reassign_new, true, reassign_new)
 OPERATION(purge, true, purge)
@@ -284,6 +299,8 @@ static int run_check(FaultWorld *world, Error *error) {
 #define STAGED "INSERT INTO staged_ids VALUES (((SELECT owner FROM owners WHERE name = 'alice') << 31) + 99, 1, " \
         "(SELECT owner FROM owners WHERE name = 'alice'), 'left', 1, NULL, 1, 100)"
 
+#define DAMAGED "UPDATE documents SET document = x'00' WHERE key = (SELECT key FROM licenses WHERE id = 'same')"
+
 static const Operation operations[] = {
         { "put", run_put },
         { "put-again", run_put_again },
@@ -295,6 +312,7 @@ static const Operation operations[] = {
         { "unset", run_unset },
         { "stage", run_stage },
         { "merge", run_merge, .prepare = prepare_stage },
+        { "repair", run_repair, .prepare = prepare_stage, .sql = DAMAGED },
         { "sweep", run_sweep, .prepare = prepare_stage },
         { "reassign", run_reassign },
         { "reassign-new", run_reassign_new },
