@@ -7,8 +7,9 @@
 #include <jansson.h>
 
 /*
- * jansson, and whether it had the memory that it asked for. Without, it leaves out a byte of a string that it reads, or a
- * part of what it writes, and calls good text broken, for which somebody would throw away a backup. What it allocates is GLib's g_try_malloc(), and goes with free().
+ * jansson, and whether it had the memory that it asked for. Without, it leaves out a byte of a string that it reads, or
+ * a part of what it writes, and calls good text broken, for which somebody would throw away a backup. What it allocates
+ * is GLib's g_try_malloc(), and goes with free().
  */
 
 /* Parses JSON without members that are there twice. Returns 0, -ENOMEM, or -EINVAL with *ret_error. */

@@ -45,7 +45,8 @@ int statement_write(StoreConnection *connection, sqlite3_stmt *statement, Error 
 
 /*
  * Begins a transaction that writes, and gives up what of it is left, if it was not committed. The latter always can: it
- * needs no memory that was not had before the transaction began, for one that stays open keeps all others from beginning.
+ * needs no memory that was not had before the transaction began, for one that stays open keeps all others from
+ * beginning.
  */
 int store_write_begin(StoreConnection *connection, Error *error);
 void store_write_abandon(StoreConnection *connection);
