@@ -258,7 +258,8 @@ static void test_stop_does_not_wait_for_a_medium_that_hangs(void **state) {
         Harness *h = world(state);
         sd_bus *bus = prepare(h);
 
-        for (unsigned times = 1; times <= 2; times++) {
+        /* Asked twice it leaves at once. */
+        for (unsigned times = 2; times >= 1; times--) {
                 hang();
                 g_free(call_string(bus, ROOT, BACKUP, "u", 1));
                 int64_t begin = g_get_monotonic_time();
@@ -269,8 +270,8 @@ static void test_stop_does_not_wait_for_a_medium_that_hangs(void **state) {
                         assert_int_equal(kill(h->daemon, SIGTERM), 0);
                 }
                 assert_int_equal(harness_wait(h, h->daemon), 0);
-                if (times == 1)
-                        harness_expect_log(h, "Not all that was under way could be ended");
+                g_autofree char *log = harness_log(h);
+                assert_true(!strstr(log, "Not all that was under way could be ended") == (times == 2));
                 assert_true(g_get_monotonic_time() - begin < 60 * SECOND);
                 go_on();
                 harness_start(h);
