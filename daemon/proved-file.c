@@ -10,9 +10,13 @@
 
 #include <sodium.h>
 
-/* All blocks together, and how many of them are on their way to the disk before the first of those is waited for. */
+/*
+ * All blocks; how many of them are on their way to the disk and back at most; and how many of those on their way back.
+ * So the disk always has something to write and to read, and is seldom waited for.
+ */
 #define N_BLOCKS 32U
 #define BEHIND 16U
+#define COMING 8U
 #define PAGE 4096U
 
 typedef struct Span {
@@ -66,7 +70,7 @@ struct ProvedFile {
         pthread_mutex_t mutex;
         pthread_cond_t changed;
         /* Numbers of blocks, guarded by the mutex. */
-        uint64_t given, digested, written, compared;
+        uint64_t given, digested, written, fetched, compared;
         bool complete; /* no more are given */
         bool stop;
         int failed;    /* the first failure: a negative errno, and its words */
@@ -166,13 +170,21 @@ static bool may_write(const ProvedFile *file) {
         return file->written < file->given && file->written - file->compared < BEHIND;
 }
 
+static bool is_all_written(const ProvedFile *file) {
+        return file->complete && file->written == file->given;
+}
+
+static bool may_fetch(const ProvedFile *file) {
+        return file->fetched < file->written && file->fetched - file->compared < COMING &&
+                (file->written - file->fetched >= BEHIND - COMING || is_all_written(file));
+}
+
 static bool may_compare(const ProvedFile *file) {
-        return file->compared < file->written &&
-                (file->written - file->compared >= BEHIND || (file->complete && file->written == file->given));
+        return file->compared < file->fetched && (file->fetched - file->compared >= COMING || is_all_written(file));
 }
 
 static bool disk_has_work(const ProvedFile *file) {
-        return may_write(file) || may_compare(file);
+        return may_write(file) || may_fetch(file) || may_compare(file);
 }
 
 /*
@@ -212,13 +224,35 @@ static int write_block(ProvedFile *file) {
  * What the kernel would give from its memory says nothing of the disk: a range is dropped from there, which goes once
  * it is on the disk. Whether the disk answers from a memory of its own nobody can know, also after a sync.
  */
-static int compare(ProvedFile *file, uint64_t offset, const void *expected, size_t size) {
-        char *found = file->blocks[N_BLOCKS].data;
+static void drop(const ProvedFile *file, uint64_t offset, size_t size) {
         uint64_t page = offset / PAGE * PAGE, end = (offset + size + PAGE - 1) / PAGE * PAGE;
-        ssize_t n;
 
         (void)posix_fadvise(file->fd, (off_t)page, (off_t)(end - page), POSIX_FADV_DONTNEED);
-        n = io_pread_all(file->fd, found, size, offset);
+}
+
+/* Waits until the block is on the disk, and begins to read it. */
+static int fetch_block(ProvedFile *file) {
+        size_t size = block_of(file, file->fetched)->fill;
+        uint64_t offset = file->start + file->fetched * PROVED_BLOCK_SIZE;
+        int r;
+
+        r = sync_range(file, offset, size,
+                SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+        if (r < 0)
+                return fail_errno(file, r, "Writing the backup failed");
+        drop(file, offset, size);
+        (void)posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
+
+        pthread_mutex_lock(&file->mutex);
+        file->fetched++;
+        pthread_mutex_unlock(&file->mutex);
+        return 0;
+}
+
+static int compare(ProvedFile *file, uint64_t offset, const void *expected, size_t size) {
+        char *found = file->blocks[N_BLOCKS].data;
+        ssize_t n = io_pread_all(file->fd, found, size, offset);
+
         if (n < 0)
                 return fail_errno(file, (int)n, "Reading back the backup failed");
         return (size_t)n == size && memcmp(found, expected, size) == 0 ? 0 : fail_differs(file);
@@ -226,17 +260,10 @@ static int compare(ProvedFile *file, uint64_t offset, const void *expected, size
 
 static int compare_block(ProvedFile *file) {
         const Block *block = block_of(file, file->compared);
-        uint64_t offset = file->start + file->compared * PROVED_BLOCK_SIZE;
-        int r;
+        int r = compare(file, file->start + file->compared * PROVED_BLOCK_SIZE, block->data, block->fill);
 
-        r = sync_range(file, offset, block->fill,
-                SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-        if (r < 0)
-                return fail_errno(file, r, "Writing the backup failed");
-        r = compare(file, offset, block->data, block->fill);
         if (r < 0)
                 return r;
-
         pthread_mutex_lock(&file->mutex);
         file->compared++;
         pthread_cond_broadcast(&file->changed);
@@ -245,12 +272,12 @@ static int compare_block(ProvedFile *file) {
 }
 
 static int disk_step(ProvedFile *file) {
-        bool write;
+        int (*step)(ProvedFile *file);
 
         pthread_mutex_lock(&file->mutex);
-        write = may_write(file);
+        step = may_write(file) ? write_block : may_fetch(file) ? fetch_block : compare_block;
         pthread_mutex_unlock(&file->mutex);
-        return write ? write_block(file) : compare_block(file);
+        return step(file);
 }
 
 /* Threads */
@@ -477,8 +504,11 @@ static int write_patches(ProvedFile *file) {
 static int compare_patches(ProvedFile *file) {
         for (unsigned i = 0; i < file->n_patches; i++) {
                 const Patch *patch = &file->patches[i];
-                int r = compare(file, file->start + patch->offset, patch->data, patch->size);
+                uint64_t offset = file->start + patch->offset;
+                int r;
 
+                drop(file, offset, patch->size);
+                r = compare(file, offset, patch->data, patch->size);
                 if (r < 0)
                         return r;
         }
