@@ -368,8 +368,8 @@ static int refuse_if_damaged(Writing *writing, const StoreOwnerRow *owner, const
 }
 
 /*
- * Something is damaged, and it may have shown late: all are read again, in the same snapshot, to name the first. Returns
- * a code.
+ * Something is damaged, and it may have shown late: all are read again, in the same snapshot, to name the first.
+ * Returns a code.
  */
 static int name_damaged(Writing *writing, Error *error) {
         int r = for_each_row(writing, DOCUMENTS_DIGESTED, refuse_if_damaged, error);

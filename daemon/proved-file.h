@@ -24,7 +24,7 @@
 
 typedef struct ProvedFile ProvedFile;
 
-/* fd stays the caller's, and nobody else writes to it; cancel (may be NULL) outlives the file. -ESPIPE without a seek. */
+/* fd stays the caller's, can seek, and nobody else writes to it; cancel (may be NULL) outlives the file. */
 int proved_file_new(int fd, const Cancel *cancel, ProvedFile **ret);
 /* Waits for the threads, which end at the next block. */
 ProvedFile *proved_file_free(ProvedFile *file);
@@ -53,7 +53,7 @@ int proved_file_finish(ProvedFile *file, void (*progress)(uint64_t done, uint64_
         void *userdata);
 
 /*
- * Puts into words why a function returned r: ERROR_MEDIUM, ERROR_CANCELED, ERROR_NO_MEMORY. *ret_rotten says that it was
- * a document that has another digest; which, who gave it has to find out. Returns the code.
+ * Puts into words why a function returned r: ERROR_MEDIUM, ERROR_CANCELED, ERROR_NO_MEMORY. *ret_rotten says that it
+ * was a document that has another digest; which, who gave it has to find out. Returns the code.
  */
 int proved_file_failed(ProvedFile *file, int r, bool *ret_rotten, Error *error);

@@ -429,7 +429,8 @@ static void test_first_of_the_rotten_documents_of_a_large_backup_is_named(void *
                           "(SELECT key FROM licenses WHERE id = 'secret-1')");
         forget(world);
         assert_fails(world, ERROR_STORE_CORRUPT, "'secret-1'");
-        edit_store(world, "UPDATE documents SET document = CAST('secret' AS BLOB) WHERE document = CAST('rotten' AS BLOB)");
+        edit_store(world, "UPDATE documents SET document = CAST('secret' AS BLOB) "
+                          "WHERE document = CAST('rotten' AS BLOB)");
         for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
                 g_autofree char *sql = g_strdup_printf(
                         "UPDATE documents SET document = CAST(replace(document, 'ddd', 'ded') AS BLOB) WHERE key = "

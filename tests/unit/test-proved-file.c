@@ -102,7 +102,9 @@ static void begin(World *world) {
 }
 
 static void expect_documents(World *world, uint64_t from, uint64_t to, uint64_t size) {
-        for (uint64_t at = (from + DISTANCE - 1) / DISTANCE * DISTANCE; at < to && at + DOCUMENT <= size; at += DISTANCE) {
+        uint64_t first = (from + DISTANCE - 1) / DISTANCE * DISTANCE;
+
+        for (uint64_t at = first; at < to && at + DOCUMENT <= size; at += DISTANCE) {
                 License license = {};
 
                 license_digest_document(&license, world->content + at, DOCUMENT);
@@ -172,7 +174,8 @@ static void assert_rotten(World *world, int r) {
         assert_true(rotten);
 }
 
-static const uint64_t sizes[] = { 512, BLOCK - 512, BLOCK, BLOCK + 512, 16 * BLOCK, 17 * BLOCK, 33 * BLOCK + 512, LARGE };
+static const uint64_t sizes[] = { 512, BLOCK - 512, BLOCK, BLOCK + 512, 8 * BLOCK, 16 * BLOCK, 17 * BLOCK,
+        33 * BLOCK + 512, LARGE };
 
 static void give_all_sizes(World *world) {
         for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
