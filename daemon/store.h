@@ -103,6 +103,7 @@ typedef struct StoreCall {
 } StoreCall;
 
 void store_call_write(Store *store, StoreCall *call);
+/* May do it at once, on the calling thread. */
 void store_call_read(Store *store, StoreCall *call);
 int store_call_wait(StoreCall *call, Error *error);
 
