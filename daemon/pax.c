@@ -109,8 +109,6 @@ PaxWriter *pax_writer_free(PaxWriter *writer) {
 static int flush(PaxWriter *writer) {
         int r;
 
-        if (writer->fill == 0)
-                return 0;
         r = writer->file ? proved_file_give(writer->file, writer->fill) :
                            io_write_all(writer->fd, writer->buffer, writer->fill);
         if (r < 0)
@@ -423,7 +421,7 @@ int pax_writer_finish(PaxWriter *writer) {
                         return r;
         }
 
-        return flush(writer);
+        return writer->fill > 0 ? flush(writer) : 0;
 }
 
 static void digest_line(crypto_generichash_state *digest, const char *line, char end) {

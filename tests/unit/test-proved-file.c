@@ -26,6 +26,7 @@ static struct {
         unsigned lie_at;      /* the number of a pread() that has a wrong byte; 0: none */
         unsigned fail_at;     /* and of a sync_file_range() that fails, */
         int error;            /* with this */
+        useconds_t usec;      /* that each sync_file_range() takes longer */
 } disk;
 
 #define EXPORT __attribute__((visibility("default")))
@@ -44,6 +45,8 @@ EXPORT ssize_t pread64(int fd, void *data, size_t size, off64_t offset) {
 EXPORT int sync_file_range(int fd, off64_t offset, off64_t size, unsigned flags) {
         unsigned n = atomic_fetch_add(&disk.syncs, 1U) + 1;
 
+        if (disk.usec > 0)
+                usleep(disk.usec);
         if (disk.error != 0 && (disk.fail_at == 0 || n == disk.fail_at)) {
                 errno = disk.error;
                 return -1;
@@ -189,6 +192,26 @@ static void give_all_sizes(World *world) {
 
 static void test_file_holds_what_was_given(void **state) {
         give_all_sizes(*state);
+}
+
+/* All blocks are full then. */
+static void test_slow_disk_is_waited_for(void **state) {
+        World *world = *state;
+
+        disk.usec = 2000;
+        begin(world);
+        assert_int_equal(give(world, LARGE, 2), 0);
+        world->rotten_at = 40 * DISTANCE;
+        begin(world);
+        assert_rotten(world, give(world, LARGE, 0));
+        world->rotten_at = UINT64_MAX;
+        disk.lie_at = 3;
+        begin(world);
+        assert_fails(world, give(world, LARGE, 0), ERROR_MEDIUM, "What was read back is not what was written");
+        disk.lie_at = 0;
+        world->cancel_at = 60 * BLOCK;
+        begin(world);
+        assert_fails(world, give(world, LARGE, 0), ERROR_CANCELED, "Enough.");
 }
 
 /* So large a stack that no thread can have it. */
@@ -339,6 +362,7 @@ int main(void) {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
         const struct CMUnitTest tests[] = {
                 IN_WORLD(test_file_holds_what_was_given),
+                IN_WORLD(test_slow_disk_is_waited_for),
                 IN_WORLD(test_machine_without_threads_does_the_same),
                 IN_WORLD(test_byte_that_changed_on_the_disk_is_found_wherever_it_is),
                 IN_WORLD(test_file_of_another_size_is_found),
