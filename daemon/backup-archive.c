@@ -5,7 +5,9 @@
 #include <sys/statvfs.h>
 
 #include "archive-manifest.h"
+#include "backup-read.h"
 #include "json-memory.h"
+#include "number.h"
 #include "pax.h"
 
 #define SAFE_ID_MAX 48
@@ -54,8 +56,8 @@ static const char readme[] =
 typedef struct Writing {
         const BackupArchive *archive;
         PaxWriter *pax;
-        int fd;
         WorkResult *result;
+        GString *line;     /* of state.jsonl */
         GPtrArray *signal; /* restricted licenses not yet told: id, key id, title, id … */
         size_t signal_bytes;
         unsigned n_signals;
@@ -69,8 +71,13 @@ typedef struct Writing {
         unsigned percent;
 } Writing;
 
-static int failed(int r, Error *error) {
-        return error_set_errno(error, ERROR_MEDIUM, r, "Writing the backup failed");
+static int name_damaged(Writing *writing, Error *error);
+
+static int failed(Writing *writing, int r, Error *error) {
+        bool rotten;
+
+        r = proved_file_failed(writing->archive->file, r, &rotten, error);
+        return rotten ? name_damaged(writing, error) : r;
 }
 
 /* Looks at the free space now and then, as the archive and the list of what is skipped grow. */
@@ -82,7 +89,7 @@ static int check_space(Writing *writing, Error *error) {
         if (grown < writing->space_checked)
                 return 0;
         writing->space_checked = grown + SPACE_CHECK_BYTES;
-        if (archive->reserve_percent == 0 || fstatvfs(writing->fd, &vfs) < 0 || vfs.f_blocks == 0)
+        if (archive->reserve_percent == 0 || fstatvfs(archive->fd, &vfs) < 0 || vfs.f_blocks == 0)
                 return 0;
         if (vfs.f_bavail < vfs.f_blocks / 100 * archive->reserve_percent)
                 return error_set(error, ERROR_STORE_FULL,
@@ -109,7 +116,7 @@ static int add_json(Writing *writing, const char *path, json_t *json, Error *err
         text[size] = '\n';
         r = pax_writer_add(writing->pax, path, text, size + 1, NULL, 0);
         free(text);
-        return r < 0 ? failed(r, error) : 0;
+        return r < 0 ? failed(writing, r, error) : 0;
 }
 
 static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restricted, Error *error) {
@@ -140,57 +147,30 @@ static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restrict
                 error);
 }
 
-static json_t *counters_to_json(const GArray *counters) {
-        json_t *json = json_object();
-
-        for (unsigned i = 0; json && i < counters->len; i++) {
-                const Counter *counter = &g_array_index(counters, Counter, i);
-
-                if (json_object_set_new(json, counter->right, json_integer((json_int_t)counter->remaining)) < 0) {
-                        json_decref(json);
-                        json = NULL;
-                }
-        }
-        return json;
-}
-
 static int append_state(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error) {
-        const char *name = writing->archive->plan->all_users ? owner->name : NULL;
-        json_t *revoked = NULL, *restricted = row->license.allow_backup ? NULL : json_true();
-        json_t *counters, *line = NULL;
-        char *text = NULL;
+        GString *line = writing->line;
         int r;
 
-        /* A date that there is no memory for would be left out, and the license no longer revoked. */
-        json_watch_memory();
-        if (row->revoked != LICENSE_NO_TIME)
-                revoked = json_integer(row->revoked);
-        counters = counters_to_json(row->license.counters);
-        if (counters)
-                line = json_pack("{s:s*, s:s, s:I, s:o, s:o*, s:o*}", "owner", name, "id", row->license.id,
-                        "generation", (json_int_t)row->license.generation, "counters", counters,
-                        "restricted", restricted, "revoked", revoked);
-        else
-                json_decref(revoked);
-        if (line)
-                text = json_dumps(line, JSON_COMPACT);
-        json_decref(line);
-        if (!text || json_lacked_memory()) {
-                free(text);
-                return error_set_no_memory(error);
+        if (!backup_state_is_valid(&row->license, row->revoked)) {
+                error_set(error, ERROR_STORE_CORRUPT, "What the store remembers of license '%s' is damaged.",
+                        row->license.id);
+                return error_prefix(error, "Of user '%s' (%" PRIu32 ")", owner->name, (uint32_t)owner->uid);
         }
-
-        r = pax_writer_append(writing->pax, text, strlen(text));
-        if (r >= 0)
-                r = pax_writer_append(writing->pax, "\n", 1);
-        free(text);
-        return r < 0 ? failed(r, error) : check_space(writing, error);
+        backup_state_line(writing->archive->plan->all_users ? owner->name : NULL, row, line);
+        r = pax_writer_append(writing->pax, line->str, line->len);
+        return r < 0 ? failed(writing, r, error) : check_space(writing, error);
 }
 
 typedef int (*EachRow)(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error);
 
+typedef enum Documents {
+        DOCUMENTS_NONE,
+        DOCUMENTS_DIGESTED,
+        DOCUMENTS_UNDIGESTED, /* the file will do that */
+} Documents;
+
 /* Calls each for every id of all owners of the backup, and looks at the cancel between them. */
-static int for_each_row(Writing *writing, bool with_documents, EachRow each, Error *error) {
+static int for_each_row(Writing *writing, Documents documents, EachRow each, Error *error) {
         const BackupArchive *archive = writing->archive;
         int r;
 
@@ -199,9 +179,11 @@ static int for_each_row(Writing *writing, bool with_documents, EachRow each, Err
                 const StoreOwnerRow *owner = archive->owners->pdata[i];
                 const StoreCursorRow *row;
 
-                r = store_cursor_new(archive->connection, owner->owner, with_documents, &cursor, error);
+                r = store_cursor_new(archive->connection, owner->owner, documents != DOCUMENTS_NONE, &cursor, error);
                 if (r != 0)
                         return r;
+                if (documents == DOCUMENTS_UNDIGESTED)
+                        store_cursor_leave_digests(cursor);
 
                 while ((r = store_cursor_next(cursor, &row, error)) == 0 && row) {
                         if (cancel_requested(archive->cancel))
@@ -221,12 +203,12 @@ static int write_state(Writing *writing, Error *error) {
 
         r = pax_writer_begin(writing->pax, ARCHIVE_STATE);
         if (r < 0)
-                return failed(r, error);
-        r = for_each_row(writing, false, append_state, error);
+                return failed(writing, r, error);
+        r = for_each_row(writing, DOCUMENTS_NONE, append_state, error);
         if (r != 0)
                 return r;
         r = pax_writer_end(writing->pax);
-        return r < 0 ? failed(r, error) : 0;
+        return r < 0 ? failed(writing, r, error) : 0;
 }
 
 static void make_safe(const char *text, char *ret, size_t size) {
@@ -241,7 +223,7 @@ static void make_safe(const char *text, char *ret, size_t size) {
 typedef struct Attributes {
         PaxAttribute list[ATTRIBUTES_MAX];
         size_t n;
-        char numbers[8 + LICENSE_COUNTERS_MAX][24];
+        char numbers[8 + LICENSE_COUNTERS_MAX][NUMBER_SIZE];
         size_t n_numbers;
         char names[LICENSE_COUNTERS_MAX][sizeof(PREFIX "counter.") + LICENSE_RIGHT_MAX];
         char hex[LICENSE_DIGEST_SIZE * 2 + 1];
@@ -253,10 +235,7 @@ static void add_text(Attributes *attributes, const char *name, const char *value
 }
 
 static void add_number(Attributes *attributes, const char *name, int64_t value) {
-        char *text = attributes->numbers[attributes->n_numbers++];
-
-        snprintf(text, sizeof attributes->numbers[0], "%" PRIi64, value);
-        add_text(attributes, name, text);
+        add_text(attributes, name, number_to_text(value, attributes->numbers[attributes->n_numbers++]));
 }
 
 static void describe(const License *license, const char *owner, Attributes *attributes) {
@@ -327,6 +306,10 @@ static int add_document(Writing *writing, const char *owner, const License *lice
         Attributes attributes;
         int r;
 
+        if (writing->number >= ARCHIVE_DOCUMENTS_MAX)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "No backup can have more than %u licenses. Back up the users one by one.",
+                        ARCHIVE_DOCUMENTS_MAX);
         make_safe(license->id, id, sizeof id);
         if (owner) {
                 make_safe(owner, folder, sizeof folder - 1);
@@ -336,17 +319,25 @@ static int add_document(Writing *writing, const char *owner, const License *lice
                 license->extension);
         describe(license, owner, &attributes);
 
-        r = pax_writer_add(writing->pax, path, document, license->size, attributes.list, attributes.n);
+        r = pax_writer_add_known(writing->pax, path, document, license->size, license->digest, attributes.list,
+                attributes.n);
         if (r < 0)
-                return failed(r, error);
+                return failed(writing, r, error);
         writing->result->licenses++;
         return 0;
 }
 
 /* Who is told of it may be root, who has to find the owner, and whose other users wait for their backup. */
-static int refuse_damaged(const BackupArchive *archive, const StoreOwnerRow *owner, const License *license,
+static int refuse_damaged(const BackupArchive *archive, const StoreOwnerRow *owner, const StoreCursorRow *row,
                 Error *error) {
-        store_license_rotten(license->id, error);
+        const License *license = &row->license;
+
+        if (row->document && license_document_is_whole(license, row->document, license->size))
+                error_set(error, ERROR_STORE_CORRUPT,
+                        "What the store knows of license '%s' is damaged: no restore would take it. Store it again.",
+                        license->id);
+        else
+                store_license_rotten(license->id, error);
         if (archive->plan->all_users || archive->plan->owner != archive->plan->uid)
                 error_prefix(error, "Of user '%s' (%" PRIu32 ")", owner->name, (uint32_t)owner->uid);
         if (archive->plan->fd >= 0)
@@ -355,14 +346,53 @@ static int refuse_damaged(const BackupArchive *archive, const StoreOwnerRow *own
         return (int)error->code;
 }
 
+/*
+ * Whether a restore would not take the license as it is, or its document is not what was stored. Whether one that was
+ * not digested yet, and goes into the backup, is what was stored shows where it goes.
+ */
+static int look_for_damage(const StoreCursorRow *row, Documents documents, bool *ret, Error *error) {
+        const License *license = &row->license;
+        int r = 0;
+
+        if (!row->damaged && license->allow_backup)
+                r = backup_license_check(license, row->document, error);
+        if (r == ERROR_NO_MEMORY)
+                return r;
+        error_clear(error);
+        *ret = row->damaged || r != 0 || (!license->allow_backup && documents == DOCUMENTS_UNDIGESTED &&
+                !license_document_is_whole(license, row->document, license->size));
+        return 0;
+}
+
+static int refuse_if_damaged(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error) {
+        bool damaged = false;
+        int r = row->present ? look_for_damage(row, DOCUMENTS_DIGESTED, &damaged, error) : 0;
+
+        return r == 0 && damaged ? refuse_damaged(writing->archive, owner, row, error) : r;
+}
+
+/*
+ * Something is damaged, and it may have shown late: all are read again, in the same snapshot, to name the first.
+ * Returns a code.
+ */
+static int name_damaged(Writing *writing, Error *error) {
+        int r = for_each_row(writing, DOCUMENTS_DIGESTED, refuse_if_damaged, error);
+
+        return r != 0 ? r : error_set(error, ERROR_STORE_READ,
+                "A document was read from the store as another than it is: the machine's memory or its disk is "
+                "failing. See to it, and make another backup.");
+}
+
 /* What is left out is counted before anything is written: the manifest, which comes first, says how much follows. */
 static int note_damaged(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error) {
         const License *license = &row->license;
         g_autofree char *who = NULL, *line = NULL, *label = NULL;
+        bool damaged = false;
         int r;
 
-        if (!row->damaged)
-                return 0;
+        r = row->present ? look_for_damage(row, DOCUMENTS_DIGESTED, &damaged, error) : 0;
+        if (r != 0 || !damaged)
+                return r;
         who = g_strdup_printf("%s (%" PRIu32 ")", owner->name, (uint32_t)owner->uid);
         line = g_strdup_printf("%s: %s", who, license->id);
         label = g_strdup_printf("%s%s%s", who, license->title ? ": " : "", license->title ?: "");
@@ -381,13 +411,17 @@ static int note_damaged(Writing *writing, const StoreOwnerRow *owner, const Stor
 
 static int append_license(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error) {
         const BackupArchive *archive = writing->archive;
+        bool skip = archive->plan->skip_damaged, damaged = false;
         unsigned percent;
         int r;
 
         if (!row->present)
                 return 0;
-        if (row->damaged)
-                return archive->plan->skip_damaged ? 0 : refuse_damaged(archive, owner, &row->license, error);
+        r = look_for_damage(row, skip ? DOCUMENTS_DIGESTED : DOCUMENTS_UNDIGESTED, &damaged, error);
+        if (r != 0)
+                return r;
+        if (damaged)
+                return skip ? 0 : name_damaged(writing, error);
 
         r = row->license.allow_backup ?
                 add_document(writing, archive->plan->all_users ? owner->name : NULL, &row->license, row->document,
@@ -432,7 +466,7 @@ static int list_licenses(Writing *writing, RestrictedList *list, uint64_t n, con
                 if (r >= 0 && check_space(writing, error) != 0)
                         return (int)error->code;
         }
-        return r < 0 ? failed(r, error) : 0;
+        return r < 0 ? failed(writing, r, error) : 0;
 }
 
 static int write_not_backed_up(Writing *writing, Error *error) {
@@ -443,7 +477,7 @@ static int write_not_backed_up(Writing *writing, Error *error) {
                 return 0;
         r = pax_writer_begin(writing->pax, ARCHIVE_NOT_BACKED_UP);
         if (r < 0)
-                return failed(r, error);
+                return failed(writing, r, error);
 
         if (result->restricted > 0)
                 r = list_licenses(writing, writing->archive->restricted, result->restricted,
@@ -456,7 +490,7 @@ static int write_not_backed_up(Writing *writing, Error *error) {
         if (r != 0)
                 return r;
         r = pax_writer_end(writing->pax);
-        return r < 0 ? failed(r, error) : 0;
+        return r < 0 ? failed(writing, r, error) : 0;
 }
 
 static int write_end(Writing *writing, Error *error) {
@@ -476,8 +510,10 @@ static int write_end(Writing *writing, Error *error) {
                 return r;
 
         r = pax_writer_finish(writing->pax);
+        if (r >= 0)
+                r = proved_file_end(writing->archive->file);
         if (r < 0)
-                return failed(r, error);
+                return failed(writing, r, error);
         writing->result->bytes = pax_writer_size(writing->pax);
         return 0;
 }
@@ -487,10 +523,11 @@ static int write_entries(Writing *writing, uint64_t licenses, uint64_t restricte
 
         if ((r = check_space(writing, error)) == 0 &&
             ((r = pax_writer_add(writing->pax, ARCHIVE_README, readme, strlen(readme), NULL, 0)) == 0 ||
-             (r = failed(r, error)) == 0) &&
+             (r = failed(writing, r, error)) == 0) &&
             (r = write_manifest(writing, licenses, restricted, error)) == 0 &&
             (r = write_state(writing, error)) == 0 &&
-            (r = for_each_row(writing, true, append_license, error)) == 0) {
+            (r = for_each_row(writing, writing->archive->plan->skip_damaged ? DOCUMENTS_DIGESTED :
+                 DOCUMENTS_UNDIGESTED, append_license, error)) == 0) {
                 flush_signal(writing);
                 if ((r = write_not_backed_up(writing, error)) == 0)
                         r = write_end(writing, error);
@@ -498,12 +535,12 @@ static int write_entries(Writing *writing, uint64_t licenses, uint64_t restricte
         return r;
 }
 
-int backup_archive_write(const BackupArchive *archive, int fd, WorkResult *ret, Error *error) {
+int backup_archive_write(const BackupArchive *archive, WorkResult *ret, Error *error) {
         g_autoptr(PaxWriter) pax = NULL;
         g_autoptr(RestrictedList) damaged = NULL;
         uint64_t licenses = 0, restricted = 0;
         g_auto(WorkResult) result = {};
-        Writing writing = { .archive = archive, .fd = fd, .result = &result };
+        Writing writing = { .archive = archive, .result = &result };
         int r;
 
         for (unsigned i = 0; i < archive->owners->len; i++) {
@@ -513,17 +550,18 @@ int backup_archive_write(const BackupArchive *archive, int fd, WorkResult *ret, 
                 restricted += owner->restricted;
         }
 
-        r = pax_writer_new(fd, g_get_real_time() / G_USEC_PER_SEC, &pax);
+        r = pax_writer_new_proved(archive->file, g_get_real_time() / G_USEC_PER_SEC, &pax);
         if (r >= 0)
                 r = restricted_new(store_folder(archive->plan->store), &damaged);
         if (r < 0)
-                return failed(r, error);
+                return failed(&writing, r, error);
         writing.pax = pax;
         writing.damaged = damaged;
+        writing.line = g_string_new(NULL);
         writing.signal = g_ptr_array_new_with_free_func(g_free);
         writing.damaged_told = g_ptr_array_new_with_free_func(g_free);
 
-        r = archive->plan->skip_damaged ? for_each_row(&writing, true, note_damaged, error) : 0;
+        r = archive->plan->skip_damaged ? for_each_row(&writing, DOCUMENTS_DIGESTED, note_damaged, error) : 0;
         if (r == 0)
                 r = write_entries(&writing, licenses - (result.damaged - writing.damaged_restricted),
                         restricted - writing.damaged_restricted, error);
@@ -535,6 +573,7 @@ int backup_archive_write(const BackupArchive *archive, int fd, WorkResult *ret, 
         else
                 g_strfreev(told);
         g_ptr_array_unref(writing.signal);
+        g_string_free(writing.line, true);
         if (r == 0) {
                 *ret = result;
                 result = (WorkResult) {};

@@ -261,33 +261,84 @@ static int read_attributes(const Reading *reading, const ArchiveEntry *entry, Li
 }
 
 /* A document that cannot be, or not with these attributes. The reason stays; advice to who stores a license goes. */
-static int refuse_document(const ArchiveEntry *entry, Error *error) {
+static int refuse_document(const char *path, Error *error) {
         char *end = error->message ? g_strrstr(error->message, ". ") : NULL;
 
         if (error->code != ERROR_INVALID_LICENSE && error->code != ERROR_INVALID_ARGUMENTS)
                 return (int)error->code;
         if (end)
                 *end = '\0';
-        return archive_damaged(error, "at", entry->path, "%s", error_message(error));
+        return archive_damaged(error, "at", path, "%s", error_message(error));
 }
 
-/* What the document says of itself, narrowed by the attributes. */
-static int recognise(const ArchiveEntry *entry, const License *claimed, License *license, Error *error) {
+/* What the document says of itself, narrowed by the attributes: all but digest and size. */
+static int recognise(const char *path, const void *document, size_t size, const License *claimed, License *license,
+        Error *error) {
         int r;
 
-        r = document_recognise(entry->content, entry->size, claimed->media_type, license, error);
+        r = document_read(document, size, claimed->media_type, license, error);
         if (r == 0)
                 r = license_narrow(license, claimed, error);
         if (r != 0)
-                return refuse_document(entry, error);
+                return refuse_document(path, error);
 
         if (license->document_date != claimed->document_date)
-                return archive_damaged(error, "at", entry->path, "its date is not that of its document");
+                return archive_damaged(error, "at", path, "its date is not that of its document");
         /* What the document bounds was stored bounded, and its state says so, too. */
         if (!license_counters_equal(license, claimed))
-                return archive_damaged(error, "at", entry->path, "it does not have all counters of its document");
+                return archive_damaged(error, "at", path, "it does not have all counters of its document");
         license->generation = claimed->generation;
         return 0;
+}
+
+static bool is_text_of_license(const char *text) {
+        return !text || license_string_is_valid(text);
+}
+
+static bool is_time_of_license(int64_t time) {
+        return time == LICENSE_NO_TIME || time >= 0;
+}
+
+bool backup_state_is_valid(const License *license, int64_t revoked) {
+        if (!license->id || !license_string_is_valid(license->id) || license->generation == 0 ||
+            license->generation > INT64_MAX || !is_time_of_license(revoked))
+                return false;
+        for (unsigned i = 0; i < license->counters->len; i++) {
+                const Counter *counter = &g_array_index(license->counters, Counter, i);
+
+                if (!license_right_is_valid(counter->right) || counter->remaining > INT64_MAX)
+                        return false;
+        }
+        return true;
+}
+
+/* What read_attributes() asks for, of a license that was not read from attributes. */
+static bool attributes_are_valid(const License *license) {
+        return backup_state_is_valid(license, LICENSE_NO_TIME) && is_text_of_license(license->key_id) &&
+                is_text_of_license(license->title) && is_text_of_license(license->issuer) &&
+                is_text_of_license(license->media_type) && is_time_of_license(license->not_before) &&
+                is_time_of_license(license->not_after);
+}
+
+int backup_license_check(const License *license, const void *document, Error *error) {
+        g_auto(License) read = {};
+
+        if (!attributes_are_valid(license))
+                return archive_damaged(error, "at", license->id ?: "", "an attribute is wrong");
+        /* That is all where nothing is known of the document but that it has no date. */
+        if (license->document_date == LICENSE_NO_DATE &&
+            !document_is_claimed(document, license->size, license->media_type))
+                return 0;
+        license_init(&read);
+        return recognise(license->id, document, license->size, license, &read, error);
+}
+
+/* The digest attribute, which the archive's reader has held against the document. */
+static void read_digest(const ArchiveEntry *entry, License *license) {
+        const char *hex = archive_entry_attribute(entry, ARCHIVE_ATTRIBUTE_DIGEST);
+
+        (void)sodium_hex2bin(license->digest, sizeof license->digest, hex, strlen(hex), NULL, NULL, NULL);
+        license->size = entry->size;
 }
 
 static int read_license(Reading *reading, const ArchiveEntry *entry, Error *error) {
@@ -302,7 +353,8 @@ static int read_license(Reading *reading, const ArchiveEntry *entry, Error *erro
                 return r;
 
         license_init(&backup.license);
-        r = recognise(entry, &claimed, &backup.license, error);
+        read_digest(entry, &backup.license);
+        r = recognise(entry->path, entry->content, entry->size, &claimed, &backup.license, error);
         if (r == 0 && visitor->license)
                 r = visitor->license(&backup, visitor->userdata, error);
         license_clear(&backup.license);

@@ -70,3 +70,12 @@ typedef struct BackupVisitor {
  */
 int backup_read(int fd, uint64_t document_max, int stall_msec, const Cancel *cancel, const BackupVisitor *visitor,
         ArchiveCounts *ret, Error *error);
+
+/*
+ * Whether backup_read() takes a license with its document, which is whole, as they are now. For who writes them into a
+ * backup. Returns 0, ERROR_BACKUP_CORRUPT with the reason, or ERROR_NO_MEMORY.
+ */
+int backup_license_check(const License *license, const void *document, Error *error);
+
+/* The same for a line of state.jsonl: of id, generation and counters. */
+bool backup_state_is_valid(const License *license, int64_t revoked);

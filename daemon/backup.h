@@ -2,6 +2,7 @@
 #pragma once
 
 #include "io.h"
+#include "proved-file.h"
 #include "restricted.h"
 #include "store.h"
 #include "work.h"
@@ -101,10 +102,15 @@ typedef struct BackupArchive {
         RestrictedList *restricted;
         const WorkEvents *events;
         const Cancel *cancel;
-        unsigned reserve_percent;    /* that must stay free where the archive is written; 0: no care */
+        ProvedFile *file;            /* that it goes to */
+        int fd;                      /* the same */
+        unsigned reserve_percent;    /* that must stay free there; 0: no care */
         unsigned percent_end;        /* of the whole work, when the archive is written */
         uint64_t total;              /* licenses to do, restricted ones included */
 } BackupArchive;
 
-/* Writes the whole archive to fd, a file of ours. *ret gets all but verified. */
-int backup_archive_write(const BackupArchive *archive, int fd, WorkResult *ret, Error *error);
+/* Writes the whole archive, up to proved_file_end(). *ret gets all but verified. */
+int backup_archive_write(const BackupArchive *archive, WorkResult *ret, Error *error);
+
+/* backup-state.c: a line of state.jsonl, with its LF, in place of what line holds. owner is NULL in a backup of one. */
+void backup_state_line(const char *owner, const StoreCursorRow *row, GString *line);

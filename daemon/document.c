@@ -292,11 +292,8 @@ static bool is_text(const char *document, size_t size) {
         return g_utf8_validate_len(document, size, NULL);
 }
 
-int document_recognise(const void *document, size_t size, const char *media_type, License *license,
-        Error *error) {
+int document_read(const void *document, size_t size, const char *media_type, License *license, Error *error) {
         int r;
-
-        license_digest_document(license, document, size);
 
         for (unsigned i = 0; i < G_N_ELEMENTS(recognisers); i++) {
                 if (!recognisers[i].claims(document, size, media_type))
@@ -309,4 +306,17 @@ int document_recognise(const void *document, size_t size, const char *media_type
 
         license->extension = is_text(document, size) ? "lic" : "bin";
         return 0;
+}
+
+int document_recognise(const void *document, size_t size, const char *media_type, License *license,
+        Error *error) {
+        license_digest_document(license, document, size);
+        return document_read(document, size, media_type, license, error);
+}
+
+bool document_is_claimed(const void *document, size_t size, const char *media_type) {
+        for (unsigned i = 0; i < G_N_ELEMENTS(recognisers); i++)
+                if (recognisers[i].claims(document, size, media_type))
+                        return true;
+        return false;
 }

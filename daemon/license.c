@@ -234,6 +234,13 @@ void license_digest_document(License *license, const void *document, size_t size
         license->size = size;
 }
 
+bool license_document_is_whole(const License *license, const void *document, size_t size) {
+        License found = {};
+
+        license_digest_document(&found, document, size);
+        return found.size == license->size && memcmp(found.digest, license->digest, sizeof found.digest) == 0;
+}
+
 void license_digest_to_hex(const uint8_t digest[LICENSE_DIGEST_SIZE], char ret[LICENSE_DIGEST_SIZE * 2 + 1]) {
         sodium_bin2hex(ret, LICENSE_DIGEST_SIZE * 2 + 1, digest, LICENSE_DIGEST_SIZE);
 }

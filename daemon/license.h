@@ -94,5 +94,7 @@ size_t license_memory_size(const License *license);
 
 /* Computes the digest and notes the size of a document. */
 void license_digest_document(License *license, const void *document, size_t size);
+/* Whether a document is the one that a license's digest and size are of. */
+bool license_document_is_whole(const License *license, const void *document, size_t size);
 /* A BLAKE2b-256 in lower-case hex, with its NUL. */
 void license_digest_to_hex(const uint8_t digest[LICENSE_DIGEST_SIZE], char ret[LICENSE_DIGEST_SIZE * 2 + 1]);

@@ -2,24 +2,28 @@
 #include "pax.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "io.h"
 #include "license.h"
+#include "number.h"
 #include "pax-format.h"
 
 /* Whole blocks, so that a header is never half in the buffer and half in the file. */
-#define BUFFER_SIZE (256U * 1024U)
+#define BUFFER_SIZE PROVED_BLOCK_SIZE
 G_STATIC_ASSERT(BUFFER_SIZE % PAX_BLOCK_SIZE == 0);
 G_STATIC_ASSERT(PAX_CONTENT_MAX == PAX_OCTAL_MAX);
+G_STATIC_ASSERT(PROVED_PATCH_SIZE == PAX_BLOCK_SIZE);
+/* What comes before a document: its extended header, the records in it, its header. */
+G_STATIC_ASSERT(PROVED_DOCUMENT_DISTANCE <= 3 * PAX_BLOCK_SIZE);
 
 struct PaxWriter {
         crypto_generichash_state digest; /* over all entries that are complete */
 
+        ProvedFile *file; /* or NULL, and */
         int fd;
-        uint64_t start;   /* where in the file the archive begins */
+        uint64_t start;   /* where in fd the archive begins */
         uint64_t flushed; /* bytes of the archive that are in the file */
         size_t fill;      /* bytes in buffer */
         PaxHeader template;
@@ -31,8 +35,10 @@ struct PaxWriter {
         uint64_t content_size;
         crypto_generichash_state content;
 
+        char *buffer; /* the file's, or own */
+
         char records[PAX_RECORDS_MAX]; /* of one entry */
-        char buffer[BUFFER_SIZE];
+        char own[];                    /* BUFFER_SIZE bytes, for fd alone */
 };
 
 static void put_octal(char *field, size_t size, uint64_t value) {
@@ -53,6 +59,19 @@ static void template_init(PaxHeader *template, int64_t mtime) {
         memcpy(template->magic, PAX_MAGIC, sizeof template->magic + sizeof template->version);
 }
 
+static PaxWriter *writer_new(int64_t mtime, size_t buffer_size) {
+        /* The digest's state wants an alignment that malloc() does not promise. */
+        PaxWriter *writer = aligned_alloc(__alignof__(PaxWriter), sizeof *writer + buffer_size);
+
+        if (!writer)
+                return NULL;
+        /* The large arrays need no zeros. */
+        memset(writer, 0, offsetof(PaxWriter, records));
+        template_init(&writer->template, mtime);
+        crypto_generichash_init(&writer->digest, NULL, 0, crypto_generichash_BYTES);
+        return writer;
+}
+
 int pax_writer_new(int fd, int64_t mtime, PaxWriter **ret) {
         PaxWriter *writer;
         off_t start;
@@ -61,18 +80,23 @@ int pax_writer_new(int fd, int64_t mtime, PaxWriter **ret) {
         if (start < 0)
                 return -errno;
 
-        /* The digest's state wants an alignment that malloc() does not promise. */
-        writer = aligned_alloc(__alignof__(PaxWriter), sizeof *writer);
+        writer = writer_new(mtime, BUFFER_SIZE);
         if (!writer)
                 return -ENOMEM;
-
-        /* The large arrays need no zeros. */
-        memset(writer, 0, offsetof(PaxWriter, records));
         writer->fd = fd;
         writer->start = (uint64_t)start;
-        template_init(&writer->template, mtime);
-        crypto_generichash_init(&writer->digest, NULL, 0, crypto_generichash_BYTES);
+        writer->buffer = writer->own;
+        *ret = writer;
+        return 0;
+}
 
+int pax_writer_new_proved(ProvedFile *file, int64_t mtime, PaxWriter **ret) {
+        PaxWriter *writer = writer_new(mtime, 0);
+
+        if (!writer)
+                return -ENOMEM;
+        writer->file = file;
+        writer->buffer = proved_file_buffer(file);
         *ret = writer;
         return 0;
 }
@@ -85,10 +109,13 @@ PaxWriter *pax_writer_free(PaxWriter *writer) {
 static int flush(PaxWriter *writer) {
         int r;
 
-        r = io_write_all(writer->fd, writer->buffer, writer->fill);
+        r = writer->file ? proved_file_give(writer->file, writer->fill) :
+                           io_write_all(writer->fd, writer->buffer, writer->fill);
         if (r < 0)
                 return r;
 
+        if (writer->file)
+                writer->buffer = proved_file_buffer(writer->file);
         writer->flushed += writer->fill;
         writer->fill = 0;
         return 0;
@@ -268,7 +295,8 @@ static int sort_attributes(const PaxAttribute *attributes, size_t n_attributes,
         return 0;
 }
 
-int pax_writer_add(PaxWriter *writer, const char *path, const void *content, size_t size,
+/* digest is that of the content, or NULL where it is to be taken. */
+static int add(PaxWriter *writer, const char *path, const void *content, size_t size, const uint8_t *digest,
         const PaxAttribute *attributes, size_t n_attributes) {
         const PaxAttribute *sorted[PAX_ATTRIBUTES_MAX];
         uint8_t content_digest[crypto_generichash_BYTES];
@@ -281,16 +309,32 @@ int pax_writer_add(PaxWriter *writer, const char *path, const void *content, siz
                 return -EFBIG;
 
         if ((r = sort_attributes(attributes, n_attributes, sorted)) < 0 ||
-            (r = put_headers(writer, path, size, sorted, n_attributes, &header)) < 0 ||
-            (r = put(writer, content, size)) < 0 ||
-            (r = put_padding(writer, size)) < 0)
+            (r = put_headers(writer, path, size, sorted, n_attributes, &header)) < 0)
+                return r;
+        if (digest)
+                proved_file_expect(writer->file, writer->fill, size, digest);
+        else {
+                crypto_generichash(content_digest, sizeof content_digest, content, size, NULL, 0);
+                digest = content_digest;
+        }
+        if ((r = put(writer, content, size)) < 0 || (r = put_padding(writer, size)) < 0)
                 return r;
 
-        crypto_generichash(content_digest, sizeof content_digest, content, size, NULL, 0);
-        pax_digest_entry(&writer->digest, path, size, content_digest);
+        pax_digest_entry(&writer->digest, path, size, digest);
         for (size_t i = 0; i < n_attributes; i++)
                 pax_digest_attribute(&writer->digest, sorted[i]->name, sorted[i]->value);
         return 0;
+}
+
+int pax_writer_add(PaxWriter *writer, const char *path, const void *content, size_t size,
+        const PaxAttribute *attributes, size_t n_attributes) {
+        return add(writer, path, content, size, NULL, attributes, n_attributes);
+}
+
+int pax_writer_add_known(PaxWriter *writer, const char *path, const void *content, size_t size,
+        const uint8_t content_digest[crypto_generichash_BYTES], const PaxAttribute *attributes, size_t n_attributes) {
+        g_assert(writer->file && n_attributes > 0);
+        return add(writer, path, content, size, content_digest, attributes, n_attributes);
 }
 
 int pax_writer_begin(PaxWriter *writer, const char *path) {
@@ -335,6 +379,8 @@ int pax_writer_end(PaxWriter *writer) {
         if (writer->header_at >= writer->flushed)
                 memcpy(writer->buffer + (writer->header_at - writer->flushed), &writer->header,
                         sizeof writer->header);
+        else if (writer->file)
+                proved_file_patch(writer->file, writer->header_at, &writer->header, sizeof writer->header);
         else {
                 r = io_pwrite_all(writer->fd, &writer->header, sizeof writer->header,
                         writer->start + writer->header_at);
@@ -375,7 +421,7 @@ int pax_writer_finish(PaxWriter *writer) {
                         return r;
         }
 
-        return flush(writer);
+        return writer->fill > 0 ? flush(writer) : 0;
 }
 
 static void digest_line(crypto_generichash_state *digest, const char *line, char end) {
@@ -385,12 +431,11 @@ static void digest_line(crypto_generichash_state *digest, const char *line, char
 
 void pax_digest_entry(crypto_generichash_state *digest, const char *path, uint64_t size,
         const uint8_t content_digest[crypto_generichash_BYTES]) {
-        char number[24], hex[LICENSE_DIGEST_SIZE * 2 + 1];
+        char number[NUMBER_SIZE], hex[LICENSE_DIGEST_SIZE * 2 + 1];
 
-        snprintf(number, sizeof number, "%" PRIu64, size);
         license_digest_to_hex(content_digest, hex);
         digest_line(digest, path, '\n');
-        digest_line(digest, number, '\n');
+        digest_line(digest, number_to_text((int64_t)size, number), '\n');
         digest_line(digest, hex, '\n');
 }
 

@@ -7,6 +7,8 @@
 #include <glib.h>
 #include <sodium.h>
 
+#include "proved-file.h"
+
 /*
  * A small writer of pax archives (POSIX.1-2001) for the one fixed shape of a backup: regular files of
  * mode 0600 that belong to root (which is to say, to whoever extracts them), some with extended
@@ -33,6 +35,8 @@ typedef struct PaxAttribute {
 
 /* mtime, in Unix seconds, is that of all entries. fd stays the caller's, and is seekable. */
 int pax_writer_new(int fd, int64_t mtime, PaxWriter **ret);
+/* The same to a file that is proved; pax_writer_finish() leaves proved_file_finish() to who calls. */
+int pax_writer_new_proved(ProvedFile *file, int64_t mtime, PaxWriter **ret);
 PaxWriter *pax_writer_free(PaxWriter *writer);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PaxWriter, pax_writer_free)
 
@@ -42,6 +46,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PaxWriter, pax_writer_free)
  */
 int pax_writer_add(PaxWriter *writer, const char *path, const void *content, size_t size,
         const PaxAttribute *attributes, size_t n_attributes);
+
+/*
+ * The same for a document whose BLAKE2b-256 is known already: what is written is held against it by the file, which
+ * has to be one that is proved.
+ */
+int pax_writer_add_known(PaxWriter *writer, const char *path, const void *content, size_t size,
+        const uint8_t content_digest[crypto_generichash_BYTES], const PaxAttribute *attributes, size_t n_attributes);
 
 /*
  * An entry whose size shows only at its end, in pieces: its header is completed last. No attributes.

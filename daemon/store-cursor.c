@@ -13,7 +13,7 @@ struct StoreCursor {
         sqlite3_stmt *rows;
         sqlite3_stmt *counters;
         bool counters_left; /* the statement stands on a row */
-        bool with_documents;
+        bool with_documents, leave_digests;
         StoreCursorRow row;
 };
 
@@ -138,6 +138,10 @@ int store_cursor_new(StoreConnection *connection, int64_t owner, bool with_docum
         return 0;
 }
 
+void store_cursor_leave_digests(StoreCursor *cursor) {
+        cursor->leave_digests = true;
+}
+
 StoreCursor *store_cursor_free(StoreCursor *cursor) {
         if (cursor) {
                 sqlite3_finalize(cursor->rows);
@@ -173,15 +177,13 @@ static int take_counters(StoreCursor *cursor, int64_t key, Error *error) {
 static int check_document(StoreCursor *cursor, Error *error) {
         const License *license = &cursor->row.license;
         const void *document = sqlite3_column_blob(cursor->rows, N_LICENSE_COLUMNS + 3) ?: "";
-        License found = {};
+        size_t size = (size_t)sqlite3_column_bytes(cursor->rows, N_LICENSE_COLUMNS + 3);
 
-        license_digest_document(&found, document,
-                (size_t)sqlite3_column_bytes(cursor->rows, N_LICENSE_COLUMNS + 3));
         if (sqlite3_errcode(cursor->connection->db) == SQLITE_NOMEM)
                 return error_set_no_memory(error);
-        if (found.size != license->size || memcmp(found.digest, license->digest, sizeof found.digest) != 0)
-                cursor->row.damaged = true;
-        else
+        cursor->row.damaged = cursor->leave_digests ? size != license->size :
+                                                      !license_document_is_whole(license, document, size);
+        if (!cursor->row.damaged)
                 cursor->row.document = document;
         return 0;
 }

@@ -37,7 +37,8 @@ struct Store {
         GArray *ended_restores; /* of int64_t: what they staged is to be removed */
 
         StoreConnection *write_connection; /* the writer thread's */
-        StoreConnection *read_connections[N_READERS];
+        pthread_mutex_t read_mutexes[N_READERS];      /* each for a connection, */
+        StoreConnection *read_connections[N_READERS]; /* which is NULL once the store has stopped */
         pthread_t writer, readers[N_READERS];
         unsigned n_readers;
         bool writer_runs;
@@ -366,7 +367,7 @@ static void *writer_thread(void *userdata) {
 
 typedef struct Reader {
         Store *store;
-        StoreConnection *connection;
+        unsigned i;
 } Reader;
 
 static void *reader_thread(void *userdata) {
@@ -384,7 +385,9 @@ static void *reader_thread(void *userdata) {
                         break;
                 pthread_mutex_unlock(&store->mutex);
 
-                (void)task->run(task, reader->connection, &task->error);
+                pthread_mutex_lock(&store->read_mutexes[reader->i]);
+                (void)task->run(task, store->read_connections[reader->i], &task->error);
+                pthread_mutex_unlock(&store->read_mutexes[reader->i]);
                 task->done(task);
 
                 pthread_mutex_lock(&store->mutex);
@@ -410,7 +413,7 @@ static int start_threads(Store *store, Error *error) {
                 if (r != 0)
                         return r;
                 reader = g_new(Reader, 1);
-                *reader = (Reader) { .store = store, .connection = store->read_connections[i] };
+                *reader = (Reader) { .store = store, .i = i };
                 r = pthread_create(&store->readers[i], NULL, reader_thread, reader);
                 if (r != 0) {
                         g_free(reader);
@@ -467,6 +470,8 @@ int store_open(const char *folder, const StoreLimits *limits, Store **ret, Error
         pthread_mutex_init(&store->mutex, NULL);
         condition_init(&store->write_queued);
         condition_init(&store->read_queued);
+        for (unsigned i = 0; i < N_READERS; i++)
+                pthread_mutex_init(&store->read_mutexes[i], NULL);
         store->ended_restores = g_array_new(false, false, sizeof(int64_t));
 
         if ((r = open_existing(folder, true, &store->write_connection, error)) != 0 ||
@@ -490,8 +495,11 @@ void store_stop(Store *store) {
                 pthread_join(store->writer, NULL);
         for (unsigned i = 0; i < store->n_readers; i++)
                 pthread_join(store->readers[i], NULL);
-        for (unsigned i = 0; i < N_READERS; i++)
-                store_connection_free(store->read_connections[i]);
+        for (unsigned i = 0; i < N_READERS; i++) {
+                pthread_mutex_lock(&store->read_mutexes[i]);
+                store->read_connections[i] = store_connection_free(store->read_connections[i]);
+                pthread_mutex_unlock(&store->read_mutexes[i]);
+        }
 
         /* Not left to sqlite3_close(): a job that hangs may still have the database open. */
         if (store->write_connection)
@@ -507,6 +515,8 @@ Store *store_free(Store *store) {
         pthread_cond_destroy(&store->write_queued);
         pthread_cond_destroy(&store->read_queued);
         pthread_mutex_destroy(&store->mutex);
+        for (unsigned i = 0; i < N_READERS; i++)
+                pthread_mutex_destroy(&store->read_mutexes[i]);
         g_array_unref(store->ended_restores);
         g_free(store->folder);
         g_free(store);
@@ -571,9 +581,30 @@ void store_call_write(Store *store, StoreCall *call) {
         store_submit_write(store, &call->task);
 }
 
+/* On a connection that nobody reads with just now. Returns whether there was one. */
+static bool read_here(Store *store, StoreTask *task) {
+        for (unsigned i = N_READERS; i-- > 0;) {
+                StoreConnection *connection;
+
+                if (pthread_mutex_trylock(&store->read_mutexes[i]) != 0)
+                        continue;
+                connection = store->read_connections[i];
+                if (connection)
+                        (void)task->run(task, connection, &task->error);
+                pthread_mutex_unlock(&store->read_mutexes[i]);
+                if (connection) {
+                        task->done(task);
+                        return true;
+                }
+        }
+        return false;
+}
+
+/* Who may wait may as well read: to hand it over, and to be woken, takes longer than what is read. */
 void store_call_read(Store *store, StoreCall *call) {
         call_init(call);
-        store_submit_read(store, &call->task);
+        if (!read_here(store, &call->task))
+                store_submit_read(store, &call->task);
 }
 
 int store_call_wait(StoreCall *call, Error *error) {

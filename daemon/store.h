@@ -103,6 +103,7 @@ typedef struct StoreCall {
 } StoreCall;
 
 void store_call_write(Store *store, StoreCall *call);
+/* May do it at once, on the calling thread. */
 void store_call_read(Store *store, StoreCall *call);
 int store_call_wait(StoreCall *call, Error *error);
 
@@ -221,6 +222,9 @@ int store_cursor_new(StoreConnection *connection, int64_t owner, bool with_docum
         Error *error);
 StoreCursor *store_cursor_free(StoreCursor *cursor);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreCursor, store_cursor_free)
+
+/* For who takes the digests of documents anyway, where they go: only their sizes are checked from now on. */
+void store_cursor_leave_digests(StoreCursor *cursor);
 
 /* The next row, NULL at the end; it is the cursor's. Documents are checked. */
 int store_cursor_next(StoreCursor *cursor, const StoreCursorRow **ret, Error *error);

@@ -3,6 +3,18 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
+
+/* Threads that wait for the next work, so that a job need not wait for a new one: so many, for so long. */
+#define IDLE_MAX 2U
+#define IDLE_SEC 2
+
+static struct {
+        pthread_mutex_t mutex;
+        pthread_cond_t given;
+        unsigned n_idle;
+        GQueue workers; /* that idle threads are to take: no more than there are */
+} pool = { .mutex = PTHREAD_MUTEX_INITIALIZER, .given = PTHREAD_COND_INITIALIZER, .workers = G_QUEUE_INIT };
 
 struct Worker {
         atomic_uint n_ref;
@@ -182,8 +194,7 @@ static void on_progress(uint64_t completed, unsigned percent, void *userdata) {
         on_moved(worker);
 }
 
-static void *worker_thread(void *userdata) {
-        Worker *worker = userdata;
+static void do_work(Worker *worker) {
         const WorkEvents events = {
                 .begin = on_begin,
                 .origin = on_origin,
@@ -225,13 +236,65 @@ static void *worker_thread(void *userdata) {
         letter = letter_new(worker, LETTER_ENDED);
         mailbox_post(worker->mailbox, &letter->mail);
         worker_unref(worker);
+}
+
+/* The next worker, or NULL where there is none for a while. */
+static Worker *wait_for_worker(void) {
+        struct timespec end;
+        Worker *worker;
+        int r = 0;
+
+        (void)clock_gettime(CLOCK_MONOTONIC, &end);
+        end.tv_sec += IDLE_SEC;
+
+        pthread_mutex_lock(&pool.mutex);
+        if (pool.n_idle >= IDLE_MAX) {
+                pthread_mutex_unlock(&pool.mutex);
+                return NULL;
+        }
+        pool.n_idle++;
+        while (g_queue_is_empty(&pool.workers) && r == 0)
+                r = pthread_cond_clockwait(&pool.given, &pool.mutex, CLOCK_MONOTONIC, &end);
+        pool.n_idle--;
+        worker = g_queue_pop_head(&pool.workers);
+        pthread_mutex_unlock(&pool.mutex);
+        return worker;
+}
+
+static void *worker_thread(void *userdata) {
+        Worker *worker = userdata;
+
+        do
+                do_work(worker);
+        while ((worker = wait_for_worker()));
         return NULL;
+}
+
+/* Gives it to a thread that waits for one, or to a new one. Returns 0 or a negative errno. */
+static int start(Worker *worker) {
+        bool taken = false;
+        pthread_t thread;
+        int r;
+
+        pthread_mutex_lock(&pool.mutex);
+        if (pool.workers.length < pool.n_idle) {
+                g_queue_push_tail(&pool.workers, worker);
+                pthread_cond_signal(&pool.given);
+                taken = true;
+        }
+        pthread_mutex_unlock(&pool.mutex);
+        if (taken)
+                return 0;
+
+        r = pthread_create(&thread, NULL, worker_thread, worker);
+        if (r == 0)
+                pthread_detach(thread);
+        return -r;
 }
 
 int worker_start(Mailbox *mailbox, const WorkClass *class, void *work, Cancel *cancel, const WorkerEvents *events,
         void *userdata, void *slot, Worker **ret) {
         Worker *worker;
-        pthread_t thread;
         int r;
 
         worker = g_new0(Worker, 1);
@@ -246,13 +309,12 @@ int worker_start(Mailbox *mailbox, const WorkClass *class, void *work, Cancel *c
         pthread_mutex_init(&worker->mutex, NULL);
         pthread_cond_init(&worker->told, NULL);
 
-        r = pthread_create(&thread, NULL, worker_thread, worker);
-        if (r != 0) {
+        r = start(worker);
+        if (r < 0) {
                 worker_unref(worker);
                 worker_unref(worker);
-                return -r;
+                return r;
         }
-        pthread_detach(thread);
 
         *ret = worker;
         return 0;

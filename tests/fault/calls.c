@@ -13,6 +13,9 @@
 #define SYS_unlink -1
 #define SYS_mkdir -1
 #endif
+#ifndef SYS_sync_file_range
+#define SYS_sync_file_range -1
+#endif
 #ifndef SYS_renameat
 #define SYS_renameat -1
 #endif
@@ -22,7 +25,7 @@ const FaultCall fault_calls[N_FAULT_CALLS] = {
         { "write", { SYS_write, -1 }, SUBJECT_FILE, 0, true, { ENOSPC, EIO, EDQUOT, EINTR, FAULT_SHORT } },
         { "pwrite", { SYS_pwrite64, SYS_pwritev, -1 }, SUBJECT_FILE, 0, true,
                 { ENOSPC, EIO, EDQUOT, EINTR, FAULT_SHORT } },
-        { "fsync", { SYS_fsync, SYS_fdatasync, -1 }, SUBJECT_NONE, 0, true, { EIO, ENOSPC, EDQUOT, EINTR } },
+        { "fsync", { SYS_fsync, SYS_fdatasync, SYS_sync_file_range, -1 }, SUBJECT_NONE, 0, true, { EIO, ENOSPC, EDQUOT, EINTR } },
         { "rename", { SYS_renameat2, SYS_renameat, SYS_rename, -1 }, SUBJECT_NONE, 0, true, { EIO, ENOSPC, EROFS } },
         { "link", { SYS_linkat, SYS_link, -1 }, SUBJECT_NONE, 0, true, { EIO, ENOSPC, EDQUOT } },
         { "unlink", { SYS_unlinkat, SYS_unlink, -1 }, SUBJECT_NONE, 0, true, { EIO, EROFS } },

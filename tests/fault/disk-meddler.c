@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Preloaded into the daemon: a clock that can be set, a disk that is slow, and one that gives back other bytes
- * than it was given. Only write() and read(), which backups are written and read with; the store uses others.
+ * than it was given. Only write() and read(), which backups are written and read with; and pread() of a file without a
+ * name, which is a backup that is read back: the store has one.
  */
 #undef _FILE_OFFSET_BITS
 #include <dlfcn.h>
@@ -51,11 +52,25 @@ EXPORT ssize_t write(int fd, const void *data, size_t size) {
         return REAL(write)(fd, data, size);
 }
 
+static void lie(void *data, ssize_t n) {
+        if (n > 0 && meddling && meddling->lies > 0 && ++n_reads % meddling->lies == 0)
+                ((uint8_t *)data)[n / 2] ^= 1;
+}
+
 EXPORT ssize_t read(int fd, void *data, size_t size) {
         ssize_t n = REAL(read)(fd, data, size);
 
-        if (n > 0 && meddling && meddling->lies > 0 && is_file(fd) && ++n_reads % meddling->lies == 0)
-                ((uint8_t *)data)[n / 2] ^= 1;
+        if (is_file(fd))
+                lie(data, n);
+        return n;
+}
+
+EXPORT ssize_t pread64(int fd, void *data, size_t size, off64_t offset) {
+        ssize_t n = REAL(pread64)(fd, data, size, offset);
+        struct stat st;
+
+        if (meddling && fstat(fd, &st) >= 0 && S_ISREG(st.st_mode) && st.st_nlink == 0)
+                lie(data, n);
         return n;
 }
 

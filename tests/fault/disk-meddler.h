@@ -9,6 +9,6 @@
 typedef struct DiskMeddling {
         _Atomic int64_t clock_sec;       /* is added to what the clock says */
         _Atomic uint32_t slow_write_usec; /* each write() to a file takes so much longer */
-        _Atomic uint32_t lies;           /* each so many-th read() from a file has a wrong byte; 0: none has */
+        _Atomic uint32_t lies;           /* each so many-th reading of a backup has a wrong byte; 0: none has */
         _Atomic uint64_t written;        /* bytes that write() brought to files */
 } DiskMeddling;

@@ -300,7 +300,7 @@ static void test_disk_that_lies(void **state) {
         sd_bus *bus = prepare_media(h, 8, 300000);
         pid_t pid = h->daemon;
 
-        for (unsigned every = 1; every < 12; every++) {
+        for (unsigned every = 1; every <= 10; every++) { /* it is read back in ten pieces */
                 disk_meddling->lies = every;
                 disk_back_up_fails(bus, media, 1, MEDIUM, "*What was read back is not what was written*");
         }

@@ -23,15 +23,17 @@
 #define QUICK_BUS_USEC (25 * 1000)
 #define SETTLE_SEC 30
 #define JOBS_ON_MACHINE 32U
+#define JOBS_RUNNING 4U
 
 /*
  * While it lasts. Descriptors: 6 a job, of which JobsOnMachine= are allowed; one each of 128 calls that wait of
- * two users, for its message keeps what came with it, and some for the store. Threads: a job has one; 64 may wait for
- * another disk, 8 look up names. Memory: of two users, 16 MiB of calls that wait for the disk, 12 MiB of answers;
- * 32 MiB of one message that comes in; the same again for what the allocator does not give back.
+ * two users, for its message keeps what came with it, and some for the store. Threads: a job has one, a large backup
+ * that runs two more; 64 may wait for another disk, 8 look up names. Memory: of two users, 16 MiB of calls that wait for
+ * the disk, 12 MiB of answers; 32 MiB of one message that comes in; the same again for what the allocator does not give
+ * back.
  */
 #define FDS_MORE (6U * JOBS_ON_MACHINE + 2U * 128U + 16U)
-#define THREADS_MORE (JOBS_ON_MACHINE + 64U + 8U)
+#define THREADS_MORE (JOBS_ON_MACHINE + 2U * JOBS_RUNNING + 64U + 8U)
 #define MEMORY_MORE_KIB (2U * (2U * (16U + 12U) + 32U) * 1024U)
 /*
  * Afterwards: a file of the store that was not open before, threads that end in a moment; what the allocator keeps.

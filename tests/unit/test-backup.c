@@ -312,17 +312,21 @@ static void test_overwrite_replaces_the_backup(void **state) {
 }
 
 /* Runs an overwriting backup that fails, over an old one. */
-static void assert_fails(World *world, ErrorCode code, const char *words) {
+static void assert_backup_fails(World *world, ErrorCode code, const char *words) {
         BackupPlan plan = new_plan(world);
         g_auto(Error) error = {};
         WorkResult result = { .licenses = 77 };
 
-        make_old_backup(world);
         plan.overwrite = true;
         assert_int_equal(run(world, plan, &result, &error), code);
         assert_error(&error, code, words);
         assert_int_equal(result.licenses, 77);
         assert_old_backup(world);
+}
+
+static void assert_fails(World *world, ErrorCode code, const char *words) {
+        make_old_backup(world);
+        assert_backup_fails(world, code, words);
 }
 
 static void test_cancel_at_the_beginning_leaves_the_old_backup(void **state) {
@@ -347,7 +351,7 @@ static void test_cancel_while_verifying_leaves_the_old_backup(void **state) {
         World *world = *state;
 
         put_some(world, 10, 1000);
-        world->cancel_at_percent = 75;
+        world->cancel_at_percent = 95;
         assert_fails(world, ERROR_CANCELED, "Enough.");
         assert_int_equal(world->completed, 10);
 }
@@ -378,6 +382,113 @@ static void test_rotten_restricted_document_is_named(void **state) {
         assert_fails(world, ERROR_STORE_CORRUPT, "'secret-1'");
 }
 
+/* So large that most of it is proved while the rest is still read: there, documents show late as rotten. */
+#define LARGE_N 24U
+#define LARGE_SIZE 200000U
+
+/* What the backup before told. */
+static void forget(World *world) {
+        world->n_begins = world->n_progress = world->n_signals = world->percent = 0;
+        world->completed = 0;
+}
+
+static void test_large_backup_is_whole(void **state) {
+        World *world = *state;
+        BackupPlan plan = new_plan(world);
+        WorkResult result;
+
+        put_some(world, LARGE_N, LARGE_SIZE);
+        run_good(world, plan, &result);
+        assert_int_equal(result.licenses, LARGE_N);
+        assert_path_proved(world->target, &result);
+        assert_nothing_left(world);
+}
+
+static void test_large_backup_is_canceled_at_every_point(void **state) {
+        World *world = *state;
+
+        put_some(world, LARGE_N, LARGE_SIZE);
+        for (unsigned at = 1; at <= LARGE_N + 1; at++) {
+                cancel_unref(world->cancel);
+                assert_int_equal(cancel_new(&world->cancel), 0);
+                forget(world);
+                world->cancel_at = at <= LARGE_N ? at : 0;
+                world->cancel_at_percent = at <= LARGE_N ? 1000 : 95;
+                assert_fails(world, ERROR_CANCELED, "Enough.");
+                assert_int_equal(world->completed, MIN(at, LARGE_N));
+        }
+}
+
+static void test_first_of_the_rotten_documents_of_a_large_backup_is_named(void **state) {
+        static const unsigned places[] = { LARGE_N - 1, LARGE_N / 2, 1, 0 };
+        World *world = *state;
+
+        put_some(world, LARGE_N, LARGE_SIZE);
+        put_restricted(world, "secret-1");
+        edit_store(world, "UPDATE documents SET document = CAST('rotten' AS BLOB) WHERE key = "
+                          "(SELECT key FROM licenses WHERE id = 'secret-1')");
+        forget(world);
+        assert_fails(world, ERROR_STORE_CORRUPT, "'secret-1'");
+        edit_store(world, "UPDATE documents SET document = CAST('secret' AS BLOB) "
+                          "WHERE document = CAST('rotten' AS BLOB)");
+        for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+                g_autofree char *sql = g_strdup_printf(
+                        "UPDATE documents SET document = CAST(replace(document, 'ddd', 'ded') AS BLOB) WHERE key = "
+                        "(SELECT key FROM licenses WHERE id = 'some-%u')", places[i]);
+                g_autofree char *name = g_strdup_printf("The document of license 'some-%u' is damaged", places[i]);
+
+                edit_store(world, sql);
+                forget(world);
+                assert_fails(world, ERROR_STORE_CORRUPT, name);
+        }
+}
+
+/* No document is rotten, but what stands beside it: it would be a backup that no restore takes. */
+static void test_damaged_row_is_named_or_left_out(void **state) {
+        static const struct {
+                const char *set;
+                bool in_state; /* where nothing can be left out */
+        } cases[] = {
+                { "document_date = 5" },
+                { "title = CAST(x'ff' AS TEXT)" },
+                { "issuer = ''" },
+                { "media_type = 'application/vnd.readium.lcp.license.v1.0+json'" },
+                { "not_before = -7" },
+                { "size = size + 1" },
+                { "digest = zeroblob(32)" },
+                { "digest = NULL" },
+                { "generation = 0", true },
+                { "title = NULL WHERE 0; INSERT INTO counters SELECT key, 'print', -1 FROM licenses", true },
+                { "id = CAST(x'fe' AS TEXT)", true },
+        };
+        World *world = *state;
+
+        put_some(world, 3, 1000);
+        edit_store(world, "CREATE TABLE sound AS SELECT * FROM licenses");
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+                g_autofree char *sql = g_strdup_printf("UPDATE licenses SET %s WHERE id = 'some-1'", cases[i].set);
+                _cleanup_fd_ int fd = new_target();
+                BackupPlan plan = plan_to(world, fd);
+                g_auto(Error) error = {};
+                g_auto(WorkResult) result = {};
+
+                edit_store(world, sql);
+                forget(world);
+                assert_fails(world, ERROR_STORE_CORRUPT, cases[i].in_state ? "damaged" : "'some-1'");
+
+                plan.skip_damaged = true;
+                forget(world);
+                assert_int_equal(run(world, plan, &result, &error), cases[i].in_state ? ERROR_STORE_CORRUPT : 0);
+                if (!cases[i].in_state) {
+                        assert_int_equal(result.licenses, 2);
+                        assert_string_equal(result.damaged_licenses[0], "alice (1000): some-1");
+                        assert_proved(fd, &result);
+                }
+                edit_store(world, "DELETE FROM counters; DELETE FROM licenses; "
+                                  "INSERT INTO licenses SELECT * FROM sound");
+        }
+}
+
 static void put_one_more(World *world) {
         put(world->store, &alice, "late", "d");
         edit_store(world, "UPDATE licenses SET generation = 9");
@@ -403,14 +514,18 @@ static void test_backup_too_large_for_the_file_system_leaves_the_old_one(void **
         World *world = *state;
         struct rlimit before, limit;
 
-        put_some(world, 40, 10000);
+        put_some(world, LARGE_N, LARGE_SIZE);
         signal(SIGXFSZ, SIG_IGN);
         assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-        limit = before;
-        limit.rlim_cur = 200000;
-        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-        assert_fails(world, ERROR_MEDIUM, "A backup that was there before is unchanged.");
-        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        for (rlim_t size = 100; size < (rlim_t)LARGE_N * LARGE_SIZE; size += 1000000) {
+                limit = before;
+                limit.rlim_cur = size;
+                forget(world);
+                make_old_backup(world);
+                assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+                assert_backup_fails(world, ERROR_MEDIUM, "A backup that was there before is unchanged.");
+                assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        }
 }
 
 /* Mounts a small disk on alice's folder; only this thread and its descendants see it. */
@@ -463,6 +578,10 @@ int main(void) {
                 IN_WORLD(test_cancel_before_a_backup_of_nothing_leaves_the_old_backup),
                 IN_WORLD(test_rotten_document_is_named_and_the_old_backup_stays),
                 IN_WORLD(test_rotten_restricted_document_is_named),
+                IN_WORLD(test_large_backup_is_whole),
+                IN_WORLD(test_large_backup_is_canceled_at_every_point),
+                IN_WORLD(test_first_of_the_rotten_documents_of_a_large_backup_is_named),
+                IN_WORLD(test_damaged_row_is_named_or_left_out),
                 IN_WORLD(test_backup_is_of_one_moment),
                 IN_WORLD(test_backup_too_large_for_the_file_system_leaves_the_old_one),
                 IN_WORLD(test_full_disk_leaves_the_old_backup),

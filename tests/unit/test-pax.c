@@ -311,6 +311,54 @@ static void test_streamed_entry_gets_its_size_wherever_its_header_is(void **stat
         }
 }
 
+/* A streamed entry of several blocks, documents over the ends of blocks. */
+static GByteArray *write_either(ProvedFile *file, int fd) {
+        PaxWriter *writer;
+        g_autofree char *content = g_strnfill(700 * 1024, 'c');
+
+        if (file)
+                assert_int_equal(pax_writer_new_proved(file, MTIME, &writer), 0);
+        else
+                assert_int_equal(pax_writer_new(fd, MTIME, &writer), 0);
+        assert_int_equal(pax_writer_add(writer, "first", "abc", 3, NULL, 0), 0);
+        assert_int_equal(pax_writer_begin(writer, "state.jsonl"), 0);
+        for (unsigned i = 0; i < 7; i++)
+                assert_int_equal(pax_writer_append(writer, content, 100 * 1024), 0);
+        assert_int_equal(pax_writer_end(writer), 0);
+        for (unsigned i = 0; i < 700; i++) {
+                const PaxAttribute attribute = { "user.licensevault.id", "i" };
+                size_t size = i * 1000;
+                uint8_t digest[crypto_generichash_BYTES];
+
+                crypto_generichash(digest, sizeof digest, (const uint8_t *)content, size, NULL, 0);
+                assert_int_equal(file && i % 7 > 0 ?
+                        pax_writer_add_known(writer, "a", content, size, digest, &attribute, 1) :
+                        pax_writer_add(writer, "a", content, size, &attribute, 1), 0);
+                i += i > 40 ? 50 : 0;
+        }
+        assert_int_equal(pax_writer_finish(writer), 0);
+        if (file) {
+                assert_int_equal(proved_file_end(file), 0);
+                assert_int_equal(proved_file_finish(file, NULL, NULL), 0);
+        }
+        pax_writer_free(writer);
+        return tarball_read_file(fd);
+}
+
+static void test_proved_file_holds_the_same(void **state) {
+        int fd = tarball_new_file(), proved_fd = tarball_new_file();
+        g_autoptr(ProvedFile) file = NULL;
+        g_autoptr(GByteArray) tar = NULL, proved = NULL;
+
+        assert_int_equal(proved_file_new(proved_fd, NULL, &file), 0);
+        tar = write_either(NULL, fd);
+        proved = write_either(file, proved_fd);
+        assert_int_equal(tar->len, proved->len);
+        assert_memory_equal(tar->data, proved->data, tar->len);
+        close(fd);
+        close(proved_fd);
+}
+
 static void test_archive_starts_where_the_file_stands(void **state) {
         Fixture fixture = { .fd = tarball_new_file() };
         g_autofree char *content = g_strnfill(512 * 1024, 'c');
@@ -463,6 +511,7 @@ int main(void) {
                 WITH_WRITER(test_entry_with_all_limits_reached_is_written),
                 WITH_WRITER(test_empty_and_overlong_paths_are_refused),
                 cmocka_unit_test(test_streamed_entry_gets_its_size_wherever_its_header_is),
+                cmocka_unit_test(test_proved_file_holds_the_same),
                 cmocka_unit_test(test_archive_starts_where_the_file_stands),
                 cmocka_unit_test(test_time_that_a_header_cannot_hold_is_the_nearest_it_can),
                 WITH_WRITER(test_content_of_8_gib_is_refused),

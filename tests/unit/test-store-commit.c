@@ -406,6 +406,55 @@ static void test_readers_beside_the_writer_see_whole_transactions(void **state) 
         }
 }
 
+typedef struct GatedRead {
+        StoreTask task;
+        World *world;
+} GatedRead;
+
+static int read_at_gate(StoreTask *task, StoreConnection *connection, Error *error) {
+        World *world = ((GatedRead *)task)->world;
+
+        tally_add(world->at_gate);
+        return tally_wait(world->gate, 1) ? 0 : error_set_no_memory(error);
+}
+
+static void gated_done(StoreTask *task) {
+        tally_add(((GatedRead *)task)->world->done);
+}
+
+typedef struct ReadCall {
+        StoreCall call;
+        pthread_t by;
+} ReadCall;
+
+static int note_thread(StoreTask *task, StoreConnection *connection, Error *error) {
+        ((ReadCall *)task)->by = pthread_self();
+        return 0;
+}
+
+static void test_reading_call_is_done_by_who_calls_where_a_connection_is_free(void **state) {
+        World *world = *state;
+        GatedRead gated[2];
+        ReadCall call = { .call.task.run = note_thread };
+        g_auto(Error) error = {};
+
+        store_call_read(world->store, &call.call);
+        assert_good(store_call_wait(&call.call, &error), &error);
+        assert_true(pthread_equal(call.by, pthread_self()));
+
+        /* Both connections are in use. */
+        for (unsigned i = 0; i < G_N_ELEMENTS(gated); i++) {
+                gated[i] = (GatedRead) { .task = { .run = read_at_gate, .done = gated_done }, .world = world };
+                store_submit_read(world->store, &gated[i].task);
+        }
+        assert_true(tally_wait(world->at_gate, G_N_ELEMENTS(gated)));
+        store_call_read(world->store, &call.call);
+        tally_add(world->gate);
+        assert_good(store_call_wait(&call.call, &error), &error);
+        assert_false(pthread_equal(call.by, pthread_self()));
+        assert_true(tally_wait(world->done, G_N_ELEMENTS(gated)));
+}
+
 int main(void) {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
         const struct CMUnitTest tests[] = {
@@ -420,6 +469,7 @@ int main(void) {
                 IN_WORLD(test_writes_run_in_the_order_of_their_submission),
                 IN_WORLD(test_closing_finishes_what_is_queued),
                 IN_WORLD(test_readers_beside_the_writer_see_whole_transactions),
+                IN_WORLD(test_reading_call_is_done_by_who_calls_where_a_connection_is_free),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
