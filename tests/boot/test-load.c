@@ -18,7 +18,7 @@
 /* Longer than it takes to call a bus congested, and to leave it. */
 #define LOAD_SEC 25
 #define PROMISED_MSEC 5000
-#define ABUSE_SEC 15
+#define ABUSE_SEC 6
 
 /*
  * A process that asks for a large license over 16 connections, and then sits there. Whether its requests are
