@@ -26,11 +26,8 @@ static Status call_job(Ctl *ctl, const char *path, const char *member, uint64_t 
         r = sd_bus_message_new_method_call(ctl->bus, &call, BUS_NAME, path, JOB_INTERFACE, member);
         if (r < 0)
                 return bus_fail_build(ctl, r);
-        r = sd_bus_call(ctl->bus, call, timeout_usec, &error, ret_reply);
-        if (r >= 0)
+        if (sd_bus_call(ctl->bus, call, timeout_usec, &error, ret_reply) >= 0)
                 return STATUS_OK;
-        if (!sd_bus_error_is_set(&error))
-                sd_bus_error_set_errno(&error, r);
         if (timeout_usec == FOR_EVER && sd_bus_error_has_name(&error, SD_BUS_ERROR_NO_REPLY))
                 return ctl_fail_named(ctl, STATUS_UNREACHABLE, error.name,
                         "The licensevault service stopped, and the job with it. The licenses and an earlier backup "
@@ -43,18 +40,13 @@ static Status read_properties(Ctl *ctl, const char *path, json_t **ret) {
         __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *reply = NULL;
         Status status;
-        int r;
 
         status = bus_connect(ctl);
         if (status != STATUS_OK)
                 return status;
-        r = sd_bus_call_method(ctl->bus, BUS_NAME, path, "org.freedesktop.DBus.Properties", "GetAll", &error, &reply,
-                "s", JOB_INTERFACE);
-        if (r < 0) {
-                if (!sd_bus_error_is_set(&error))
-                        sd_bus_error_set_errno(&error, r);
+        if (sd_bus_call_method(ctl->bus, BUS_NAME, path, "org.freedesktop.DBus.Properties", "GetAll", &error, &reply,
+                    "s", JOB_INTERFACE) < 0)
                 return bus_fail(ctl, &error, job_id(path));
-        }
         return json_read_dictionary(reply, ret) < 0 ? bus_fail_parse(ctl) : STATUS_OK;
 }
 
@@ -114,15 +106,10 @@ static Status list_named(Ctl *ctl, const char *path, json_t *licenses) {
                 __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
                 __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *reply = NULL;
                 json_auto_t *page = NULL;
-                int r;
 
-                r = sd_bus_call_method(ctl->bus, BUS_NAME, path, JOB_INTERFACE, "ListRestricted", &error, &reply, "uu",
-                        (uint32_t)json_array_size(licenses), 0);
-                if (r < 0) {
-                        if (!sd_bus_error_is_set(&error))
-                                sd_bus_error_set_errno(&error, r);
+                if (sd_bus_call_method(ctl->bus, BUS_NAME, path, JOB_INTERFACE, "ListRestricted", &error, &reply, "uu",
+                            (uint32_t)json_array_size(licenses), 0) < 0)
                         return bus_fail(ctl, &error, job_id(path));
-                }
                 if (json_read_licenses(reply, &page) < 0)
                         return bus_fail_parse(ctl);
                 if (json_array_size(page) == 0)

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -270,7 +269,9 @@ static int on_owner_changed(sd_bus_message *signal, void *userdata, sd_bus_error
         Monitor *monitor = userdata;
         Status status;
 
-        if (sd_bus_message_read(signal, "sss", &name, &old_owner, &new_owner) < 0)
+        /* A match whose sender is no unique name is, to sd-bus, met by any sender. */
+        if (g_strcmp0(sd_bus_message_get_sender(signal), "org.freedesktop.DBus") != 0 ||
+            sd_bus_message_read(signal, "sss", &name, &old_owner, &new_owner) < 0)
                 return 0;
         /* That of our own first call, which had it started: Subscribe() has answered already. */
         if (g_strcmp0(new_owner, monitor->service) == 0)
@@ -302,8 +303,7 @@ static int add_terminate(Monitor *monitor) {
 
         sigemptyset(&terminate);
         sigaddset(&terminate, SIGTERM);
-        if (sigprocmask(SIG_BLOCK, &terminate, NULL) < 0)
-                return -errno;
+        sigprocmask(SIG_BLOCK, &terminate, NULL);
         return sd_event_add_signal(monitor->event, NULL, SIGTERM, on_terminate, monitor);
 }
 

@@ -45,14 +45,11 @@ static Status list_set(Ctl *ctl, GPtrArray *names) {
                 return bus_fail_parse(ctl);
 
         for (uint16_t i = 0; i < count; i++) {
-                __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
-                __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *get = NULL, *property = NULL;
+                __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *property = NULL;
                 const char *name;
 
-                status = bus_call_new(ctl, BUS_PROPS, "GetPropByIndex", &get);
-                if (status != STATUS_OK)
-                        return status;
-                if (sd_bus_message_append(get, "q", i) < 0 || !bus_try_call(ctl, get, &error, &property))
+                if (sd_bus_call_method(ctl->bus, BUS_NAME, ROOT_PATH, BUS_PROPS, "GetPropByIndex", NULL, &property, "q",
+                            i) < 0)
                         break; /* another program has just removed one */
                 if (sd_bus_message_read(property, "s", &name) < 0)
                         return bus_fail_parse(ctl);

@@ -74,19 +74,14 @@ static Status report_service(Ctl *ctl) {
         json_auto_t *manager = NULL;
         Status status;
         bool running;
-        int r;
 
         status = bus_connect(ctl);
         if (status != STATUS_OK)
                 return status;
         running = is_running(ctl);
-        r = sd_bus_call_method(ctl->bus, BUS_NAME, ROOT_PATH, "org.freedesktop.DBus.Properties", "GetAll", &error,
-                &reply, "s", BUS_MANAGER);
-        if (r < 0) {
-                if (!sd_bus_error_is_set(&error))
-                        sd_bus_error_set_errno(&error, r);
+        if (sd_bus_call_method(ctl->bus, BUS_NAME, ROOT_PATH, "org.freedesktop.DBus.Properties", "GetAll", &error,
+                    &reply, "s", BUS_MANAGER) < 0)
                 return bus_fail(ctl, &error, NULL);
-        }
         if (json_read_dictionary(reply, &manager) < 0)
                 return bus_fail_parse(ctl);
 

@@ -43,9 +43,7 @@ static void offer_licenses(Ctl *ctl, const char *prefix) {
                     0, prefix, LICENSES_MAX) < 0 ||
             sd_bus_message_enter_container(reply, 'a', "(sa{sv})") < 0)
                 return;
-        while (sd_bus_message_enter_container(reply, 'r', "sa{sv}") > 0) {
-                if (sd_bus_message_read(reply, "s", &id) < 0)
-                        return;
+        while (sd_bus_message_enter_container(reply, 'r', "sa{sv}") > 0 && sd_bus_message_read(reply, "s", &id) > 0) {
                 offer_license(prefix, id, reply);
                 if (sd_bus_message_exit_container(reply) < 0)
                         return;

@@ -285,11 +285,8 @@ Status follow_start(Ctl *ctl, sd_bus_message *call, const char *about, char **re
         r = sd_bus_call(ctl->bus, call, may_ask(call) ? PERSON_USEC : 0, &error, &reply);
         agent_close();
         sd_bus_message_unref(call);
-        if (r < 0) {
-                if (!sd_bus_error_is_set(&error))
-                        sd_bus_error_set_errno(&error, r);
+        if (r < 0)
                 return bus_fail(ctl, &error, about);
-        }
         if (sd_bus_message_read(reply, "o", &job) < 0)
                 return bus_fail_parse(ctl);
         *ret_job = g_strdup(job);
