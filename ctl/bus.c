@@ -149,16 +149,26 @@ Status bus_connect(Ctl *ctl) {
         return STATUS_OK;
 }
 
-Status bus_call_new(Ctl *ctl, const char *interface, const char *member, sd_bus_message **ret) {
+Status bus_call_new(Ctl *ctl, const char *interface, const char *member, sd_bus_message **ret, const char *types, ...) {
+        __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL;
         Status status;
+        va_list ap;
         int r;
 
         status = bus_connect(ctl);
         if (status != STATUS_OK)
                 return status;
 
-        r = sd_bus_message_new_method_call(ctl->bus, ret, BUS_NAME, ROOT_PATH, interface, member);
-        return r < 0 ? bus_fail_build(ctl, r) : STATUS_OK;
+        r = sd_bus_message_new_method_call(ctl->bus, &call, BUS_NAME, ROOT_PATH, interface, member);
+        if (r >= 0 && types) {
+                va_start(ap, types);
+                r = sd_bus_message_appendv(call, types, ap);
+                va_end(ap);
+        }
+        if (r < 0)
+                return bus_fail_build(ctl, r);
+        *ret = g_steal_pointer(&call);
+        return STATUS_OK;
 }
 
 bool bus_try_call(Ctl *ctl, sd_bus_message *call, sd_bus_error *ret_error, sd_bus_message **ret_reply) {

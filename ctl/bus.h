@@ -16,8 +16,11 @@
 
 Status bus_connect(Ctl *ctl);
 
-/* A call to the root object, without its arguments. Connects first where that is still to do. */
-Status bus_call_new(Ctl *ctl, const char *interface, const char *member, sd_bus_message **ret);
+/*
+ * A call to the root object. types and what follows are its arguments, as for sd_bus_message_append(3); NULL where
+ * there are none, or where the caller appends them. Connects first where that is still to do.
+ */
+Status bus_call_new(Ctl *ctl, const char *interface, const char *member, sd_bus_message **ret, const char *types, ...);
 
 /*
  * Sends a call and waits for its answer. about, where not NULL, is put before the message of an

@@ -178,18 +178,16 @@ static int append_counters(sd_bus_message *call) {
             (r = sd_bus_message_open_container(call, 'v', "a{st}")) < 0 ||
             (r = sd_bus_message_open_container(call, 'a', "{st}")) < 0)
                 return r;
-        for (char **counter = add_counters; *counter; counter++) {
+        for (char **counter = add_counters; r >= 0 && *counter; counter++) {
                 g_autofree char *right = NULL;
                 uint64_t uses = 0;
 
-                if (read_counter(*counter, &right, &uses) &&
-                    (r = sd_bus_message_append(call, "{st}", right, uses)) < 0)
-                        return r;
+                if (read_counter(*counter, &right, &uses))
+                        r = sd_bus_message_append(call, "{st}", right, uses);
         }
-        for (unsigned i = 0; i < 3; i++)
-                if ((r = sd_bus_message_close_container(call)) < 0)
-                        return r;
-        return 0;
+        for (unsigned i = 0; r >= 0 && i < 3; i++)
+                r = sd_bus_message_close_container(call);
+        return r;
 }
 
 static int append_document(sd_bus_message *call, const Document *document) {
@@ -278,7 +276,7 @@ static Status batch_send(Ctl *ctl, const Batch *batch) {
         Status status;
         int r;
 
-        status = bus_call_new(ctl, BUS_STORE, many ? "StoreLicenses" : "StoreLicense", &call);
+        status = bus_call_new(ctl, BUS_STORE, many ? "StoreLicenses" : "StoreLicense", &call, NULL);
         if (status != STATUS_OK)
                 return status;
 

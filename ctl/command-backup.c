@@ -115,17 +115,11 @@ static Status backup_in_service(Ctl *ctl) {
         g_auto(JobEnd) end = {};
         sd_bus_message *call;
         Status status;
-        int r;
 
-        status = bus_call_new(ctl, BUS_BACKUP, "BackupLicenses", &call);
+        status = bus_call_new(ctl, BUS_BACKUP, "BackupLicenses", &call, "u",
+                backup_overwrite ? WM_BACKUP_OVERWRITE : 0);
         if (status != STATUS_OK)
                 return status;
-
-        r = sd_bus_message_append(call, "u", backup_overwrite ? WM_BACKUP_OVERWRITE : 0);
-        if (r < 0) {
-                sd_bus_message_unref(call);
-                return bus_fail_build(ctl, r);
-        }
 
         if (backup_no_wait)
                 return follow_not(ctl, call, NULL);
@@ -138,14 +132,12 @@ static Status backup_in_service(Ctl *ctl) {
 /* The call duplicates fd. */
 static Status new_file_call(Ctl *ctl, int fd, sd_bus_message **ret) {
         Status status;
-        int r;
 
-        status = bus_call_new(ctl, BUS_BACKUP, "BackupLicensesToFile", ret);
+        status = bus_call_new(ctl, BUS_BACKUP, "BackupLicensesToFile", ret, "hu", fd, 0);
         if (status != STATUS_OK)
                 return status;
 
-        r = sd_bus_message_append(*ret, "hu", fd, 0);
-        status = r < 0 ? bus_fail_build(ctl, r) : whose_append(ctl, &backup_whose, *ret);
+        status = whose_append(ctl, &backup_whose, *ret);
         if (status != STATUS_OK)
                 *ret = sd_bus_message_unref(*ret);
         return status;

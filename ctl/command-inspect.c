@@ -185,17 +185,11 @@ static Status verify_by_service(Ctl *ctl, const Source *source) {
         g_auto(JobEnd) end = {};
         sd_bus_message *call;
         Status status;
-        int r;
 
         source_wait(source);
-        status = bus_call_new(ctl, BUS_RESTORE, "VerifyBackup", &call);
+        status = bus_call_new(ctl, BUS_RESTORE, "VerifyBackup", &call, "h", source->fd);
         if (status != STATUS_OK)
                 return status;
-        r = sd_bus_message_append(call, "h", source->fd);
-        if (r < 0) {
-                sd_bus_message_unref(call);
-                return bus_fail_build(ctl, r);
-        }
         status = follow_job(ctl, call, "Verifying", source->name, -1, &end);
         if (status != STATUS_OK)
                 return status;

@@ -285,7 +285,7 @@ static Status cancel_kind(Ctl *ctl, const char *interface, const char *member) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
         Status status;
 
-        status = bus_call_new(ctl, interface, member, &call);
+        status = bus_call_new(ctl, interface, member, &call, NULL);
         return status == STATUS_OK ? bus_call(ctl, call, NULL, &reply) : status;
 }
 

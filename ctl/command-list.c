@@ -66,12 +66,10 @@ static int append_filter(sd_bus_message *call, const Filter *filter) {
         if ((r = sd_bus_message_open_container(call, 'a', "{sv}")) < 0 ||
             (r = append_string(call, "KeyId", list_key_id)) < 0 ||
             (r = append_string(call, "Issuer", list_issuer)) < 0 ||
-            (r = append_string(call, "MediaType", list_media_type)) < 0)
-                return r;
-        if (filter->by_time && (r = sd_bus_message_append(call, "{sv}", "ValidAt", "t", filter->valid_at)) < 0)
-                return r;
-        if (filter->by_backup &&
-            (r = sd_bus_message_append(call, "{sv}", "AllowBackup", "b", (int)filter->allow_backup)) < 0)
+            (r = append_string(call, "MediaType", list_media_type)) < 0 ||
+            (filter->by_time && (r = sd_bus_message_append(call, "{sv}", "ValidAt", "t", filter->valid_at)) < 0) ||
+            (filter->by_backup &&
+                    (r = sd_bus_message_append(call, "{sv}", "AllowBackup", "b", (int)filter->allow_backup)) < 0))
                 return r;
         return sd_bus_message_close_container(call);
 }
@@ -114,7 +112,7 @@ static Status list_page(Ctl *ctl, const Filter *filter, char **after, Table *tab
         Status status;
         int r;
 
-        status = bus_call_new(ctl, BUS_STORE, "EnumerateLicenses", &call);
+        status = bus_call_new(ctl, BUS_STORE, "EnumerateLicenses", &call, NULL);
         if (status != STATUS_OK)
                 return status;
 

@@ -250,7 +250,7 @@ static Status subscribe(Monitor *monitor, bool first) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
         Status status;
 
-        status = bus_call_new(monitor->ctl, BUS_MANAGER, "Subscribe", &call);
+        status = bus_call_new(monitor->ctl, BUS_MANAGER, "Subscribe", &call, NULL);
         if (status != STATUS_OK)
                 return status;
         if (!first)

@@ -51,17 +51,10 @@ static Status list_owners(Ctl *ctl, GPtrArray *owners) {
         for (unsigned before = UINT_MAX; before != owners->len;) {
                 __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
                 Status status;
-                int r;
 
                 before = owners->len;
-                status = bus_call_new(ctl, BUS_MANAGER, "ListOwners", &call);
-                if (status != STATUS_OK)
-                        return status;
-                r = sd_bus_message_append(call, "uu", before, 0);
-                if (r < 0)
-                        return bus_fail_build(ctl, r);
-                status = bus_call(ctl, call, NULL, &reply);
-                if (status != STATUS_OK)
+                if ((status = bus_call_new(ctl, BUS_MANAGER, "ListOwners", &call, "uu", before, 0)) != STATUS_OK ||
+                    (status = bus_call(ctl, call, NULL, &reply)) != STATUS_OK)
                         return status;
                 if (read_page(reply, owners) < 0)
                         return bus_fail_parse(ctl);
@@ -175,12 +168,10 @@ static const Owner *find_owner(Ctl *ctl, GPtrArray *owners, const char *text, St
 }
 
 /* Makes a call that answers with a number, and puts it into the result. */
-static Status call_for_count(Ctl *ctl, sd_bus_message *call, int r, uint64_t *ret) {
+static Status call_for_count(Ctl *ctl, sd_bus_message *call, uint64_t *ret) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *reply = NULL;
         Status status;
 
-        if (r < 0)
-                return bus_fail_build(ctl, r);
         status = bus_call(ctl, call, NULL, &reply);
         if (status != STATUS_OK)
                 return status;
@@ -224,9 +215,9 @@ Status command_reassign(Ctl *ctl, char **arguments) {
         if (!owner)
                 return status;
         if ((status = check_gone(ctl, owner)) != STATUS_OK ||
-            (status = bus_call_new(ctl, BUS_MANAGER, "ReassignLicenses", &call)) != STATUS_OK ||
-            (status = call_for_count(ctl, call, sd_bus_message_append(call, "usu", owner->uid, owner->name, to),
-                     &licenses)) != STATUS_OK)
+            (status = bus_call_new(ctl, BUS_MANAGER, "ReassignLicenses", &call, "usu", owner->uid, owner->name, to)) !=
+                    STATUS_OK ||
+            (status = call_for_count(ctl, call, &licenses)) != STATUS_OK)
                 return status;
 
         g_autofree char *count = text_licenses(licenses);
@@ -271,9 +262,9 @@ Status command_purge(Ctl *ctl, char **arguments) {
                 return status;
         /* Of an owner who is here, too: the service decides anew whether that is so. */
         if ((status = agree(ctl, owner)) != STATUS_OK ||
-            (status = bus_call_new(ctl, BUS_MANAGER, "PurgeLicenses", &call)) != STATUS_OK ||
-            (status = call_for_count(ctl, call, sd_bus_message_append(call, "us", owner->uid, owner->name),
-                     &licenses)) != STATUS_OK)
+            (status = bus_call_new(ctl, BUS_MANAGER, "PurgeLicenses", &call, "us", owner->uid, owner->name)) !=
+                    STATUS_OK ||
+            (status = call_for_count(ctl, call, &licenses)) != STATUS_OK)
                 return status;
 
         g_autofree char *count = text_licenses(licenses);

@@ -38,7 +38,7 @@ static Status list_set(Ctl *ctl, GPtrArray *names) {
         uint16_t count = 0;
         Status status;
 
-        if ((status = bus_call_new(ctl, BUS_PROPS, "GetPropCount", &call)) != STATUS_OK ||
+        if ((status = bus_call_new(ctl, BUS_PROPS, "GetPropCount", &call, NULL)) != STATUS_OK ||
             (status = bus_call(ctl, call, NULL, &reply)) != STATUS_OK)
                 return status;
         if (sd_bus_message_read(reply, "q", &count) < 0)
@@ -62,16 +62,9 @@ static Status read_place(Ctl *ctl, const char *name, char **ret) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
         const char *folder;
         Status status;
-        int r;
 
-        status = bus_call_new(ctl, BUS_PROPS, "GetPropByName", &call);
-        if (status != STATUS_OK)
-                return status;
-        r = sd_bus_message_append(call, "s", name);
-        if (r < 0)
-                return bus_fail_build(ctl, r);
-        status = bus_call(ctl, call, NULL, &reply);
-        if (status != STATUS_OK)
+        if ((status = bus_call_new(ctl, BUS_PROPS, "GetPropByName", &call, "s", name)) != STATUS_OK ||
+            (status = bus_call(ctl, call, NULL, &reply)) != STATUS_OK)
                 return status;
         if (sd_bus_message_read(reply, "v", "s", &folder) < 0)
                 return bus_fail_parse(ctl);
@@ -111,18 +104,14 @@ Status command_set_path(Ctl *ctl, char **arguments) {
         g_autofree char *folder = g_canonicalize_filename(arguments[1], NULL);
         const char *name = NULL;
         Status status;
-        int r;
 
         if (!*arguments[1])
                 return ctl_fail(ctl, STATUS_USAGE, "The name of the folder is empty. For the default: unset-path.");
         if ((status = find_place(ctl, arguments[0], &name)) != STATUS_OK ||
             (status = bus_check_string(ctl, "The folder", folder)) != STATUS_OK ||
-            (status = bus_call_new(ctl, BUS_PROPS, "SetProp", &call)) != STATUS_OK)
+            (status = bus_call_new(ctl, BUS_PROPS, "SetProp", &call, "sv", name, "s", folder)) != STATUS_OK)
                 return status;
 
-        r = sd_bus_message_append(call, "sv", name, "s", folder);
-        if (r < 0)
-                return bus_fail_build(ctl, r);
         if (!bus_try_call(ctl, call, &error, &reply)) {
                 /* What the service advises is for programs. */
                 if (error_from_name(error.name) == ERROR_ACCESS_DENIED)
@@ -143,16 +132,12 @@ Status command_unset_path(Ctl *ctl, char **arguments) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
         const char *name = NULL;
         Status status;
-        int r;
 
         if (arguments[0] && (status = find_place(ctl, arguments[0], &name)) != STATUS_OK)
                 return status;
-        status = bus_call_new(ctl, BUS_PROPS, name ? "RemoveProp" : "RemoveAllProps", &call);
+        status = bus_call_new(ctl, BUS_PROPS, name ? "RemoveProp" : "RemoveAllProps", &call, name ? "s" : NULL, name);
         if (status != STATUS_OK)
                 return status;
-        r = name ? sd_bus_message_append(call, "s", name) : 0;
-        if (r < 0)
-                return bus_fail_build(ctl, r);
         ctl->result = json_object();
         status = bus_call(ctl, call, NULL, &reply);
         if (status == STATUS_OK)

@@ -100,17 +100,14 @@ static Status report(Ctl *ctl, const JobEnd *end) {
 
 static Status new_call(Ctl *ctl, const Source *source, uint32_t flags, sd_bus_message **ret) {
         Status status;
-        int r;
 
-        status = bus_call_new(ctl, BUS_RESTORE, source ? "RestoreLicensesFromFile" : "RestoreLicenses", ret);
+        if (!source)
+                return bus_call_new(ctl, BUS_RESTORE, "RestoreLicenses", ret, "u", flags);
+        status = bus_call_new(ctl, BUS_RESTORE, "RestoreLicensesFromFile", ret, "hu", source->fd, flags);
         if (status != STATUS_OK)
                 return status;
 
-        r = source ? sd_bus_message_append(*ret, "hu", source->fd, flags) : sd_bus_message_append(*ret, "u", flags);
-        if (r < 0)
-                status = bus_fail_build(ctl, r);
-        else if (source)
-                status = whose_append(ctl, &restore_whose, *ret);
+        status = whose_append(ctl, &restore_whose, *ret);
         if (status != STATUS_OK)
                 *ret = sd_bus_message_unref(*ret);
         return status;

@@ -104,15 +104,11 @@ static Status count_licenses(Ctl *ctl, bool restricted, uint64_t *ret) {
                 Status status;
                 int r;
 
-                status = bus_call_new(ctl, BUS_STORE, "EnumerateLicenses", &call);
-                if (status != STATUS_OK)
-                        return status;
-                r = restricted ? sd_bus_message_append(call, "a{sv}su", 1, "AllowBackup", "b", 0, after, 0) :
-                        sd_bus_message_append(call, "a{sv}su", 0, after, 0);
-                if (r < 0)
-                        return bus_fail_build(ctl, r);
-                status = bus_call(ctl, call, NULL, &reply);
-                if (status != STATUS_OK)
+                status = restricted ?
+                        bus_call_new(ctl, BUS_STORE, "EnumerateLicenses", &call, "a{sv}su", 1, "AllowBackup", "b", 0,
+                                after, 0) :
+                        bus_call_new(ctl, BUS_STORE, "EnumerateLicenses", &call, "a{sv}su", 0, after, 0);
+                if (status != STATUS_OK || (status = bus_call(ctl, call, NULL, &reply)) != STATUS_OK)
                         return status;
 
                 r = sd_bus_message_enter_container(reply, 'a', "(sa{sv})");

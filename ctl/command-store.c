@@ -66,19 +66,10 @@ static Status save_document(Ctl *ctl, int document) {
 static Status open_license(Ctl *ctl, const char *id, sd_bus_message **ret_reply, int *ret_fd, json_t **ret_properties) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL;
         Status status;
-        int r;
 
-        status = bus_check_string(ctl, "The license id", id);
-        if (status == STATUS_OK)
-                status = bus_call_new(ctl, BUS_STORE, "OpenLicense", &call);
-        if (status != STATUS_OK)
-                return status;
-
-        r = sd_bus_message_append(call, "s", id);
-        if (r < 0)
-                return bus_fail_build(ctl, r);
-        status = bus_call(ctl, call, id, ret_reply);
-        if (status != STATUS_OK)
+        if ((status = bus_check_string(ctl, "The license id", id)) != STATUS_OK ||
+            (status = bus_call_new(ctl, BUS_STORE, "OpenLicense", &call, "s", id)) != STATUS_OK ||
+            (status = bus_call(ctl, call, id, ret_reply)) != STATUS_OK)
                 return status;
 
         if (sd_bus_message_read(*ret_reply, "h", ret_fd) < 0 || json_read_dictionary(*ret_reply, ret_properties) < 0)
@@ -191,20 +182,13 @@ Status command_consume(Ctl *ctl, char **arguments) {
         const char *id = arguments[0], *right = arguments[1], *text = arguments[2] ?: "1";
         uint64_t amount, remaining;
         Status status;
-        int r;
 
         if (!g_ascii_string_to_unsigned(text, 10, 1, INT64_MAX, &amount, NULL))
                 return ctl_fail(ctl, STATUS_USAGE, "'%s' is not a number of uses from 1 on.", text);
         if ((status = bus_check_string(ctl, "The license id", id)) != STATUS_OK ||
             (status = bus_check_string(ctl, "The right", right)) != STATUS_OK ||
-            (status = bus_call_new(ctl, BUS_STORE, "ConsumeRight", &call)) != STATUS_OK)
-                return status;
-
-        r = sd_bus_message_append(call, "sst", id, right, amount);
-        if (r < 0)
-                return bus_fail_build(ctl, r);
-        status = bus_call(ctl, call, id, &reply);
-        if (status != STATUS_OK)
+            (status = bus_call_new(ctl, BUS_STORE, "ConsumeRight", &call, "sst", id, right, amount)) != STATUS_OK ||
+            (status = bus_call(ctl, call, id, &reply)) != STATUS_OK)
                 return status;
         if (sd_bus_message_read(reply, "t", &remaining) < 0)
                 return bus_fail_parse(ctl);
@@ -226,16 +210,11 @@ Status command_consume(Ctl *ctl, char **arguments) {
 static Status call_with_id(Ctl *ctl, const char *member, const char *id) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
         Status status;
-        int r;
 
-        status = bus_check_string(ctl, "A license id", id);
-        if (status == STATUS_OK)
-                status = bus_call_new(ctl, BUS_STORE, member, &call);
-        if (status != STATUS_OK)
+        if ((status = bus_check_string(ctl, "A license id", id)) != STATUS_OK ||
+            (status = bus_call_new(ctl, BUS_STORE, member, &call, "s", id)) != STATUS_OK)
                 return status;
-
-        r = sd_bus_message_append(call, "s", id);
-        return r < 0 ? bus_fail_build(ctl, r) : bus_call(ctl, call, id, &reply);
+        return bus_call(ctl, call, id, &reply);
 }
 
 /* Goes on after a license that is not there, as rm does; anything else would fail for the next one, too. */

@@ -38,7 +38,7 @@ Status job_list(Ctl *ctl, GPtrArray **ret) {
         g_autoptr(GPtrArray) jobs = g_ptr_array_new_with_free_func(row_free);
         Status status;
 
-        if ((status = bus_call_new(ctl, BUS_MANAGER, "ListJobs", &call)) != STATUS_OK ||
+        if ((status = bus_call_new(ctl, BUS_MANAGER, "ListJobs", &call, NULL)) != STATUS_OK ||
             (status = bus_call(ctl, call, NULL, &reply)) != STATUS_OK)
                 return status;
         if (read_rows(reply, jobs) < 0)

@@ -58,8 +58,8 @@ static char *service_path(Ctl *ctl) {
         __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
         const char *folder;
 
-        if (bus_call_new(ctl, BUS_PROPS, "GetPropByName", &call) != STATUS_OK ||
-            sd_bus_message_append(call, "s", "BackupPath") < 0 || !bus_try_call(ctl, call, &error, &reply) ||
+        if (bus_call_new(ctl, BUS_PROPS, "GetPropByName", &call, "s", "BackupPath") != STATUS_OK ||
+            !bus_try_call(ctl, call, &error, &reply) ||
             sd_bus_message_read(reply, "v", "s", &folder) < 0)
                 return NULL;
         return g_build_filename(folder, "licenses.tar", NULL);
@@ -69,7 +69,7 @@ bool source_try_open_service(Ctl *ctl, sd_bus_error *ret_error, Source *ret) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
         int fd, own;
 
-        if (bus_call_new(ctl, BUS_BACKUP, "OpenBackup", &call) != STATUS_OK ||
+        if (bus_call_new(ctl, BUS_BACKUP, "OpenBackup", &call, NULL) != STATUS_OK ||
             !bus_try_call(ctl, call, ret_error, &reply))
                 return false;
 
