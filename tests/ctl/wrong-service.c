@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,10 @@
  *   nonnames   the same, with names that are no text
  *   late       a job that says Done before it writes
  *   miscount   a job that writes the backup that the second argument names, and counts otherwise
+ *   one        the answers of the contract, but for the member that the second argument names: that has another type.
+ *              The third one is the backup that OpenBackup() answers with; without it there is none
+ *   refused    the same, and that member is an error
+ *   events     the answers of the contract, and signals of other types before a good one to whoever subscribes
  */
 
 #define NAME "org.licensevault1"
@@ -37,7 +42,7 @@
 #define LATE_USEC 300000
 
 typedef struct Wrong {
-        const char *mode, *file;
+        const char *mode, *file, *backup;
         sd_bus *bus;
         sd_event *event;
         char *client;
@@ -82,25 +87,33 @@ static void send_strange_progress(Wrong *wrong) {
 
         must(sd_bus_message_append(m, "s", "half"), "Progress");
         send(wrong, m);
-        /* Where it is from, as a number, and how far it is, as a text. */
-        for (unsigned status = 28; status >= 16; status -= 12) {
+        /* Where it is from, as a number; how far it is, and what is left out, as a text; what nobody knows. */
+        static const uint32_t statuses[] = { 28, 16, 31, 99 };
+        for (unsigned i = 0; i < G_N_ELEMENTS(statuses); i++) {
                 m = new_signal(wrong, "Progress");
-                must(sd_bus_message_append(m, "uitt", status, 0, (uint64_t)1, (uint64_t)2), "Progress");
-                must(status == 28 ? sd_bus_message_append(m, "v", "u", 7) : sd_bus_message_append(m, "v", "s", "half"),
+                must(sd_bus_message_append(m, "uitt", statuses[i], 0, (uint64_t)1, (uint64_t)2), "Progress");
+                must(i == 0 ? sd_bus_message_append(m, "v", "u", 7) : sd_bus_message_append(m, "v", "s", "half"),
                         "Progress");
                 send(wrong, m);
         }
 }
 
-static void send_done(Wrong *wrong) {
+static void send_strange_done(Wrong *wrong) {
         sd_bus_message *m = new_signal(wrong, "Done");
 
-        if (is_mode(wrong, "done")) {
-                must(sd_bus_message_append(m, "s", "well"), "Done");
-                send(wrong, m);
-                return;
-        }
+        must(sd_bus_message_append(m, "s", "well"), "Done");
+        send(wrong, m);
+}
 
+static void send_done(Wrong *wrong) {
+        sd_bus_message *m;
+
+        if (is_mode(wrong, "done") || is_mode(wrong, "events"))
+                send_strange_done(wrong);
+        if (is_mode(wrong, "done"))
+                return;
+
+        m = new_signal(wrong, "Done");
         must(sd_bus_message_append(m, "uiss", 27, 0, "", ""), "Done");
         if (is_mode(wrong, "list"))
                 must(sd_bus_message_append(m, "as", 1, "well"), "Done");
@@ -140,7 +153,7 @@ static void write_backup(Wrong *wrong) {
 static int on_started(sd_event_source *source, uint64_t usec, void *userdata) {
         Wrong *wrong = userdata;
 
-        if (is_mode(wrong, "signals"))
+        if (is_mode(wrong, "signals") || is_mode(wrong, "events"))
                 send_strange_progress(wrong);
         if (is_mode(wrong, "late")) {
                 send_done(wrong);
@@ -153,6 +166,14 @@ static int on_started(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/* Soon, to whoever called. */
+static void send_signals(Wrong *wrong, sd_bus_message *m) {
+        g_free(wrong->client);
+        wrong->client = g_strdup(sd_bus_message_get_sender(m));
+        must(sd_event_add_time_relative(wrong->event, NULL, CLOCK_MONOTONIC, SIGNALS_USEC, 1, on_started, wrong),
+                "timer");
+}
+
 static int start_job(Wrong *wrong, sd_bus_message *m) {
         int fd;
 
@@ -160,10 +181,7 @@ static int start_job(Wrong *wrong, sd_bus_message *m) {
                 must(sd_bus_message_read(m, "h", &fd), "fd");
                 wrong->fd = dup(fd);
         }
-        g_free(wrong->client);
-        wrong->client = g_strdup(sd_bus_message_get_sender(m));
-        must(sd_event_add_time_relative(wrong->event, NULL, CLOCK_MONOTONIC, SIGNALS_USEC, 1, on_started, wrong),
-                "timer");
+        send_signals(wrong, m);
         return sd_bus_reply_method_return(m, "o", JOB);
 }
 
@@ -226,17 +244,60 @@ static int list_names(Wrong *wrong, sd_bus_message *call) {
         return reply(m);
 }
 
+static int open_backup(Wrong *wrong, sd_bus_message *call) {
+        int fd, r;
+
+        if (!wrong->backup)
+                return sd_bus_reply_method_errorf(call, NAME ".Error.NS_E_DRM_BACKUP_CORRUPT", "There is none.");
+        fd = open(wrong->backup, O_RDONLY | O_CLOEXEC);
+        must(fd < 0 ? -errno : 0, wrong->backup);
+        r = sd_bus_reply_method_return(call, "h", fd);
+        close(fd);
+        return r;
+}
+
+/* What the contract has, of a service with one job, no license, and a path that the user has set. */
+static int answer(Wrong *wrong, sd_bus_message *m, const char *member) {
+        if (strcmp(member, "GetAll") == 0)
+                return sd_bus_reply_method_return(m, "a{sv}", 4, "Version", "s", "1", "Kind", "s", "backup", "State", "s",
+                        "running", "Owner", "u", (uint32_t)getuid());
+        if (strcmp(member, "ListJobs") == 0)
+                return sd_bus_reply_method_return(m, "a(osus)", 1, JOB, "backup", (uint32_t)getuid(), "running");
+        if (strcmp(member, "ListRestricted") == 0)
+                return sd_bus_reply_method_return(m, "a(sss)", 0);
+        if (strcmp(member, "ListOwners") == 0)
+                return sd_bus_reply_method_return(m, "a(ustts)", 0);
+        if (strcmp(member, "EnumerateLicenses") == 0)
+                return sd_bus_reply_method_return(m, "a(sa{sv})s", 0, "");
+        if (strcmp(member, "GetPropCount") == 0)
+                return sd_bus_reply_method_return(m, "q", 1);
+        if (strcmp(member, "GetPropByIndex") == 0)
+                return sd_bus_reply_method_return(m, "sv", "BackupPath", "s", "/nowhere");
+        if (strcmp(member, "GetPropByName") == 0)
+                return sd_bus_reply_method_return(m, "v", "s", "/nowhere");
+        if (strcmp(member, "OpenBackup") == 0)
+                return open_backup(wrong, m);
+        if (strcmp(member, "Subscribe") == 0 && is_mode(wrong, "events"))
+                send_signals(wrong, m);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
 static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const char *member = sd_bus_message_get_member(m);
         Wrong *wrong = userdata;
 
         if (!sd_bus_message_is_method_call(m, NULL, NULL))
                 return 0;
+        if (is_mode(wrong, "events") ||
+            ((is_mode(wrong, "one") || is_mode(wrong, "refused")) && g_strcmp0(member, wrong->file) != 0))
+                return answer(wrong, m, member);
+        if (is_mode(wrong, "refused"))
+                return sd_bus_reply_method_errorf(m, NAME ".Error.NS_E_DRM_LICENSE_STORE_ERROR", "Not now.");
         if (is_mode(wrong, "nameless"))
                 return sd_bus_reply_method_errorf(m, "org.example.Error.Novel", "%s", "");
         if (is_mode(wrong, "count") && strcmp(member, "ListOwners") == 0)
                 return list_owner(m);
-        if (is_mode(wrong, "types") || is_mode(wrong, "count"))
+        if (is_mode(wrong, "types") || is_mode(wrong, "one") || is_mode(wrong, "count"))
                 return sd_bus_reply_method_return(m, "y", 7);
 
         if (strcmp(member, "EnumerateLicenses") == 0)
@@ -249,7 +310,12 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
 }
 
 int main(int argc, char **argv) {
-        Wrong wrong = { .mode = argc > 1 ? argv[1] : "types", .file = argc > 2 ? argv[2] : NULL, .fd = -1 };
+        Wrong wrong = {
+                .mode = argc > 1 ? argv[1] : "types",
+                .file = argc > 2 ? argv[2] : NULL,
+                .backup = argc > 3 ? argv[3] : NULL,
+                .fd = -1,
+        };
 
         must(sd_event_new(&wrong.event), "event loop");
         must(sd_bus_open_system(&wrong.bus), "bus");
