@@ -12,6 +12,7 @@
 typedef enum Trouble {
         NOT_RUNNING,
         VANISHED,
+        BUS_LOST,
         SILENT,
 } Trouble;
 
@@ -27,6 +28,10 @@ static const struct {
         [VANISHED] = {
                 "The licensevault service stopped before it was done. Run the command again.",
                 "The licensevault service stopped before it was done. Start licensevaultd, and run the command again.",
+        },
+        [BUS_LOST] = {
+                "The connection to the system bus was lost. Run the command again.",
+                "The connection to the system bus was lost. Run the command again.",
         },
         [SILENT] = {
                 "The licensevault service does not answer. Look at: systemctl status licensevaultd",
@@ -44,9 +49,9 @@ static const struct {
         { "org.freedesktop.DBus.Error.Spawn.", NOT_RUNNING },
         { "org.freedesktop.systemd1.", NOT_RUNNING },
         { SD_BUS_ERROR_NO_REPLY, VANISHED },
-        { SD_BUS_ERROR_DISCONNECTED, VANISHED },
-        { "System.Error.ECONNRESET", VANISHED },
-        { "System.Error.ENOTCONN", VANISHED },
+        { SD_BUS_ERROR_DISCONNECTED, BUS_LOST },
+        { "System.Error.ECONNRESET", BUS_LOST },
+        { "System.Error.ENOTCONN", BUS_LOST },
         { SD_BUS_ERROR_TIMEOUT, SILENT },
         { "org.freedesktop.DBus.Error.TimedOut", SILENT },
         { "System.Error.ETIMEDOUT", SILENT },

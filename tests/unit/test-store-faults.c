@@ -559,7 +559,7 @@ static bool try_fault(FaultWorld *world, const Fault *fault, unsigned at, bool o
 
 /* The next N: where there are hundreds, all only when asked to. */
 static unsigned next_point(unsigned at, unsigned n) {
-        unsigned most = sanitized() ? 8 : 30;
+        unsigned most = sanitized() ? 5 : 30;
 
         if (g_getenv("FAULT_LONG") || n <= most || at < 4 || at + 4 >= n)
                 return at + 1;
