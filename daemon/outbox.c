@@ -11,7 +11,8 @@
 #define WINDOW_BYTES (64U * 1024U)
 /* The bus keeps more than that for a connection only where its socket is full, too: it does not read. */
 #define UNREAD_BYTES (16U * 1024U)
-#define ASK_AGAIN_USEC (20 * 1000)
+/* Who reads is behind for a moment only, and must not lose more than that. */
+#define ASK_AGAIN_USEC 250
 #define ASK_AGAIN_MAX_USEC (1000 * 1000)
 #define ANSWER_USEC (25 * G_USEC_PER_SEC)
 /* Of a user, in answers that wait for their turn; with those that its calls in the store become, some 12 MiB. */
@@ -129,7 +130,8 @@ static int ask_later(Caller *caller) {
 
         caller->pause_usec = CLAMP(2 * caller->pause_usec, ASK_AGAIN_USEC, ASK_AGAIN_MAX_USEC);
         caller->ask_timer = sd_event_source_disable_unref(caller->ask_timer);
-        r = sd_event_add_time_relative(manager->event, &caller->ask_timer, CLOCK_MONOTONIC, caller->pause_usec, 0,
+        /* Exactly then: sd-event may be 250 ms late where it is not told how late it may be. */
+        r = sd_event_add_time_relative(manager->event, &caller->ask_timer, CLOCK_MONOTONIC, caller->pause_usec, 1,
                 on_ask_again, caller);
         return r;
 }
