@@ -57,33 +57,34 @@ Status ctl_fail_errno(Ctl *ctl, int r, const char *format, ...) {
         return ctl_fail(ctl, status, "%s: %s.", what, g_strerror(-r));
 }
 
-void ctl_warn(const Ctl *ctl, const char *format, ...) {
+/* heading may be "". */
+G_GNUC_PRINTF(3, 0)
+static void tell(const Ctl *ctl, const char *heading, const char *format, va_list ap) {
         g_autofree char *message = NULL, *safe = NULL;
-        va_list ap;
 
         if (ctl->quiet)
                 return;
+        message = g_strdup_vprintf(format, ap);
+        safe = text_safe(message);
+        fprintf(stderr, "%s%s\n", heading, safe);
+}
+
+void ctl_warn(const Ctl *ctl, const char *format, ...) {
+        g_autofree char *heading = g_strdup_printf("%sWarning:%s ", terminal_begin(STDERR_FILENO, TONE_WARNING),
+                terminal_end(STDERR_FILENO, TONE_WARNING));
+        va_list ap;
 
         va_start(ap, format);
-        message = g_strdup_vprintf(format, ap);
+        tell(ctl, heading, format, ap);
         va_end(ap);
-        safe = text_safe(message);
-        fprintf(stderr, "%sWarning:%s %s\n", terminal_begin(STDERR_FILENO, TONE_WARNING),
-                terminal_end(STDERR_FILENO, TONE_WARNING), safe);
 }
 
 void ctl_note(const Ctl *ctl, const char *format, ...) {
-        g_autofree char *message = NULL, *safe = NULL;
         va_list ap;
 
-        if (ctl->quiet)
-                return;
-
         va_start(ap, format);
-        message = g_strdup_vprintf(format, ap);
+        tell(ctl, "", format, ap);
         va_end(ap);
-        safe = text_safe(message);
-        fprintf(stderr, "%s\n", safe);
 }
 
 bool ctl_can_ask(const Ctl *ctl) {
