@@ -1,23 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "caller.h"
 
-#include <inttypes.h>
 #include <pthread.h>
 #include <string.h>
 
+#include "inbox.h"
 #include "log.h"
-#include "message-size.h"
-#include "method.h"
 #include "outbox.h"
+#include "polkit.h"
 #include "user-name.h"
 
-#define HELD_MAX 128U /* as many as dbus-daemon lets a connection wait for */
-/*
- * What a user's calls may take that are held: as much as one call may store, for that is what the large ones are. One
- * call is always taken. Until the bus has said whose a connection is, this counts for it alone; what can come before
- * that answer, the bus bounds.
- */
-#define HELD_BYTES_MAX (UINT64_C(16) * 1024 * 1024)
 #define LOOKUPS_MAX 8U
 #define QUESTION_USEC (25 * G_USEC_PER_SEC)
 /* For as long one who has no name is believed to have none: an account may be made, or a directory come back. */
@@ -33,22 +25,12 @@ typedef struct Lookup {
         Error error;
 } Lookup;
 
-/* The held calls are held no more. */
-static void discount_held(Caller *caller) {
-        if (caller->user)
-                caller->user->held_bytes -= caller->held_bytes;
-        caller->held_bytes = 0;
-}
-
 static void caller_free(Caller *caller) {
         Manager *manager = caller->manager;
-        sd_bus_message *message;
 
         polkit_withdraw(caller);
-        discount_held(caller);
+        inbox_forget(caller);
         outbox_forget(caller);
-        while ((message = g_queue_pop_head(&caller->held)))
-                sd_bus_message_unref(message);
         sd_bus_slot_unref(caller->question);
         if (caller->lookup)
                 caller->lookup->caller = NULL;
@@ -91,50 +73,18 @@ static void evict(Manager *manager) {
 
                 link = link->next;
                 if (caller->user_name && !caller->subscribed && g_queue_is_empty(&caller->questions) &&
-                    g_queue_is_empty(&caller->letters) && !caller->asking)
+                    g_queue_is_empty(&caller->calls) && g_queue_is_empty(&caller->letters) && !caller->asking)
                         caller_gone(manager, caller->name);
         }
 }
 
-/* All is known: the held calls go their way, in the order in which they came. */
-static void caller_known(Caller *caller) {
-        Manager *manager = caller->manager;
-        GQueue held = caller->held;
-        sd_bus_message *message;
-
-        discount_held(caller);
-        g_queue_init(&caller->held);
-        while ((message = g_queue_pop_head(&held))) {
-                method_call(manager, message);
-                sd_bus_message_unref(message);
-        }
-}
-
-static void refuse_held(Caller *caller, const Error *error) {
-        sd_bus_message *message;
-
-        discount_held(caller);
-        while ((message = g_queue_pop_head(&caller->held))) {
-                manager_send_error(caller->manager, message, error);
-                sd_bus_message_unref(message);
-        }
-}
-
-/* Who this is cannot be found out: the held calls are refused, and the next call asks again. */
+/* Who this is cannot be found out: its calls are refused, and the next one asks again. */
 static void caller_unknown(Caller *caller, const Error *why) {
         g_auto(Error) error = {};
 
         error_set(&error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
-        refuse_held(caller, why && why->code != ERROR_NONE ? why : &error);
+        inbox_refuse(caller, why && why->code != ERROR_NONE ? why : &error);
         caller_gone(caller->manager, caller->name);
-}
-
-static int check_held(uint64_t held, uint64_t more, Error *error) {
-        if (held == 0 || held + more <= HELD_BYTES_MAX)
-                return 0;
-        return error_set(error, ERROR_LIMIT_EXCEEDED,
-                "Calls of yours with %" PRIu64 " bytes wait already until your name is looked up. Wait for their "
-                "answers.", held);
 }
 
 static void start_lookups(Manager *manager);
@@ -147,10 +97,9 @@ static void on_looked_up(Mail *mail) {
         manager->n_lookups--;
         if (caller) {
                 caller->lookup = NULL;
-                caller->user_name = g_steal_pointer(&lookup->user_name);
                 caller->nameless_until = g_get_monotonic_time() + NAMELESS_USEC;
-                if (caller->user_name)
-                        caller_known(caller);
+                if (lookup->user_name)
+                        inbox_set_name(caller, g_steal_pointer(&lookup->user_name));
                 else
                         caller_unknown(caller, &lookup->error);
         }
@@ -218,7 +167,6 @@ static void start_lookups(Manager *manager) {
 static int on_uid(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
         Caller *caller = userdata;
         Manager *manager = caller->manager;
-        g_auto(Error) error = {};
         uint32_t uid;
 
         caller->question = sd_bus_slot_unref(caller->question);
@@ -227,11 +175,8 @@ static int on_uid(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error
                 return 0;
         }
 
-        caller->user = user_get(manager, uid);
+        inbox_set_user(caller, user_get(manager, uid));
         outbox_join_user(caller);
-        caller->user->held_bytes += caller->held_bytes;
-        if (check_held(caller->user->held_bytes - caller->held_bytes, caller->held_bytes, &error) != 0)
-                refuse_held(caller, &error);
         g_queue_push_tail(&manager->lookups, caller);
         start_lookups(manager);
         return 0;
@@ -252,25 +197,6 @@ static int ask_bus(Caller *caller) {
         return r;
 }
 
-static CallerState hold(Caller *caller, sd_bus_message *message, Error *error) {
-        uint64_t bytes;
-
-        if (caller->held.length >= HELD_MAX) {
-                error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "%u calls of this connection are waiting already. Wait for their answers.", HELD_MAX);
-                return CALLER_REFUSED;
-        }
-        bytes = message_size(message, HELD_BYTES_MAX);
-        if (check_held(caller->user ? caller->user->held_bytes : caller->held_bytes, bytes, error) != 0)
-                return CALLER_REFUSED;
-
-        caller->held_bytes += bytes;
-        if (caller->user)
-                caller->user->held_bytes += bytes;
-        g_queue_push_tail(&caller->held, sd_bus_message_ref(message));
-        return CALLER_HELD;
-}
-
 Caller *caller_get(Manager *manager, const char *name) {
         Caller *caller = caller_find(manager, name);
 
@@ -280,7 +206,7 @@ Caller *caller_get(Manager *manager, const char *name) {
         caller = g_new0(Caller, 1);
         caller->manager = manager;
         caller->name = g_strdup(name);
-        g_queue_init(&caller->held);
+        g_queue_init(&caller->calls);
         g_queue_init(&caller->questions);
         g_queue_init(&caller->letters);
         outbox_join_strangers(caller);
@@ -300,37 +226,24 @@ static bool is_doubtful(Caller *caller) {
                 g_get_monotonic_time() >= caller->nameless_until;
 }
 
-CallerState caller_of(Manager *manager, sd_bus_message *message, Caller **ret, Error *error) {
-        const char *name = sd_bus_message_get_sender(message);
+int caller_of(Manager *manager, sd_bus_message *call, Caller **ret, Error *error) {
+        const char *name = sd_bus_message_get_sender(call);
         Caller *caller;
 
-        if (!name) {
-                error_set(error, ERROR_ACCESS_DENIED, "The message has no sender.");
-                return CALLER_REFUSED;
-        }
+        if (!name)
+                return error_set(error, ERROR_ACCESS_DENIED, "The message has no sender.");
+        caller = caller_get(manager, name);
+        if (!caller)
+                return error_set(error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
 
-        caller = caller_find(manager, name);
-        if (caller && caller->user_name && is_doubtful(caller)) {
-                if (hold(caller, message, error) == CALLER_REFUSED)
-                        return CALLER_REFUSED;
-                g_clear_pointer(&caller->user_name, g_free);
+        if (caller_is_known(caller) && is_doubtful(caller)) {
+                inbox_set_name(caller, NULL);
                 g_queue_push_tail(&manager->lookups, caller);
                 start_lookups(manager);
-                return CALLER_HELD;
         }
-        if (caller && caller->user_name) {
-                /* The least recently used is forgotten first. */
-                g_queue_unlink(&manager->callers_by_use, caller->use);
-                g_queue_push_tail_link(&manager->callers_by_use, caller->use);
-                *ret = caller;
-                return CALLER_KNOWN;
-        }
-
-        caller = caller_get(manager, name);
-        if (!caller) {
-                error_set(error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
-                return CALLER_REFUSED;
-        }
-
-        return hold(caller, message, error);
+        /* The least recently used is forgotten first. */
+        g_queue_unlink(&manager->callers_by_use, caller->use);
+        g_queue_push_tail_link(&manager->callers_by_use, caller->use);
+        *ret = caller;
+        return 0;
 }

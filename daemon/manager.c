@@ -19,6 +19,7 @@
 
 #include "draft.h"
 #include "folder.h"
+#include "inbox.h"
 #include "job.h"
 #include "log.h"
 #include "method.h"
@@ -26,6 +27,10 @@
 #include "outbox.h"
 #include "restricted.h"
 
+/* Messages that are taken in, and calls that are done then; and how often that before all else has its turn. */
+#define TAKE_MAX 64U
+#define DO_MAX 4U
+#define ROUNDS 16U
 #define TICK_USEC (1 * G_USEC_PER_SEC)
 /* The bus takes nothing for so long: calls are refused; and a little later the bus is left. */
 #define CONGESTED_USEC (15 * G_USEC_PER_SEC)
@@ -189,6 +194,40 @@ static int on_slow_tick(sd_event_source *source, uint64_t usec, void *userdata) 
         return watch_bus(manager);
 }
 
+static int on_turn_again(sd_event_source *source, void *userdata) {
+        return 0; /* the loop has turned */
+}
+
+/* The loop turns at once, whether or not anything happens. */
+static void turn_again(Manager *manager) {
+        if (!manager->turn)
+                (void)sd_event_add_defer(manager->event, &manager->turn, on_turn_again, manager);
+        else
+                (void)sd_event_source_set_enabled(manager->turn, SD_EVENT_ONESHOT);
+}
+
+/* Takes in what the bus has, up to a bound. */
+static void take_in(Manager *manager) {
+        for (unsigned n = 0; n < TAKE_MAX && sd_bus_process(manager->bus, NULL) > 0; n++)
+                ;
+        manager->taken = false;
+}
+
+/*
+ * sd-event lets the bus hand over one message a turn, and the bus keeps all others in one line. So more are taken in
+ * than that, and calls done only a few at a time between: what is in the bus's line waits for everyone, what is in ours
+ * for its own user.
+ */
+static void take_and_do(Manager *manager) {
+        for (unsigned i = 0; i < ROUNDS && (manager->taken || !inbox_is_idle(manager)); i++) {
+                if (i > 0 || manager->taken)
+                        take_in(manager);
+                inbox_work(manager, DO_MAX);
+        }
+        if (!inbox_is_idle(manager))
+                turn_again(manager);
+}
+
 /* Whatever made the loop turn may have sent a message: then it is watched whether the bus takes it. */
 static int on_turn(sd_event_source *source, void *userdata) {
         Manager *manager = userdata;
@@ -198,6 +237,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         if (!manager->bus)
                 return 0;
 
+        take_and_do(manager);
         outbox_pump(manager);
         manager_maybe_exit(manager);
         if (sd_event_source_get_enabled(manager->slow_tick, NULL) > 0)
@@ -224,7 +264,7 @@ void manager_maybe_exit(Manager *manager) {
             manager->n_lookups > 0)
                 return;
         look_at_queue(manager, &messages, &bytes);
-        if (messages > 0 || bytes > 0 || !outbox_is_idle(manager)) {
+        if (messages > 0 || bytes > 0 || !inbox_is_idle(manager) || !outbox_is_idle(manager)) {
                 /* asked again when the loop turns */
                 if (!manager->flush_timer)
                         (void)sd_event_add_time_relative(manager->event, &manager->flush_timer, CLOCK_MONOTONIC,
@@ -338,6 +378,7 @@ static int on_reload(sd_event_source *source, const struct signalfd_siginfo *inf
 static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         Manager *manager = userdata;
 
+        manager->taken = true;
         if (sd_bus_message_is_signal(message, "org.freedesktop.DBus.Local", "Disconnected")) {
                 log_error("The connection to the bus is lost.");
                 manager->exit_code = EXIT_BUS_LOST;
@@ -346,7 +387,7 @@ static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *err
 
         if (sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Properties", NULL) &&
             g_str_has_prefix(sd_bus_message_get_path(message), JOB_PATH "/")) {
-                method_call(manager, message);
+                method_take(manager, message);
                 return 1;
         }
         /* As sd-bus would, but in turn, and to whoever asks. */
@@ -624,6 +665,7 @@ Manager *manager_free(Manager *manager) {
         sd_event_source_disable_unref(manager->stop_timer);
         sd_event_source_disable_unref(manager->flush_timer);
         sd_event_source_disable_unref(manager->deferred);
+        sd_event_source_disable_unref(manager->turn);
         mailbox_free(manager->mailbox);
         /* Not flushed: a stop has waited for that, and a bus that takes nothing is not waited for without end. */
         sd_bus_close_unref(manager->bus);

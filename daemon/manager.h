@@ -8,6 +8,7 @@
 #include "config.h"
 #include "mailbox.h"
 #include "store.h"
+#include "turn.h"
 
 /*
  * The daemon: its loop, its place on the bus, and all that hangs on it. Everything here belongs to the
@@ -29,6 +30,12 @@ typedef enum ExitCode {
 
 typedef struct Job Job;
 
+/* Calls that wait for their turn, and what they take by message_size(). */
+typedef struct Waiting {
+        unsigned calls;
+        uint64_t bytes;
+} Waiting;
+
 /* What a uid uses, so that it can be bounded; there as long as something refers to it. */
 typedef struct User {
         struct Manager *manager;
@@ -36,8 +43,8 @@ typedef struct User {
         uid_t uid;
         unsigned n_writes, n_reads, n_threads, n_subscriptions, n_questions;
         uint64_t write_bytes;
-        uint64_t held_bytes; /* of calls whose user is not known by name yet: see caller.c */
-        GQueue ready;     /* of Caller *: those with something to be sent; see outbox.h */
+        Waiting known, unknown; /* of callers whose name is known, and not yet: see inbox.h */
+        GQueue ready[_TURN_KINDS]; /* of Caller *: those that wait for their turn */
         uint64_t waiting_bytes; /* that are to be sent, to all of its callers */
         Job *job;         /* waits or runs */
         unsigned n_stuck; /* abandoned workers: each keeps the slot */
@@ -45,7 +52,7 @@ typedef struct User {
         GQueue ended;     /* of Job *, whose results are kept; oldest first */
 } User;
 
-typedef struct Manager {
+struct Manager {
         sd_event *event;
         sd_bus *bus;
         Mailbox *mailbox;
@@ -77,7 +84,8 @@ typedef struct Manager {
         unsigned n_requests;  /* calls that wait for the store, or for a disk */
         unsigned n_request_threads;
 
-        GQueue ready_users;   /* of User *: those that something is to be sent to, in turn */
+        GQueue ready_users[_TURN_KINDS]; /* of User *: those with callers that wait for their turn */
+        bool taken;           /* a message came in since the loop turned last */
         sd_bus_message *passing; /* a call on its way back to sd-bus; see outbox_let_pass() */
 
         /* Whether the bus still takes what we send. */
@@ -86,8 +94,8 @@ typedef struct Manager {
         int64_t taken_at;    /* monotonic: when it last took something, or there was nothing to take */
         bool congested;
 
-        sd_event_source *slow_tick, *stop_timer, *flush_timer, *deferred;
-} Manager;
+        sd_event_source *slow_tick, *stop_timer, *flush_timer, *deferred, *turn;
+};
 
 /* Sets up everything from the environment, but the bus. Errors are logged. Returns 0 or an ExitCode. */
 int manager_new(Manager **ret);

@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+/* What sd-bus has for each message, and what a value counts besides its own bytes. */
+#define MESSAGE_BYTES 1024U
 #define VALUE_BYTES 64U
 
 /* Bytes of a simple value, or of an array of numbers, which is in one piece. */
@@ -29,15 +31,17 @@ static bool is_value(char type, const char *contents) {
         return type == 'a' ? strchr("ynqiuxtd", *contents) != NULL : strchr("rev", type) == NULL;
 }
 
-uint64_t message_size(sd_bus_message *message, uint64_t max) {
-        uint64_t size = VALUE_BYTES, n = 0;
+uint64_t message_size(sd_bus_message *message, uint64_t max, unsigned values) {
+        uint64_t size = MESSAGE_BYTES, n = 0;
         unsigned depth = 0;
         const char *contents;
         char type;
         int r;
 
         while ((r = sd_bus_message_peek_type(message, &type, &contents)) >= 0 && size < max) {
-                if (r > 0 && is_value(type, contents)) {
+                if (r > 0 && values-- == 0)
+                        size = max;
+                else if (r > 0 && is_value(type, contents)) {
                         r = read_value(message, type, contents, &n);
                         size += VALUE_BYTES + n;
                 } else if (r > 0) {

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "inbox.h"
 #include "outbox.h"
 #include "user-name.h"
 
@@ -107,37 +108,32 @@ static int put_into_words(int r, Error *error) {
         return r;
 }
 
-static int call(Manager *manager, sd_bus_message *message, Error *error) {
-        const Method *method;
+void method_take(Manager *manager, sd_bus_message *message) {
+        g_auto(Error) error = {};
         Caller *caller;
-        int r;
 
-        r = check_service(manager, error);
-        if (r != 0)
-                return r;
-
-        switch (caller_of(manager, message, &caller, error)) {
-        case CALLER_HELD:
-                return 0;
-        case CALLER_REFUSED:
-                return (int)error->code;
-        case CALLER_KNOWN:
-                break;
-        }
-
-        method = find_row(message);
-        if (!method)
-                return error_set(error, ERROR_ACCESS_DENIED, "This method is not open to anyone.");
-        if ((r = authorize(method, caller, error)) != 0 || (r = outbox_check(caller, error)) != 0)
-                return r;
-        return put_into_words(method->handler(manager, caller, message, error), error);
+        if (check_service(manager, &error) != 0 || caller_of(manager, message, &caller, &error) != 0 ||
+            inbox_add(caller, message, &error) != 0)
+                manager_send_error(manager, message, &error);
 }
 
-void method_call(Manager *manager, sd_bus_message *message) {
+static int call(Caller *caller, sd_bus_message *message, Error *error) {
+        const Method *method = find_row(message);
+        int r;
+
+        if (!method)
+                return error_set(error, ERROR_ACCESS_DENIED, "This method is not open to anyone.");
+        if ((r = check_service(caller->manager, error)) != 0 || (r = authorize(method, caller, error)) != 0 ||
+            (r = outbox_check(caller, error)) != 0)
+                return r;
+        return put_into_words(method->handler(caller->manager, caller, message, error), error);
+}
+
+void method_call(Caller *caller, sd_bus_message *message) {
         g_auto(Error) error = {};
 
-        if (call(manager, message, &error) != 0)
-                manager_send_error(manager, message, &error);
+        if (call(caller, message, &error) != 0)
+                manager_send_error(caller->manager, message, &error);
 }
 
 int method_go_on(Caller *caller, sd_bus_message *message, bool others, const FrozenClass *class, void *frozen,
@@ -168,6 +164,6 @@ void method_resume(Caller *caller, sd_bus_message *message, const FrozenClass *c
 }
 
 int method_dispatch(sd_bus_message *message, void *userdata, sd_bus_error *ret_error) {
-        method_call(userdata, message);
+        method_take(userdata, message);
         return 1;
 }

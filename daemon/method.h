@@ -27,8 +27,10 @@ typedef struct Method {
         MethodHandler handler;
 } Method;
 
-/* Finds the caller, looks the method up, and calls its handler; the caller may not be known yet. */
-void method_call(Manager *manager, sd_bus_message *message);
+/* Takes a call in; it is done when its caller's turn comes, and it is known who that is. */
+void method_take(Manager *manager, sd_bus_message *message);
+/* The turn has come: looks the method up, and calls its handler. */
+void method_call(Caller *caller, sd_bus_message *message);
 
 /* For SD_BUS_METHOD(); userdata is the Manager. */
 int method_dispatch(sd_bus_message *message, void *userdata, sd_bus_error *ret_error);

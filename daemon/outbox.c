@@ -2,6 +2,7 @@
 #include "outbox.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #include "log.h"
@@ -37,38 +38,18 @@ static void letter_free(Letter *letter) {
         g_free(letter);
 }
 
-/*
- * A caller is among the ready ones of its user while it has letters and reads; its user among the ready ones of all
- * while one of its callers is.
- */
-
-static void leave_line(Caller *caller) {
-        User *line = caller->line;
-
-        if (!caller->ready)
-                return;
-        caller->ready = false;
-        g_queue_remove(&line->ready, caller);
-        if (g_queue_is_empty(&line->ready))
-                g_queue_remove(&line->manager->ready_users, line);
-}
-
 static void line_up(Caller *caller) {
-        User *line = caller->line;
+        const Letter *next = g_queue_peek_head(&caller->letters);
 
-        if (caller->ready || caller->asking || g_queue_is_empty(&caller->letters))
-                return;
-        caller->ready = true;
-        if (g_queue_is_empty(&line->ready))
-                g_queue_push_tail(&line->manager->ready_users, line);
-        g_queue_push_tail(&line->ready, caller);
+        if (!caller->asking && next)
+                turn_join(caller, TURN_LETTER, next->bytes);
 }
 
 static void join(Caller *caller, uid_t uid) {
         User *former = caller->line;
 
         if (former) {
-                leave_line(caller);
+                turn_leave(caller, TURN_LETTER);
                 former->waiting_bytes -= caller->waiting_bytes;
         }
         caller->line = user_get(caller->manager, uid);
@@ -182,16 +163,6 @@ static void count(Caller *caller, uint64_t bytes) {
 
 /* In turn */
 
-static Caller *next_in_line(Manager *manager) {
-        User *user = g_queue_pop_head(&manager->ready_users);
-        Caller *caller = g_queue_pop_head(&user->ready);
-
-        caller->ready = false;
-        if (!g_queue_is_empty(&user->ready))
-                g_queue_push_tail(&manager->ready_users, user);
-        return caller;
-}
-
 /* Not while a call that was let pass is on its way to sd-bus, which will send the answer. */
 static bool bus_takes_more(const Manager *manager) {
         uint64_t queued;
@@ -216,8 +187,8 @@ static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
 }
 
 void outbox_pump(Manager *manager) {
-        while (!g_queue_is_empty(&manager->ready_users) && bus_takes_more(manager)) {
-                Caller *caller = next_in_line(manager);
+        while (!outbox_is_idle(manager) && bus_takes_more(manager)) {
+                Caller *caller = turn_next(manager, TURN_LETTER);
                 Letter *letter = g_queue_pop_head(&caller->letters);
 
                 caller->waiting_bytes -= letter->bytes;
@@ -289,7 +260,7 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
         }
 
         /* Others stand in line, or it is not known whether this one reads: the call is kept. */
-        bytes = message_size(message, WINDOW_BYTES);
+        bytes = message_size(message, WINDOW_BYTES, UINT_MAX);
         if (bytes >= WINDOW_BYTES)
                 error_set(&error, ERROR_LIMIT_EXCEEDED,
                         "The service is busy, and this call too large to be kept. Try again.");
@@ -309,13 +280,13 @@ int outbox_check(const Caller *caller, Error *error) {
 }
 
 bool outbox_is_idle(const Manager *manager) {
-        return g_queue_is_empty((GQueue *)&manager->ready_users);
+        return g_queue_is_empty((GQueue *)&manager->ready_users[TURN_LETTER]);
 }
 
 void outbox_forget(Caller *caller) {
         Letter *letter;
 
-        leave_line(caller);
+        turn_leave(caller, TURN_LETTER);
         while ((letter = g_queue_pop_head(&caller->letters))) {
                 caller->line->waiting_bytes -= letter->bytes;
                 letter_free(letter);

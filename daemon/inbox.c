@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "inbox.h"
+
+#include <inttypes.h>
+#include <limits.h>
+
+#include "message-size.h"
+#include "method.h"
+
+/* Of a connection: as many as dbus-daemon lets it wait for. Of a user: each may keep 16 descriptors open. */
+#define CALLS_MAX 128U
+#define USER_CALLS_MAX 512U
+/*
+ * What a user's calls may take: as much as one call may store, for that is what the large ones are. Those count apart
+ * that wait until it is known who calls; of them one is always taken. Until the bus has said whose a connection is, this
+ * counts for it alone; what can come before that answer, the bus bounds.
+ */
+#define CALL_BYTES_MAX (UINT64_C(16) * 1024 * 1024)
+/* To measure what has more takes as long as to do it: that is not kept. */
+#define VALUES_MAX 64U
+
+typedef struct Call {
+        sd_bus_message *message;
+        uint64_t bytes;
+} Call;
+
+static Waiting *waiting_of(Caller *caller) {
+        return !caller->user ? NULL : caller_is_known(caller) ? &caller->user->known : &caller->user->unknown;
+}
+
+static void count(Caller *caller) {
+        Waiting *waiting = waiting_of(caller);
+
+        if (waiting) {
+                waiting->calls += caller->waiting.calls;
+                waiting->bytes += caller->waiting.bytes;
+        }
+}
+
+static void discount(Caller *caller) {
+        Waiting *waiting = waiting_of(caller);
+
+        if (waiting) {
+                waiting->calls -= caller->waiting.calls;
+                waiting->bytes -= caller->waiting.bytes;
+        }
+}
+
+/* The next call, which is counted no more; NULL where there is none. It is the receiver's to unref. */
+static sd_bus_message *take(Caller *caller) {
+        Call *call = g_queue_pop_head(&caller->calls);
+        sd_bus_message *message;
+
+        if (!call)
+                return NULL;
+        message = call->message;
+        discount(caller);
+        caller->waiting.calls--;
+        caller->waiting.bytes -= call->bytes;
+        count(caller);
+        g_free(call);
+        return message;
+}
+
+static void put(Caller *caller, sd_bus_message *message, uint64_t bytes) {
+        Call *call = g_new(Call, 1);
+
+        *call = (Call) { sd_bus_message_ref(message), bytes };
+        g_queue_push_tail(&caller->calls, call);
+        discount(caller);
+        caller->waiting.calls++;
+        caller->waiting.bytes += bytes;
+        count(caller);
+}
+
+/* Whether so many bytes more may wait, where there are others already. */
+static int check(const Waiting *waiting, uint64_t more, Error *error) {
+        if (waiting->calls >= USER_CALLS_MAX)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "%u calls of yours wait already. Wait for their answers.", USER_CALLS_MAX);
+        if (waiting->bytes > 0 && waiting->bytes + more > CALL_BYTES_MAX)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "Calls of yours with %" PRIu64 " bytes wait already. Wait for their answers.", waiting->bytes);
+        return 0;
+}
+
+/* After those of its connection that came before it. */
+static void do_at_once(Caller *caller, sd_bus_message *message) {
+        sd_bus_message *earlier;
+
+        turn_leave(caller, TURN_CALL);
+        while ((earlier = take(caller))) {
+                method_call(caller, earlier);
+                sd_bus_message_unref(earlier);
+        }
+        method_call(caller, message);
+}
+
+int inbox_add(Caller *caller, sd_bus_message *message, Error *error) {
+        bool is_known = caller_is_known(caller);
+        uint64_t bytes;
+        int r;
+
+        bytes = message_size(message, CALL_BYTES_MAX, is_known ? VALUES_MAX : UINT_MAX);
+        if (is_known && bytes >= CALL_BYTES_MAX) {
+                do_at_once(caller, message);
+                return 0;
+        }
+        if (caller->waiting.calls >= CALLS_MAX)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "%u calls of this connection are waiting already. Wait for their answers.", CALLS_MAX);
+        r = check(waiting_of(caller) ?: &caller->waiting, bytes, error);
+        if (r != 0)
+                return r;
+
+        put(caller, message, bytes);
+        if (is_known)
+                turn_join(caller, TURN_CALL, 0);
+        return 0;
+}
+
+static void line_up(Caller *caller) {
+        if (!g_queue_is_empty(&caller->calls))
+                turn_join(caller, TURN_CALL, 0);
+}
+
+void inbox_set_user(Caller *caller, User *user) {
+        g_auto(Error) error = {};
+
+        caller->user = user;
+        if (check(&user->unknown, caller->waiting.bytes, &error) != 0) {
+                count(caller);
+                inbox_refuse(caller, &error);
+        } else
+                count(caller);
+}
+
+void inbox_set_name(Caller *caller, char *name) {
+        discount(caller);
+        g_free(caller->user_name);
+        caller->user_name = name;
+        count(caller);
+        if (name)
+                line_up(caller);
+        else
+                turn_leave(caller, TURN_CALL);
+}
+
+void inbox_refuse(Caller *caller, const Error *error) {
+        sd_bus_message *message;
+
+        turn_leave(caller, TURN_CALL);
+        while ((message = take(caller))) {
+                manager_send_error(caller->manager, message, error);
+                sd_bus_message_unref(message);
+        }
+}
+
+void inbox_work(Manager *manager, unsigned max) {
+        Caller *caller;
+
+        for (unsigned n = 0; n < max && (caller = turn_next(manager, TURN_CALL)); n++) {
+                sd_bus_message *message = take(caller);
+
+                line_up(caller);
+                method_call(caller, message);
+                sd_bus_message_unref(message);
+        }
+}
+
+bool inbox_is_idle(const Manager *manager) {
+        return g_queue_is_empty((GQueue *)&manager->ready_users[TURN_CALL]);
+}
+
+void inbox_forget(Caller *caller) {
+        sd_bus_message *message;
+
+        turn_leave(caller, TURN_CALL);
+        while ((message = take(caller)))
+                sd_bus_message_unref(message);
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "turn.h"
+
+#include "caller.h"
+
+/* A user is among the ready ones of all while one of its callers is among its own. */
+
+static void push(Caller *caller, TurnKind kind) {
+        User *line = caller->line;
+
+        caller->turns[kind].is_ready = true;
+        if (g_queue_is_empty(&line->ready[kind]))
+                g_queue_push_tail(&line->manager->ready_users[kind], line);
+        g_queue_push_tail(&line->ready[kind], caller);
+}
+
+static Caller *pop(Manager *manager, TurnKind kind) {
+        User *user = g_queue_pop_head(&manager->ready_users[kind]);
+        Caller *caller;
+
+        if (!user)
+                return NULL;
+        caller = g_queue_pop_head(&user->ready[kind]);
+        caller->turns[kind].is_ready = false;
+        if (!g_queue_is_empty(&user->ready[kind]))
+                g_queue_push_tail(&manager->ready_users[kind], user);
+        return caller;
+}
+
+void turn_join(Caller *caller, TurnKind kind, uint64_t price) {
+        caller->turns[kind].price = price;
+        if (!caller->turns[kind].is_ready)
+                push(caller, kind);
+}
+
+void turn_leave(Caller *caller, TurnKind kind) {
+        User *line = caller->line;
+
+        if (!caller->turns[kind].is_ready)
+                return;
+        caller->turns[kind] = (Turn) {};
+        g_queue_remove(&line->ready[kind], caller);
+        if (g_queue_is_empty(&line->ready[kind]))
+                g_queue_remove(&line->manager->ready_users[kind], line);
+}
+
+Caller *turn_next(Manager *manager, TurnKind kind) {
+        Caller *caller;
+
+        while ((caller = pop(manager, kind))) {
+                Turn *turn = &caller->turns[kind];
+
+                turn->credit += TURN_CREDIT;
+                if (turn->credit >= turn->price) {
+                        /* Nobody saves while there is nothing to pay for. */
+                        turn->credit = MIN(turn->credit - turn->price, TURN_CREDIT);
+                        break;
+                }
+                push(caller, kind);
+        }
+        return caller;
+}

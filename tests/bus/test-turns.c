@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Who asks for much waits for much, and nobody else does. */
+#include <signal.h>
+#include <string.h>
+
+#include "client.h"
+#include "monitor.h"
+
+/* Below the 128 that dbus-daemon lets a connection wait for. */
+#define MANY 100U
+/* Few enough that the daemon's socket holds all these calls. */
+#define FEWER 40U
+#define CONNECTIONS 10U
+#define LARGE_EACH 4U
+#define LARGE (60 * 1024)
+
+static int setup(void **state) {
+        harness_setup(state);
+        monitor_new(*state);
+        return 0;
+}
+
+/* All that this connection has sent has reached the bus. */
+static void reach_bus(sd_bus *bus) {
+        sd_bus_message *message = NULL;
+
+        assert_true(sd_bus_message_new_method_call(bus, &message, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                            "org.freedesktop.DBus", "GetId") >= 0);
+        assert_true(sd_bus_call(bus, message, 0, NULL, NULL) >= 0);
+        sd_bus_message_unref(message);
+}
+
+/* What is sent between these two, the daemon finds there all at once. */
+static void hold_daemon(Harness *h) {
+        assert_int_equal(kill(h->daemon, SIGSTOP), 0);
+}
+
+static void let_daemon_go(Harness *h) {
+        assert_int_equal(kill(h->daemon, SIGCONT), 0);
+}
+
+static void send_get(sd_bus *bus, const char *id) {
+        sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.GetLicense");
+
+        assert_true(sd_bus_message_append(message, "s", id) >= 0);
+        send_only(bus, message);
+}
+
+static void receive(sd_bus *bus, unsigned n) {
+        for (unsigned i = 0; i < n; i++) {
+                _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+
+                assert_non_null(reply);
+                assert_false(sd_bus_message_is_method_error(reply, NULL));
+        }
+}
+
+/* How many answers the bus has passed on to others before the last one to this connection. */
+static unsigned answers_before(Harness *h, sd_bus *bus) {
+        g_autofree char *daemon = harness_owner(h);
+        const char *name;
+        unsigned n = 0, before = 0;
+
+        assert_true(sd_bus_get_unique_name(bus, &name) >= 0);
+        monitor_sync(h);
+        for (unsigned i = 0; i < monitor_count(h); i++) {
+                const Record *record = monitor_record(h, i);
+
+                if (record->type != SD_BUS_MESSAGE_METHOD_RETURN || g_strcmp0(record->sender, daemon) != 0)
+                        continue;
+                if (strcmp(record->destination, name) == 0)
+                        before = n;
+                else
+                        n++;
+        }
+        return before;
+}
+
+static void test_a_user_with_many_calls_keeps_no_other_waiting(void **state) {
+        Harness *h = *state;
+        harness_need_users(h, 2);
+        sd_bus *busy = harness_connect(h, 0), *other = harness_connect(h, 1);
+        unsigned before;
+        store_simple(busy, "one");
+        store_simple(other, "two");
+        g_hash_table_unref(assert_license(other, "two", "the document of two\n", 20));
+        before = answers_before(h, other);
+
+        hold_daemon(h);
+        for (unsigned i = 0; i < MANY; i++)
+                send_get(busy, "one");
+        reach_bus(busy);
+        send_get(other, "two");
+        reach_bus(other);
+        let_daemon_go(h);
+        receive(other, 1);
+        receive(busy, MANY);
+        /* In the order in which they came, it would be all of them. */
+        assert_in_range(answers_before(h, other) - before, 0, MANY / 2);
+}
+
+static void test_a_user_with_large_answers_keeps_no_other_waiting(void **state) {
+        Harness *h = *state;
+        harness_need_users(h, 2);
+        g_autofree uint8_t *document = make_document(LARGE, 1);
+        sd_bus *busy[CONNECTIONS], *other = harness_connect(h, 1);
+        unsigned before;
+        for (unsigned i = 0; i < CONNECTIONS; i++) {
+                busy[i] = harness_connect(h, 0);
+                g_free(store_license(busy[i], document, LARGE, "a{sv}", 1, "LicenseId", "s", "large"));
+        }
+        store_simple(other, "small");
+        before = answers_before(h, other);
+
+        hold_daemon(h);
+        for (unsigned i = 0; i < CONNECTIONS * LARGE_EACH; i++)
+                send_get(busy[i % CONNECTIONS], "large");
+        for (unsigned i = 0; i < CONNECTIONS; i++)
+                reach_bus(busy[i]);
+        for (unsigned i = 0; i < FEWER; i++)
+                send_get(other, "small");
+        reach_bus(other);
+        /* The daemon has all its answers ready before the bus takes any. */
+        assert_int_equal(kill(h->bus, SIGSTOP), 0);
+        let_daemon_go(h);
+        sleep_msec(500);
+        assert_int_equal(kill(h->bus, SIGCONT), 0);
+        receive(other, FEWER);
+        for (unsigned i = 0; i < CONNECTIONS; i++)
+                receive(busy[i], LARGE_EACH);
+        /* All small ones together have less bytes than one large one; in turn by number, all of these came between. */
+        assert_in_range(answers_before(h, other) - before, 0, CONNECTIONS * LARGE_EACH / 2);
+}
+
+/* More values than the daemon measures. */
+static sd_bus_message *many_licenses(sd_bus *bus, const char *id) {
+        sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.StoreLicenses");
+
+        assert_true(sd_bus_message_open_container(message, 'a', "(aya{sv})") >= 0);
+        for (unsigned i = 0; i < 50; i++) {
+                g_autofree char *other = g_strdup_printf("other-%u", i);
+
+                assert_true(sd_bus_message_append(message, "(aya{sv})", 5, 'l', 'a', 't', 'e', 'r', 1, "LicenseId", "s",
+                                    i == 49 ? id : other) >= 0);
+        }
+        assert_true(sd_bus_message_close_container(message) >= 0);
+        return message;
+}
+
+static void test_what_is_not_kept_overtakes_nothing_of_its_connection(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        store_simple(bus, "one");
+
+        hold_daemon(h);
+        for (unsigned i = 0; i < 20; i++) {
+                sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.StoreLicense");
+
+                assert_true(sd_bus_message_append(message, "aya{sv}", 7, 'e', 'a', 'r', 'l', 'i', 'e', 'r', 1, "LicenseId",
+                                    "s", "it") >= 0);
+                send_only(bus, message);
+        }
+        send_only(bus, many_licenses(bus, "it"));
+        reach_bus(bus);
+        let_daemon_go(h);
+        receive(bus, 21);
+        g_hash_table_unref(assert_license(bus, "it", "later", 5));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, harness_teardown)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                TEST(test_a_user_with_many_calls_keeps_no_other_waiting),
+                TEST(test_a_user_with_large_answers_keeps_no_other_waiting),
+                TEST(test_what_is_not_kept_overtakes_nothing_of_its_connection),
+        };
+
+        return cmocka_run_group_tests_name("turns", tests, NULL, NULL);
+}
