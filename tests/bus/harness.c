@@ -314,6 +314,15 @@ void harness_write_settings(Harness *h) {
         assert_true(g_key_file_save_to_file(h->settings, path, NULL));
 }
 
+static void join_group(const char *cgroup) {
+        g_autofree char *path = g_build_filename(cgroup, "cgroup.procs", NULL);
+        int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+        if (fd < 0 || write(fd, "0", 1) != 1)
+                _exit(126);
+        close(fd);
+}
+
 pid_t harness_spawn(Harness *h, const char *const *arguments) {
         const char *program = g_getenv("LICENSEVAULTD");
         g_autofree char *runtime = harness_path(h, "runtime"), *notify = harness_path(h, "notify");
@@ -331,6 +340,8 @@ pid_t harness_spawn(Harness *h, const char *const *arguments) {
         assert_true(pid >= 0);
         if (pid == 0) {
                 child_begin(parent);
+                if (h->cgroup)
+                        join_group(h->cgroup);
                 int fd = open(h->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
                 dup2(fd, STDOUT_FILENO);
                 dup2(fd, STDERR_FILENO);

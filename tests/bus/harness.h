@@ -39,6 +39,7 @@ typedef struct Harness {
         const char *watchdog_usec; /* WATCHDOG_USEC for the next start; NULL for none */
         int notify_fd;       /* a socket that NOTIFY_SOCKET names; -1 until harness_listen_notify() */
 
+        const char *cgroup;  /* the path of a control group that the daemon is started in; NULL: ours */
         pid_t bus;           /* 0 where it does not run */
         pid_t daemon;
         sd_bus *observer;    /* our own connection, of the user that runs the test */

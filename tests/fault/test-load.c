@@ -14,6 +14,7 @@
 #include "load-abuse.h"
 #include "load-good.h"
 #include "load-watch.h"
+#include "memory-group.h"
 
 #define CONNECTIONS 200U
 #define RATE_LONG 20000U
@@ -28,6 +29,7 @@
  */
 #define QUICK_BUS_USEC (25 * 1000)
 #define QUICK_BUS_MEDIAN_USEC (5 * 1000)
+#define MEMORY_MAX (64U * 1024U * 1024U)
 #define SETTLE_SEC 30
 #define JOBS_ON_MACHINE 32U
 #define JOBS_RUNNING 4U
@@ -181,6 +183,36 @@ static void test_abuse_of_every_limit_costs_others_little_and_leaves_nothing(voi
         world_clear(&world);
 }
 
+/*
+ * With a MemoryMax= of its own, which the kernel enforces: what the abusers are let do does not come near it. What would,
+ * the largest calls at once, the kernel kills, and then it is as after any kill.
+ */
+static void test_abuse_does_not_reach_a_limit_of_memory(void **state) {
+        Harness *h = *state;
+        Holding before, after;
+        MemoryGroup group;
+        World world;
+
+        if (!memory_group_new(&group, MEMORY_MAX)) {
+                print_message("Skipped: no control group with a limit of memory can be made here\n");
+                skip();
+        }
+        harness_stop(h);
+        h->cgroup = group.path;
+        harness_start(h);
+        world_init(&world, h);
+        back_up(&world);
+        holding_read(world.h, world.h->daemon, world.owner, &before);
+        before.jobs = 0;
+        wave(&world, &before, &after);
+        print_message("%" PRIu64 " MiB at most, of %u\n", memory_group_peak(&group) / (1024 * 1024),
+                MEMORY_MAX / (1024 * 1024));
+        assert_int_equal(memory_group_kills(&group), 0);
+        world_clear(&world);
+        harness_stop(h);
+        memory_group_free(&group);
+}
+
 /* How much the bus bears, and the service on it: what the figures above are to be read by. */
 static void test_how_many_calls_bus_and_service_take(void **state) {
         Harness *h = *state;
@@ -273,6 +305,7 @@ int main(int argc, char **argv) {
                 TEST(test_endless_flood_lets_others_be_served_and_the_service_stop),
                 TEST(test_connections_that_come_again_and_again_let_others_be_served),
                 TEST(test_abuse_of_every_limit_costs_others_little_and_leaves_nothing),
+                TEST(test_abuse_does_not_reach_a_limit_of_memory),
         };
 
         for (int i = 1; i < argc; i++)
