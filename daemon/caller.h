@@ -30,8 +30,9 @@ struct Caller {
         /* outbox.c: what is to be sent to it, and whether it reads. */
         GQueue letters;
         uint64_t waiting_bytes; /* of them; also counted in the line's */
-        bool asking;        /* gets nothing until the bus says that it reads */
-        uint64_t unread;    /* bytes sent since that was known */
+        bool asking;        /* whether it reads is being found out */
+        uint64_t unread;    /* bytes sent of which that is not known yet */
+        uint64_t since_question; /* of these, those that the question does not ask about */
         uint64_t pause_usec;
         sd_bus_slot *ask_slot;
         sd_event_source *ask_timer;

@@ -8,8 +8,12 @@
 #include "log.h"
 #include "message-size.h"
 
-/* The bus is asked about a connection each time that so much was sent to it. */
+/*
+ * A connection gets no more than that of which it is not known whether it has read it. The bus is asked once half of it
+ * was sent, so that who reads does not wait for the answer.
+ */
 #define WINDOW_BYTES (64U * 1024U)
+#define ASK_BYTES (WINDOW_BYTES / 2)
 /* The bus keeps more than that for a connection only where its socket is full, too: it does not read. */
 #define UNREAD_BYTES (16U * 1024U)
 /* Who reads is behind for a moment only, and must not lose more than that. */
@@ -38,10 +42,14 @@ static void letter_free(Letter *letter) {
         g_free(letter);
 }
 
+static bool is_full(const Caller *caller) {
+        return caller->asking && caller->unread >= WINDOW_BYTES;
+}
+
 static void line_up(Caller *caller) {
         const Letter *next = g_queue_peek_head(&caller->letters);
 
-        if (!caller->asking && next)
+        if (!is_full(caller) && next)
                 turn_join(caller, TURN_LETTER, next->bytes);
 }
 
@@ -117,10 +125,16 @@ static int ask_later(Caller *caller) {
         return r;
 }
 
+static void ask_if_due(Caller *caller) {
+        if (caller->unread >= ASK_BYTES && !caller->asking)
+                ask(caller);
+}
+
 static void has_read(Caller *caller) {
         caller->asking = false;
-        caller->unread = 0;
+        caller->unread = caller->since_question;
         caller->pause_usec = 0;
+        ask_if_due(caller);
         line_up(caller);
         outbox_pump(caller->manager);
 }
@@ -144,6 +158,7 @@ static void ask(Caller *caller) {
         int r;
 
         caller->asking = true;
+        caller->since_question = 0;
         r = sd_bus_message_new_method_call(manager->bus, &question, "org.freedesktop.DBus", "/org/freedesktop/DBus",
                 "org.freedesktop.DBus.Debug.Stats", "GetConnectionStats");
         if (r >= 0)
@@ -157,8 +172,8 @@ static void ask(Caller *caller) {
 
 static void count(Caller *caller, uint64_t bytes) {
         caller->unread += bytes;
-        if (caller->unread >= WINDOW_BYTES && !caller->asking)
-                ask(caller);
+        caller->since_question += bytes;
+        ask_if_due(caller);
 }
 
 /* In turn */
@@ -254,7 +269,7 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
         if (!caller)
                 return true;
 
-        if (is_its_turn || (g_queue_is_empty(&caller->letters) && !caller->asking && bus_takes_more(manager))) {
+        if (is_its_turn || (g_queue_is_empty(&caller->letters) && !is_full(caller) && bus_takes_more(manager))) {
                 count(caller, answer_size(message));
                 return true;
         }

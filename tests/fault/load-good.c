@@ -22,7 +22,6 @@ void good_clear(GoodUser *good) {
 static void time_call(GoodUser *good, Times *times, sd_bus_message *message) {
         int64_t begin = g_get_monotonic_time();
         sd_bus_error error = SD_BUS_ERROR_NULL;
-        const char *member = sd_bus_message_get_member(message);
         int r = sd_bus_call(good->bus, message, GOOD_PATIENCE_MSEC * UINT64_C(1000), &error, NULL);
 
         if (r >= 0)
@@ -30,7 +29,8 @@ static void time_call(GoodUser *good, Times *times, sd_bus_message *message) {
         else if (strstr(error.message, "destination has a full message queue"))
                 good->n_bus_full++;
         else
-                fail_msg("%s of a user who does nothing wrong failed after %" PRIi64 " ms: %s, '%s'", member,
+                fail_msg("%s of a user who does nothing wrong failed after %" PRIi64 " ms: %s, '%s'",
+                        sd_bus_message_get_member(message),
                         (g_get_monotonic_time() - begin) / 1000, error.name, error.message);
         sd_bus_error_free(&error);
         sd_bus_message_unref(message);
