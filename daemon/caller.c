@@ -236,14 +236,18 @@ int caller_of(Manager *manager, sd_bus_message *call, Caller **ret, Error *error
         if (!caller)
                 return error_set(error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
 
+        /* The least recently used is forgotten first. */
+        g_queue_unlink(&manager->callers_by_use, caller->use);
+        g_queue_push_tail_link(&manager->callers_by_use, caller->use);
         if (caller_is_known(caller) && is_doubtful(caller)) {
                 inbox_set_name(caller, NULL);
                 g_queue_push_tail(&manager->lookups, caller);
                 start_lookups(manager);
+                /* Without a thread for that, it is forgotten. */
+                if (!(caller = caller_find(manager, name)))
+                        return error_set(error, ERROR_ACCESS_DENIED,
+                                "Who is calling cannot be found out. Try again.");
         }
-        /* The least recently used is forgotten first. */
-        g_queue_unlink(&manager->callers_by_use, caller->use);
-        g_queue_push_tail_link(&manager->callers_by_use, caller->use);
         *ret = caller;
         return 0;
 }

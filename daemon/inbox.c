@@ -7,12 +7,15 @@
 #include "message-size.h"
 #include "method.h"
 
-/* Of a connection: as many as dbus-daemon lets it wait for. Of a user: each may keep 16 descriptors open. */
+/*
+ * Of a connection: as many as dbus-daemon lets it wait for. Of a user: each may keep a descriptor open, and 16 on a bus
+ * without our policy.
+ */
 #define CALLS_MAX 128U
 #define USER_CALLS_MAX 512U
 /*
  * What a user's calls may take: as much as one call may store, for that is what the large ones are. Those count apart
- * that wait until it is known who calls; of them one is always taken. Until the bus has said whose a connection is, this
+ * that wait until it is known who calls. One call is always taken. Until the bus has said whose a connection is, this
  * counts for it alone; what can come before that answer, the bus bounds.
  */
 #define CALL_BYTES_MAX (UINT64_C(16) * 1024 * 1024)
@@ -73,27 +76,29 @@ static void put(Caller *caller, sd_bus_message *message, uint64_t bytes) {
         count(caller);
 }
 
-/* Whether so many bytes more may wait, where there are others already. */
-static int check(const Waiting *waiting, uint64_t more, Error *error) {
-        if (waiting->calls >= USER_CALLS_MAX)
+/* Whether these may wait, too, where there are others already. */
+static int check(const Waiting *waiting, Waiting more, Error *error) {
+        if (more.calls == 0 || waiting->calls == 0)
+                return 0;
+        if (waiting->calls + more.calls > USER_CALLS_MAX)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "%u calls of yours wait already. Wait for their answers.", USER_CALLS_MAX);
-        if (waiting->bytes > 0 && waiting->bytes + more > CALL_BYTES_MAX)
+        if (waiting->bytes + more.bytes > CALL_BYTES_MAX)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "Calls of yours with %" PRIu64 " bytes wait already. Wait for their answers.", waiting->bytes);
         return 0;
 }
 
-/* After those of its connection that came before it. */
-static void do_at_once(Caller *caller, sd_bus_message *message) {
-        sd_bus_message *earlier;
+void inbox_finish(Caller *caller) {
+        sd_bus_message *message;
 
+        if (!caller_is_known(caller))
+                return;
         turn_leave(caller, TURN_CALL);
-        while ((earlier = take(caller))) {
-                method_call(caller, earlier);
-                sd_bus_message_unref(earlier);
+        while ((message = take(caller))) {
+                method_call(caller, message);
+                sd_bus_message_unref(message);
         }
-        method_call(caller, message);
 }
 
 int inbox_add(Caller *caller, sd_bus_message *message, Error *error) {
@@ -103,13 +108,14 @@ int inbox_add(Caller *caller, sd_bus_message *message, Error *error) {
 
         bytes = message_size(message, CALL_BYTES_MAX, is_known ? VALUES_MAX : UINT_MAX);
         if (is_known && bytes >= CALL_BYTES_MAX) {
-                do_at_once(caller, message);
+                inbox_finish(caller); /* what came before it */
+                method_call(caller, message);
                 return 0;
         }
         if (caller->waiting.calls >= CALLS_MAX)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "%u calls of this connection are waiting already. Wait for their answers.", CALLS_MAX);
-        r = check(waiting_of(caller) ?: &caller->waiting, bytes, error);
+        r = check(waiting_of(caller) ?: &caller->waiting, (Waiting) { 1, bytes }, error);
         if (r != 0)
                 return r;
 
@@ -124,22 +130,26 @@ static void line_up(Caller *caller) {
                 turn_join(caller, TURN_CALL, 0);
 }
 
-void inbox_set_user(Caller *caller, User *user) {
+/* What waits counts here from now on, or is refused where that is too much. */
+static void count_or_refuse(Caller *caller) {
         g_auto(Error) error = {};
+        int r = check(waiting_of(caller), caller->waiting, &error);
 
-        caller->user = user;
-        if (check(&user->unknown, caller->waiting.bytes, &error) != 0) {
-                count(caller);
+        count(caller);
+        if (r != 0)
                 inbox_refuse(caller, &error);
-        } else
-                count(caller);
+}
+
+void inbox_set_user(Caller *caller, User *user) {
+        caller->user = user;
+        count_or_refuse(caller);
 }
 
 void inbox_set_name(Caller *caller, char *name) {
         discount(caller);
         g_free(caller->user_name);
         caller->user_name = name;
-        count(caller);
+        count_or_refuse(caller);
         if (name)
                 line_up(caller);
         else

@@ -10,17 +10,20 @@
  */
 
 /*
- * Takes a call in. One that is too large to be kept, or has so many values that measuring it is work, is done at once if
- * it is known whose it is. ERROR_LIMIT_EXCEEDED where too many of that connection or user wait already.
+ * Takes a call in. One that is too large to be kept, or has so many values that measuring it is work, is done at once
+ * if it is known whose it is. ERROR_LIMIT_EXCEEDED where too many of that connection or user wait already.
  */
 int inbox_add(Caller *caller, sd_bus_message *message, Error *error);
 
-/* The bus has said whose the connection is: what waits counts for the user, or is refused where that is too much. */
-void inbox_set_user(Caller *caller, User *user);
+/* Does all calls of a known caller that wait: it goes, and may have left without waiting for answers. */
+void inbox_finish(Caller *caller);
+
 /*
- * The user's name, which is taken over: from now on the calls are done when its turn comes. NULL: it is to be found out
- * again, and they wait.
+ * The bus has said whose the connection is; then the user's name, which is taken over: from now on the calls are done
+ * when its turn comes. NULL: it is to be found out again, and they wait. What waits counts for the user, or is refused
+ * where that is too much.
  */
+void inbox_set_user(Caller *caller, User *user);
 void inbox_set_name(Caller *caller, char *name);
 
 /* Answers all calls that wait with an error. */

@@ -31,6 +31,7 @@
 #define TAKE_MAX 64U
 #define DO_MAX 4U
 #define ROUNDS 16U
+#define ROUNDS_USEC (5 * 1000)
 #define TICK_USEC (1 * G_USEC_PER_SEC)
 /* The bus takes nothing for so long: calls are refused; and a little later the bus is left. */
 #define CONGESTED_USEC (15 * G_USEC_PER_SEC)
@@ -182,7 +183,8 @@ static int watch_bus(Manager *manager) {
  * stay. Nobody waits for it now.
  */
 static void give_memory_back(const Manager *manager) {
-        if (manager->n_requests == 0 && manager->n_unfinished == 0 && outbox_is_idle(manager))
+        if (manager->n_requests == 0 && manager->n_unfinished == 0 && inbox_is_idle(manager) &&
+            outbox_is_idle(manager))
                 (void)malloc_trim(0);
 }
 
@@ -207,10 +209,18 @@ static void turn_again(Manager *manager) {
 }
 
 /* Takes in what the bus has, up to a bound. */
-static void take_in(Manager *manager) {
-        for (unsigned n = 0; n < TAKE_MAX && sd_bus_process(manager->bus, NULL) > 0; n++)
-                ;
+static void take_in(Manager *manager, int64_t until) {
+        int r = 1;
+
+        for (unsigned n = 0; n < TAKE_MAX && r > 0 && g_get_monotonic_time() < until; n++)
+                r = sd_bus_process(manager->bus, NULL);
         manager->taken = false;
+        /* Part of a message may be lost: there is no going on with what comes behind it. */
+        if (r < 0 && sd_bus_is_open(manager->bus) > 0) {
+                log_error("The connection to the bus is lost: %s", g_strerror(-r));
+                manager->exit_code = EXIT_BUS_LOST;
+                (void)sd_event_exit(manager->event, 0);
+        }
 }
 
 /*
@@ -219,9 +229,11 @@ static void take_in(Manager *manager) {
  * for its own user.
  */
 static void take_and_do(Manager *manager) {
+        int64_t until = g_get_monotonic_time() + ROUNDS_USEC;
+
         for (unsigned i = 0; i < ROUNDS && (manager->taken || !inbox_is_idle(manager)); i++) {
                 if (i > 0 || manager->taken)
-                        take_in(manager);
+                        take_in(manager, until);
                 inbox_work(manager, DO_MAX);
         }
         if (!inbox_is_idle(manager))
@@ -447,6 +459,11 @@ static int on_name_gone(sd_bus_message *message, void *userdata, sd_bus_error *e
 
         if (g_strcmp0(sd_bus_message_get_sender(message), "org.freedesktop.DBus") == 0 &&
             sd_bus_message_read(message, "s", &name) >= 0) {
+                Caller *caller = caller_find(manager, name);
+
+                /* Who wants no answer may leave at once. */
+                if (caller)
+                        inbox_finish(caller);
                 caller_gone(manager, name);
                 tick_within_a_second(manager);
                 job_forget_connection(manager, name);

@@ -85,7 +85,7 @@ struct Manager {
         unsigned n_request_threads;
 
         GQueue ready_users[_TURN_KINDS]; /* of User *: those with callers that wait for their turn */
-        bool taken;           /* a message came in since the loop turned last */
+        bool taken;           /* a message came in that was not looked whether more have */
         sd_bus_message *passing; /* a call on its way back to sd-bus; see outbox_let_pass() */
 
         /* Whether the bus still takes what we send. */

@@ -109,7 +109,13 @@ static int read_outgoing(sd_bus_message *reply, uint32_t *ret) {
 }
 
 static int on_ask_again(sd_event_source *source, uint64_t usec, void *userdata) {
-        ask(userdata);
+        Caller *caller = userdata;
+
+        ask(caller);
+        if (!caller->asking) {
+                line_up(caller);
+                outbox_pump(caller->manager);
+        }
         return 0;
 }
 

@@ -4,9 +4,10 @@
 #include "caller.h"
 
 /*
- * What is sent to clients, in turn by user and by bytes (turn.h), and only as fast as the bus takes it: the answers that one user has asked
- * for wait here and not in the socket, where those of all others would stand behind them. dbus-daemon reads 2 KiB from
- * each connection in turn; from us, while a user floods it over 16 connections, less than a megabyte a second.
+ * What is sent to clients, in turn by user and by bytes (turn.h), and only as fast as the bus takes it: the answers that
+ * one user has asked for wait here and not in the socket, where those of all others would stand behind them. dbus-daemon
+ * reads 2 KiB from each connection in turn; from us, while a user floods it over 16 connections, less than a megabyte a
+ * second.
  *
  * dbus-daemon keeps what a client does not read, counts it against us, and reads nothing more of ours at 127 MiB. So
  * after some bytes for a connection the bus is asked how much of that the connection has read

@@ -10,6 +10,8 @@
 #define MANY 100U
 /* Few enough that the daemon's socket holds all these calls. */
 #define FEWER 40U
+/* Below QueuedWritesPerUser=. */
+#define WRITES 60U
 #define CONNECTIONS 10U
 #define LARGE_EACH 4U
 #define LARGE (60 * 1024)
@@ -156,8 +158,8 @@ static void test_what_is_not_kept_overtakes_nothing_of_its_connection(void **sta
         for (unsigned i = 0; i < 20; i++) {
                 sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.StoreLicense");
 
-                assert_true(sd_bus_message_append(message, "aya{sv}", 7, 'e', 'a', 'r', 'l', 'i', 'e', 'r', 1, "LicenseId",
-                                    "s", "it") >= 0);
+                assert_true(sd_bus_message_append(message, "aya{sv}", 7, 'e', 'a', 'r', 'l', 'i', 'e', 'r', 1,
+                                    "LicenseId", "s", "it") >= 0);
                 send_only(bus, message);
         }
         send_only(bus, many_licenses(bus, "it"));
@@ -167,12 +169,46 @@ static void test_what_is_not_kept_overtakes_nothing_of_its_connection(void **sta
         g_hash_table_unref(assert_license(bus, "it", "later", 5));
 }
 
+static void test_who_leaves_without_an_answer_has_its_calls_done(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0), *later = harness_connect(h, 0);
+        store_simple(bus, "one");
+
+        hold_daemon(h);
+        for (unsigned i = 0; i < WRITES; i++) {
+                g_autofree char *id = g_strdup_printf("left-%u", i);
+                sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.StoreLicense");
+
+                assert_true(sd_bus_message_append(message, "aya{sv}", 1, 'x', 1, "LicenseId", "s", id) >= 0);
+                assert_true(sd_bus_message_set_expect_reply(message, false) >= 0);
+                send_only(bus, message);
+        }
+        reach_bus(bus);
+        harness_disconnect(h, bus);
+        let_daemon_go(h);
+        for (unsigned i = 0; i < 100; i++) {
+                sd_bus_message *message = new_call(later, ROOT, "LicenseStore.GetLicense");
+                sd_bus_message *reply = NULL;
+                int r;
+
+                assert_true(sd_bus_message_append(message, "s", "left-59") >= 0);
+                r = sd_bus_call(later, message, 0, NULL, &reply);
+                sd_bus_message_unref(message);
+                sd_bus_message_unref(reply);
+                if (r >= 0)
+                        return;
+                sleep_msec(20);
+        }
+        fail_msg("the last call of a connection that left was not done");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, harness_teardown)
 
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_a_user_with_many_calls_keeps_no_other_waiting),
                 TEST(test_a_user_with_large_answers_keeps_no_other_waiting),
+                TEST(test_who_leaves_without_an_answer_has_its_calls_done),
                 TEST(test_what_is_not_kept_overtakes_nothing_of_its_connection),
         };
 

@@ -12,6 +12,7 @@ import pwd
 import re
 import select
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -369,6 +370,9 @@ def run_tests(functions):
              if name.split("_")[0] in ("bare", "alone", "fake", "real") and callable(function)
              and (not ONLY or name in ONLY)]
     failed = 0
+    # A script's background job begins without SIGINT, below nohup without SIGHUP, and all that it starts would, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     os.umask(0o022)
     print(f"1..{len(tests)}", flush=True)

@@ -68,7 +68,10 @@ bool memory_group_new(MemoryGroup *group, uint64_t limit) {
 }
 
 uint64_t memory_group_peak(const MemoryGroup *group) {
-        return read_value(group, group->is_v1 ? "memory.max_usage_in_bytes" : "memory.peak", NULL);
+        const char *name = group->is_v1 ? "memory.max_usage_in_bytes" : "memory.peak";
+        g_autofree char *path = g_build_filename(group->path, name, NULL);
+
+        return g_file_test(path, G_FILE_TEST_EXISTS) ? read_value(group, name, NULL) : 0;
 }
 
 uint64_t memory_group_kills(const MemoryGroup *group) {

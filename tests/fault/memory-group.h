@@ -15,7 +15,10 @@ typedef struct MemoryGroup {
 
 /* Makes one below our own; false where this machine, or this container, lets us make none. */
 bool memory_group_new(MemoryGroup *group, uint64_t limit);
-/* The most it had, in bytes, page cache included; and how many processes the kernel killed for it. */
+/*
+ * The most it had, in bytes, page cache included (0: this kernel does not tell); and how many processes the kernel
+ * killed for it.
+ */
 uint64_t memory_group_peak(const MemoryGroup *group);
 uint64_t memory_group_kills(const MemoryGroup *group);
 /* Its processes have ended. */
