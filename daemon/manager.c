@@ -180,12 +180,14 @@ static int watch_bus(Manager *manager) {
 
 /*
  * After a crowd has gone, glibc keeps what it held, for what was allocated last lies at its end: 113 MiB were seen to
- * stay. Nobody waits for it now.
+ * stay. As soon as nobody waits for anything.
  */
-static void give_memory_back(const Manager *manager) {
+static void give_memory_back(Manager *manager) {
         if (manager->n_requests == 0 && manager->n_unfinished == 0 && inbox_is_idle(manager) &&
             outbox_is_idle(manager))
                 (void)malloc_trim(0);
+        else
+                tick_within_a_second(manager);
 }
 
 static int on_slow_tick(sd_event_source *source, uint64_t usec, void *userdata) {

@@ -202,12 +202,48 @@ static void test_who_leaves_without_an_answer_has_its_calls_done(void **state) {
         fail_msg("the last call of a connection that left was not done");
 }
 
+static int setup_few_reads(void **state) {
+        harness_setup_bus(state);
+        harness_set(*state, "Limits", "QueuedReadsPerUser", "2");
+        harness_start(*state);
+        return 0;
+}
+
+static void test_more_reads_than_may_wait_are_refused(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        unsigned n_served = 0, n_refused = 0;
+        store_simple(bus, "one");
+
+        hold_daemon(h);
+        for (unsigned i = 0; i < FEWER; i++)
+                send_get(bus, "one");
+        reach_bus(bus);
+        let_daemon_go(h);
+        for (unsigned i = 0; i < FEWER; i++) {
+                _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+
+                assert_non_null(reply);
+                if (!sd_bus_message_is_method_error(reply, NULL)) {
+                        n_served++;
+                        continue;
+                }
+                assert_true(sd_bus_message_is_method_error(reply, "org.freedesktop.DBus.Error.LimitsExceeded") > 0);
+                assert_sentence(sd_bus_message_get_error(reply)->message, "2 calls of yours are waiting already*");
+                n_refused++;
+        }
+        assert_true(n_served >= 2 && n_refused > 0);
+        g_hash_table_unref(assert_license(bus, "one", "the document of one\n", 20));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, harness_teardown)
 
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_a_user_with_many_calls_keeps_no_other_waiting),
                 TEST(test_a_user_with_large_answers_keeps_no_other_waiting),
+                cmocka_unit_test_setup_teardown(test_more_reads_than_may_wait_are_refused, setup_few_reads,
+                        harness_teardown),
                 TEST(test_who_leaves_without_an_answer_has_its_calls_done),
                 TEST(test_what_is_not_kept_overtakes_nothing_of_its_connection),
         };
