@@ -232,11 +232,14 @@ static void take_in(Manager *manager, int64_t until) {
  */
 static void take_and_do(Manager *manager) {
         int64_t until = g_get_monotonic_time() + ROUNDS_USEC;
+        unsigned n = 0;
 
-        for (unsigned i = 0; i < ROUNDS && (manager->taken || !inbox_is_idle(manager)); i++) {
-                if (i > 0 || manager->taken)
+        while (manager->taken || !inbox_is_idle(manager)) {
+                if (n > 0 || manager->taken)
                         take_in(manager, until);
                 inbox_work(manager, DO_MAX);
+                if (++n == ROUNDS || g_get_monotonic_time() >= until)
+                        break;
         }
         if (!inbox_is_idle(manager))
                 turn_again(manager);
