@@ -132,11 +132,12 @@ static void line_up(Caller *caller) {
 
 /* What waits counts here from now on, or is refused where that is too much. */
 static void count_or_refuse(Caller *caller) {
+        const Waiting *waiting = waiting_of(caller);
         g_auto(Error) error = {};
-        int r = check(waiting_of(caller), caller->waiting, &error);
+        bool is_refused = waiting && check(waiting, caller->waiting, &error) != 0;
 
         count(caller);
-        if (r != 0)
+        if (is_refused)
                 inbox_refuse(caller, &error);
 }
 
