@@ -89,14 +89,15 @@ static int check(const Waiting *waiting, Waiting more, Error *error) {
         return 0;
 }
 
-void inbox_finish(Caller *caller) {
+void inbox_finish(Caller *caller, bool gone) {
         sd_bus_message *message;
 
         if (!caller_is_known(caller))
                 return;
         turn_leave(caller, TURN_CALL);
         while ((message = take(caller))) {
-                method_call(caller, message);
+                if (!gone || !sd_bus_message_get_expect_reply(message))
+                        method_call(caller, message);
                 sd_bus_message_unref(message);
         }
 }
@@ -108,7 +109,7 @@ int inbox_add(Caller *caller, sd_bus_message *message, Error *error) {
 
         bytes = message_size(message, CALL_BYTES_MAX, is_known ? VALUES_MAX : UINT_MAX);
         if (is_known && bytes >= CALL_BYTES_MAX) {
-                inbox_finish(caller); /* what came before it */
+                inbox_finish(caller, false); /* what came before it */
                 method_call(caller, message);
                 return 0;
         }

@@ -15,8 +15,11 @@
  */
 int inbox_add(Caller *caller, sd_bus_message *message, Error *error);
 
-/* Does all calls of a known caller that wait: it goes, and may have left without waiting for answers. */
-void inbox_finish(Caller *caller);
+/*
+ * Does all calls of a known caller that wait. gone: only those that want no answer. Who wanted one and left has nothing that
+ * was promised, and whoever comes and goes again and again would have the service work for nobody.
+ */
+void inbox_finish(Caller *caller, bool gone);
 
 /*
  * The bus has said whose the connection is; then the user's name, which is taken over: from now on the calls are done

@@ -468,7 +468,7 @@ static int on_name_gone(sd_bus_message *message, void *userdata, sd_bus_error *e
 
                 /* Who wants no answer may leave at once. */
                 if (caller)
-                        inbox_finish(caller);
+                        inbox_finish(caller, true);
                 caller_gone(manager, name);
                 tick_within_a_second(manager);
                 job_forget_connection(manager, name);
