@@ -31,7 +31,7 @@
 #define TAKE_MAX 64U
 #define DO_MAX 4U
 #define ROUNDS 16U
-#define ROUNDS_USEC (5 * 1000)
+#define ROUNDS_USEC (20 * 1000)
 #define TICK_USEC (1 * G_USEC_PER_SEC)
 /* The bus takes nothing for so long: calls are refused; and a little later the bus is left. */
 #define CONGESTED_USEC (15 * G_USEC_PER_SEC)
