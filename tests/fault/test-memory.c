@@ -417,7 +417,7 @@ static void assert_too_much_is_held(sd_bus *bus) {
 
         assert_non_null(reply);
         assert_true(sd_bus_message_is_method_error(reply, "org.freedesktop.DBus.Error.LimitsExceeded") > 0);
-        assert_non_null(strstr(sd_bus_message_get_error(reply)->message, "wait already"));
+        assert_non_null(strstr(sd_bus_message_get_error(reply)->message, "bytes wait already"));
         n_refused++;
         n_points++;
 }
