@@ -359,6 +359,11 @@ static void enumerate_clear(Request *request) {
 static const RequestClass enumerate_class = { sizeof(EnumerateRequest), enumerate_run, enumerate_reply,
         enumerate_clear };
 
+static bool is_filtered(const StoreFilter *filter) {
+        return filter->key_id || filter->issuer || filter->media_type || filter->valid_at != LICENSE_NO_TIME ||
+                filter->allow_backup >= 0;
+}
+
 int method_enumerate_licenses(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
         g_autoptr(Request) request = NULL;
         EnumerateRequest *enumerate;
@@ -387,8 +392,12 @@ int method_enumerate_licenses(Manager *manager, Caller *caller, sd_bus_message *
         if (enumerate->max == 0 || enumerate->max > PAGE_ENTRIES_MAX)
                 enumerate->max = PAGE_ENTRIES_MAX;
 
-        if ((*enumerate->after && (r = bus_check_string("after", enumerate->after, error)) != 0) ||
-            (r = request_submit_read(request, error)) != 0)
+        if (*enumerate->after && (r = bus_check_string("after", enumerate->after, error)) != 0)
+                return r;
+        /* The next that matches a filter may be far away. */
+        r = is_filtered(&enumerate->filter) ? request_submit_search(request, error) :
+                                              request_submit_read(request, error);
+        if (r != 0)
                 return r;
         g_steal_pointer(&request);
         return 0;

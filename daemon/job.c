@@ -274,7 +274,7 @@ static void finish(Job *job, Error *error) {
                 job_free(job);
         else
                 keep_result(job);
-        manager_status_changed(manager);
+        manager_tick_soon(manager);
         schedule(manager);
         manager_maybe_exit(manager);
 }
@@ -431,7 +431,7 @@ static void schedule(Manager *manager) {
                 job->state = JOB_RUNNING;
                 manager->n_running++;
                 worker_go(job->worker);
-                manager_status_changed(manager);
+                manager_tick_soon(manager);
         }
 }
 

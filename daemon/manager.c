@@ -8,12 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-
-#include <linux/sockios.h>
 
 #include <systemd/sd-id128.h>
 
@@ -22,22 +18,13 @@
 #include "inbox.h"
 #include "job.h"
 #include "log.h"
-#include "method.h"
+#include "manager-bus.h"
 #include "notice.h"
 #include "outbox.h"
+#include "polkit.h"
 #include "restricted.h"
 
-/* Messages that are taken in, and calls that are done then; and how often that before all else has its turn. */
-#define TAKE_MAX 64U
-#define DO_MAX 4U
-#define ROUNDS 16U
-#define ROUNDS_USEC (20 * 1000)
 #define TICK_USEC (1 * G_USEC_PER_SEC)
-/* The bus takes nothing for so long: calls are refused; and a little later the bus is left. */
-#define CONGESTED_USEC (15 * G_USEC_PER_SEC)
-#define LEAVE_USEC (17 * G_USEC_PER_SEC)
-/* What our socket holds (the kernel doubles it): little, for all stand in one line there. */
-#define SOCKET_BYTES (16 * 1024)
 /* For jobs to end, answers to be sent, and threads to come back, when the daemon stops. */
 #define STOP_USEC (10 * G_USEC_PER_SEC)
 /* Of that, for answers to be sent once nothing works any more: a flood of calls never lets them end. */
@@ -45,8 +32,6 @@
 
 /* Mixed into the machine's id, so that a backup names the machine without telling the id itself. */
 #define MACHINE_APPLICATION_ID SD_ID128_MAKE(6f,1d,0c,9a,5e,31,4b,7e,8f,24,b0,5d,77,c8,42,19)
-
-static int connect_bus(Manager *manager);
 
 /* Sending */
 
@@ -89,7 +74,7 @@ void manager_send_empty(Manager *manager, sd_bus_message *message) {
 
 static int on_slow_tick(sd_event_source *source, uint64_t usec, void *userdata);
 
-static void tick_within_a_second(Manager *manager) {
+void manager_tick_soon(Manager *manager) {
         int enabled = SD_EVENT_OFF;
 
         if (!manager->slow_tick) {
@@ -116,68 +101,6 @@ static void notify_status(Manager *manager, const char *more) {
                         manager->n_unfinished - manager->n_running);
 }
 
-void manager_status_changed(Manager *manager) {
-        tick_within_a_second(manager);
-}
-
-static int leave_bus(Manager *manager) {
-        log_event(LOG_EVENT_BUS_LEFT, NULL,
-                "The bus has taken nothing from us for a while: leaving it, and coming back.");
-        job_forget_connection(manager, NULL);
-        caller_forget_all(manager);
-        outbox_forget_bus(manager);
-        sd_bus_detach_event(manager->bus);
-        sd_bus_close(manager->bus);
-        manager->bus = sd_bus_unref(manager->bus);
-        manager->congested = false;
-
-        manager->exit_code = connect_bus(manager);
-        /* The bus may not have seen yet that our old self has gone: then it gives us the name when it does. */
-        if (manager->exit_code == EXIT_GOOD &&
-            sd_bus_request_name_async(manager->bus, NULL, BUS_NAME, SD_BUS_NAME_QUEUE, NULL, NULL) < 0)
-                manager->exit_code = EXIT_BUS_LOST;
-        return manager->exit_code == EXIT_GOOD ? 0 : sd_event_exit(manager->event, 0);
-}
-
-/* What the bus has not taken yet: messages that wait here, and bytes that wait in the socket. */
-static void look_at_queue(Manager *manager, uint64_t *ret_messages, int *ret_bytes) {
-        int fd = sd_bus_get_fd(manager->bus);
-
-        *ret_messages = 0;
-        *ret_bytes = 0;
-        (void)sd_bus_get_n_queued_write(manager->bus, ret_messages);
-        if (fd >= 0)
-                (void)ioctl(fd, SIOCOUTQ, ret_bytes);
-}
-
-/*
- * Whether the bus takes what we send. It does not while clients that read nothing fill it up, which the outbox
- * prevents where the bus tells who reads: their answers are counted against us, and it does not read on. A whole
- * answer may lie in the socket then, with nothing that waits here.
- */
-static int watch_bus(Manager *manager) {
-        int64_t now = g_get_monotonic_time();
-        uint64_t messages, written;
-        int bytes;
-
-        look_at_queue(manager, &messages, &bytes);
-        written = manager->n_sent - MIN(messages, manager->n_sent);
-        if ((messages == 0 && bytes == 0) || bytes < manager->socket_bytes ||
-            (bytes == manager->socket_bytes && written > manager->n_written)) {
-                manager->taken_at = now;
-                manager->congested = false;
-        } else if (now - manager->taken_at >= LEAVE_USEC)
-                return leave_bus(manager);
-        else if (now - manager->taken_at >= CONGESTED_USEC)
-                manager->congested = true;
-        manager->socket_bytes = bytes;
-        manager->n_written = written;
-
-        if (messages > 0 || bytes > 0)
-                tick_within_a_second(manager);
-        return 0;
-}
-
 /*
  * After a crowd has gone, glibc keeps what it held, for what was allocated last lies at its end: 113 MiB were seen to
  * stay. As soon as nobody waits for anything.
@@ -187,7 +110,7 @@ static void give_memory_back(Manager *manager) {
             outbox_is_idle(manager))
                 (void)malloc_trim(0);
         else
-                tick_within_a_second(manager);
+                manager_tick_soon(manager);
 }
 
 static int on_slow_tick(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -195,74 +118,24 @@ static int on_slow_tick(sd_event_source *source, uint64_t usec, void *userdata) 
 
         notify_status(manager, "");
         give_memory_back(manager);
-        return watch_bus(manager);
-}
-
-static int on_turn_again(sd_event_source *source, void *userdata) {
-        return 0; /* the loop has turned */
-}
-
-/* The loop turns at once, whether or not anything happens. */
-static void turn_again(Manager *manager) {
-        if (!manager->turn)
-                (void)sd_event_add_defer(manager->event, &manager->turn, on_turn_again, manager);
-        else
-                (void)sd_event_source_set_enabled(manager->turn, SD_EVENT_ONESHOT);
-}
-
-/* Takes in what the bus has, up to a bound. */
-static void take_in(Manager *manager, int64_t until) {
-        int r = 1;
-
-        for (unsigned n = 0; n < TAKE_MAX && r > 0 && g_get_monotonic_time() < until; n++)
-                r = sd_bus_process(manager->bus, NULL);
-        manager->taken = false;
-        /* Part of a message may be lost: there is no going on with what comes behind it. */
-        if (r < 0 && sd_bus_is_open(manager->bus) > 0) {
-                log_error("The connection to the bus is lost: %s", g_strerror(-r));
-                manager->exit_code = EXIT_BUS_LOST;
-                (void)sd_event_exit(manager->event, 0);
-        }
-}
-
-/*
- * sd-event lets the bus hand over one message a turn, and the bus keeps all others in one line. So more are taken in
- * than that, and calls done only a few at a time between: what is in the bus's line waits for everyone, what is in ours
- * for its own user.
- */
-static void take_and_do(Manager *manager) {
-        int64_t until = g_get_monotonic_time() + ROUNDS_USEC;
-        unsigned n = 0;
-
-        while (manager->taken || !inbox_is_idle(manager)) {
-                if (n > 0 || manager->taken)
-                        take_in(manager, until);
-                inbox_work(manager, DO_MAX);
-                if (++n == ROUNDS || g_get_monotonic_time() >= until)
-                        break;
-        }
-        if (!inbox_is_idle(manager))
-                turn_again(manager);
+        return manager_watch_bus(manager);
 }
 
 /* Whatever made the loop turn may have sent a message: then it is watched whether the bus takes it. */
 static int on_turn(sd_event_source *source, void *userdata) {
         Manager *manager = userdata;
-        uint64_t messages;
-        int bytes;
 
         if (!manager->bus)
                 return 0;
 
-        take_and_do(manager);
+        manager_take_and_do(manager);
         outbox_pump(manager);
         manager_maybe_exit(manager);
         if (sd_event_source_get_enabled(manager->slow_tick, NULL) > 0)
                 return 0;
-        look_at_queue(manager, &messages, &bytes);
-        if (messages > 0 || bytes > 0) {
+        if (manager_has_unsent(manager)) {
                 manager->taken_at = g_get_monotonic_time();
-                tick_within_a_second(manager);
+                manager_tick_soon(manager);
         }
         return 0;
 }
@@ -274,14 +147,10 @@ static int on_flush_due(sd_event_source *source, uint64_t usec, void *userdata) 
 }
 
 void manager_maybe_exit(Manager *manager) {
-        uint64_t messages;
-        int bytes;
-
         if (!manager->stopping || manager->n_unfinished > 0 || manager->n_requests > 0 || manager->n_workers > 0 ||
             manager->n_lookups > 0)
                 return;
-        look_at_queue(manager, &messages, &bytes);
-        if (messages > 0 || bytes > 0 || !inbox_is_idle(manager) || !outbox_is_idle(manager)) {
+        if (manager_has_unsent(manager) || !inbox_is_idle(manager) || !outbox_is_idle(manager)) {
                 /* asked again when the loop turns */
                 if (!manager->flush_timer)
                         (void)sd_event_add_time_relative(manager->event, &manager->flush_timer, CLOCK_MONOTONIC,
@@ -389,159 +258,6 @@ static int on_reload(sd_event_source *source, const struct signalfd_siginfo *inf
         return 0;
 }
 
-/* The bus */
-
-/* Properties of jobs are not everyone's to read, and who asks may have to be found out first. */
-static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        Manager *manager = userdata;
-
-        manager->taken = true;
-        if (sd_bus_message_is_signal(message, "org.freedesktop.DBus.Local", "Disconnected")) {
-                log_error("The connection to the bus is lost.");
-                manager->exit_code = EXIT_BUS_LOST;
-                return sd_event_exit(manager->event, 0);
-        }
-
-        if (sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Properties", NULL) &&
-            g_str_has_prefix(sd_bus_message_get_path(message), JOB_PATH "/")) {
-                method_take(manager, message);
-                return 1;
-        }
-        /* As sd-bus would, but in turn, and to whoever asks. */
-        if (sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Peer", "Ping")) {
-                const char *sender = sd_bus_message_get_sender(message);
-
-                if (sender)
-                        (void)caller_get(manager, sender);
-                manager_send_empty(manager, message);
-                return 1;
-        }
-        if (sd_bus_message_is_method_call(message, NULL, NULL) &&
-            (!method_find(sd_bus_message_get_interface(message), sd_bus_message_get_member(message)) ||
-             sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Properties", NULL)))
-                return !outbox_let_pass(manager, message);
-        return 0;
-}
-
-/* Every path of the right form, so that who looks at one learns nothing of the jobs that there are. */
-static int find_job(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret_found,
-                sd_bus_error *error) {
-        *ret_found = userdata;
-        return job_path_is_valid(path);
-}
-
-/*
- * For who introspects: its jobs, if it is known who that is, which it is after a first call of a method.
- * (`busctl tree` makes none, and sees no jobs.)
- */
-static int list_job_nodes(sd_bus *bus, const char *prefix, void *userdata, char ***ret_nodes, sd_bus_error *error) {
-        Manager *manager = userdata;
-        sd_bus_message *message = sd_bus_get_current_message(bus);
-        const char *sender = message ? sd_bus_message_get_sender(message) : NULL;
-        const Caller *caller = sender ? caller_find(manager, sender) : NULL;
-        GPtrArray *nodes = g_ptr_array_new();
-        GHashTableIter iterator;
-        Job *job;
-
-        g_hash_table_iter_init(&iterator, manager->jobs);
-        while (caller && caller->user_name && g_hash_table_iter_next(&iterator, NULL, (void **)&job))
-                if (job_is_visible(job, caller))
-                        g_ptr_array_add(nodes, g_strdup(job->path));
-        g_ptr_array_add(nodes, NULL);
-
-        /* sd-bus frees it with free(), which is what GLib's memory is made for since 2.46. */
-        *ret_nodes = (char **)g_ptr_array_free(nodes, false);
-        return 0;
-}
-
-/*
- * Anyone can send such a signal to us, and a match whose sender is no unique name is, to sd-bus, met by any sender.
- * Whoever lied here would take from another its subscription and the end of its job.
- */
-static int on_name_gone(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        Manager *manager = userdata;
-        const char *name;
-
-        if (g_strcmp0(sd_bus_message_get_sender(message), "org.freedesktop.DBus") == 0 &&
-            sd_bus_message_read(message, "s", &name) >= 0) {
-                Caller *caller = caller_find(manager, name);
-
-                /* Who wants no answer may leave at once. */
-                if (caller)
-                        inbox_finish(caller, true);
-                caller_gone(manager, name);
-                tick_within_a_second(manager);
-                job_forget_connection(manager, name);
-        }
-        return 0;
-}
-
-static int add_objects(Manager *manager) {
-        sd_bus *bus = manager->bus;
-        int r;
-
-        for (const Interface *interface = root_interfaces; interface->name; interface++) {
-                r = sd_bus_add_object_vtable(bus, NULL, ROOT_PATH, interface->name, interface->vtable, manager);
-                if (r < 0)
-                        return r;
-        }
-
-        if ((r = sd_bus_add_fallback_vtable(bus, NULL, JOB_PATH, job_interface.name, job_interface.vtable, find_job,
-                     manager)) < 0 ||
-            (r = sd_bus_add_node_enumerator(bus, NULL, JOB_PATH, list_job_nodes, manager)) < 0 ||
-            (r = sd_bus_add_filter(bus, NULL, on_message, manager)) < 0)
-                return r;
-
-        /* One match for all departures: with one a caller, the bus throws us off at the 512th. */
-        return sd_bus_add_match_async(bus, NULL,
-                "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
-                "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''",
-                on_name_gone, NULL, manager);
-}
-
-/* Joins the bus. Returns 0 or an ExitCode. */
-static int connect_bus(Manager *manager) {
-        const int socket_bytes = SOCKET_BYTES;
-        int r;
-
-        r = sd_bus_open_system(&manager->bus);
-        if (r < 0) {
-                log_error("The bus cannot be joined: %s. Is dbus running, and DBUS_SYSTEM_BUS_ADDRESS right?",
-                        g_strerror(-r));
-                return EXIT_FAILED;
-        }
-        if (setsockopt(sd_bus_get_fd(manager->bus), SOL_SOCKET, SO_SNDBUF, &socket_bytes, sizeof socket_bytes) < 0)
-                log_warning("The buffer of the bus's socket cannot be made small: %s", g_strerror(errno));
-        manager->n_sent = manager->n_written = 0;
-        manager->socket_bytes = 0;
-        manager->taken_at = g_get_monotonic_time();
-
-        if ((r = add_objects(manager)) < 0 ||
-            (r = sd_bus_attach_event(manager->bus, manager->event, SD_EVENT_PRIORITY_NORMAL)) < 0) {
-                log_error("The service cannot be offered on the bus: %s", g_strerror(-r));
-                return EXIT_FAILED;
-        }
-
-        return EXIT_GOOD;
-}
-
-static int take_name(Manager *manager) {
-        int r;
-
-        r = sd_bus_request_name(manager->bus, BUS_NAME, 0);
-        if (r == -EEXIST) {
-                log_error("The name " BUS_NAME " is taken on the bus: another licensevaultd is running. "
-                          "Stop it first.");
-                return EXIT_NAME_TAKEN;
-        }
-        if (r < 0) {
-                log_error("The name " BUS_NAME " cannot be had on the bus: %s. Is the policy file installed?",
-                        g_strerror(-r));
-                return EXIT_FAILED;
-        }
-        return EXIT_GOOD;
-}
-
 /* The whole */
 
 static int find_folders(Manager *manager) {
@@ -644,9 +360,9 @@ int manager_new(Manager **ret) {
 int manager_run(Manager *manager) {
         int r;
 
-        r = connect_bus(manager);
+        r = manager_join_bus(manager);
         if (r == EXIT_GOOD)
-                r = take_name(manager);
+                r = manager_take_name(manager);
         if (r != EXIT_GOOD)
                 return r;
 

@@ -86,6 +86,7 @@ struct Manager {
 
         GQueue ready_users[_TURN_KINDS]; /* of User *: those with callers that wait for their turn */
         bool taken;           /* a message came in that was not looked whether more have */
+        bool bus_keeps_silent; /* about who reads; see outbox.c */
         sd_bus_message *passing; /* a call on its way back to sd-bus; see outbox_let_pass() */
 
         /* Whether the bus still takes what we send. */
@@ -104,8 +105,11 @@ Manager *manager_free(Manager *manager);
 /* Connects, takes the name, and runs until a signal or the loss of the bus. Returns an ExitCode. */
 int manager_run(Manager *manager);
 
-/* Says once that something changed which STATUS= tells; it is told within a second. */
-void manager_status_changed(Manager *manager);
+/*
+ * Something changed. Within a second systemd is told the state (STATUS=), memory is given back, and it is looked whether
+ * the bus takes what was sent.
+ */
+void manager_tick_soon(Manager *manager);
 
 /* Called when a request, a worker or a lookup ends: a stopping daemon may be done. */
 void manager_maybe_exit(Manager *manager);

@@ -61,7 +61,7 @@ static void on_mail(Mail *mail) {
         if (request->write) {
                 user->n_writes--;
                 user->write_bytes -= request->bytes;
-                manager_status_changed(manager);
+                manager_tick_soon(manager);
         } else
                 user->n_reads--;
         if (request->thread) {
@@ -108,7 +108,7 @@ Request *request_free(Request *request) {
         return NULL;
 }
 
-int request_submit_read(Request *request, Error *error) {
+static int submit_read(Request *request, bool is_search, Error *error) {
         Manager *manager = request->manager;
         unsigned max = manager->config.queued_reads_per_user;
 
@@ -118,8 +118,16 @@ int request_submit_read(Request *request, Error *error) {
 
         request->user->n_reads++;
         manager->n_requests++;
-        store_submit_read(manager->store, &request->task);
+        store_submit_read(manager->store, &request->task, is_search);
         return 0;
+}
+
+int request_submit_read(Request *request, Error *error) {
+        return submit_read(request, false, error);
+}
+
+int request_submit_search(Request *request, Error *error) {
+        return submit_read(request, true, error);
 }
 
 static void *request_thread(void *userdata) {

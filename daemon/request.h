@@ -39,6 +39,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Request, request_free)
 
 /* Hands a request over, within the limits of its user; it is taken over only when 0 is returned. */
 int request_submit_read(Request *request, Error *error);
+/* The same for what looks at all licenses of an owner: nobody else's reads wait behind it. */
+int request_submit_search(Request *request, Error *error);
 /* The same for what may wait for another disk than the store's: on a thread of its own. */
 int request_submit_thread(Request *request, Error *error);
 /* documents and bytes: what the call holds of documents, and of memory in all. */

@@ -11,10 +11,10 @@
 
 #include "io.h"
 #include "store-connection.h"
+#include "store-readers.h"
 #include "store-vfs.h"
 
 #define STORE_FILE "licenses.db"
-#define N_READERS 2
 /* A transaction takes no more tasks after this long, so that nobody's reply waits for a crowd. */
 #define TRANSACTION_USEC (50 * 1000)
 /* After a sweep that failed, as on a full disk. */
@@ -29,19 +29,17 @@ struct Store {
         _Atomic uint64_t count;
 
         pthread_mutex_t mutex; /* for all below, down to the threads */
-        pthread_cond_t write_queued, read_queued;
-        GQueue writes, reads;
+        pthread_cond_t write_queued;
+        GQueue writes;
         StoreLimits limits;
         bool stop;
         int64_t last_restore;
         GArray *ended_restores; /* of int64_t: what they staged is to be removed */
 
         StoreConnection *write_connection; /* the writer thread's */
-        pthread_mutex_t read_mutexes[N_READERS];      /* each for a connection, */
-        StoreConnection *read_connections[N_READERS]; /* which is NULL once the store has stopped */
-        pthread_t writer, readers[N_READERS];
-        unsigned n_readers;
+        pthread_t writer;
         bool writer_runs;
+        StoreReaders *readers;
 };
 
 int store_lock(const char *folder, int *ret_fd, Error *error) {
@@ -365,38 +363,6 @@ static void *writer_thread(void *userdata) {
         return NULL;
 }
 
-typedef struct Reader {
-        Store *store;
-        unsigned i;
-} Reader;
-
-static void *reader_thread(void *userdata) {
-        Reader *reader = userdata;
-        Store *store = reader->store;
-
-        pthread_mutex_lock(&store->mutex);
-        for (;;) {
-                StoreTask *task;
-
-                while (g_queue_is_empty(&store->reads) && !store->stop)
-                        pthread_cond_wait(&store->read_queued, &store->mutex);
-                task = g_queue_pop_head(&store->reads);
-                if (!task)
-                        break;
-                pthread_mutex_unlock(&store->mutex);
-
-                pthread_mutex_lock(&store->read_mutexes[reader->i]);
-                (void)task->run(task, store->read_connections[reader->i], &task->error);
-                pthread_mutex_unlock(&store->read_mutexes[reader->i]);
-                task->done(task);
-
-                pthread_mutex_lock(&store->mutex);
-        }
-        pthread_mutex_unlock(&store->mutex);
-        g_free(reader);
-        return NULL;
-}
-
 static int thread_failed(int r, Error *error) {
         return error_set(error, ERROR_STORE_READ,
                 "The license store cannot be opened: no thread can be started (%s). Mend that, then restart "
@@ -404,26 +370,19 @@ static int thread_failed(int r, Error *error) {
 }
 
 static int start_threads(Store *store, Error *error) {
-        int r;
+        StoreConnection *connections[STORE_READERS] = {};
+        int r = 0;
 
-        for (unsigned i = 0; i < N_READERS; i++) {
-                Reader *reader;
-
-                r = open_existing(store->folder, false, &store->read_connections[i], error);
-                if (r != 0)
-                        return r;
-                reader = g_new(Reader, 1);
-                *reader = (Reader) { .store = store, .i = i };
-                r = pthread_create(&store->readers[i], NULL, reader_thread, reader);
-                if (r != 0) {
-                        g_free(reader);
-                        return thread_failed(r, error);
-                }
-                store->n_readers++;
+        for (unsigned i = 0; i < STORE_READERS && r == 0; i++)
+                r = open_existing(store->folder, false, &connections[i], error);
+        if (r != 0) {
+                for (unsigned i = 0; i < STORE_READERS; i++)
+                        store_connection_free(connections[i]);
+                return r;
         }
 
-        r = pthread_create(&store->writer, NULL, writer_thread, store);
-        if (r != 0)
+        if ((r = -store_readers_start(store->readers, connections)) != 0 ||
+            (r = pthread_create(&store->writer, NULL, writer_thread, store)) != 0)
                 return thread_failed(r, error);
         store->writer_runs = true;
         return 0;
@@ -469,9 +428,7 @@ int store_open(const char *folder, const StoreLimits *limits, Store **ret, Error
         store->limits = *limits;
         pthread_mutex_init(&store->mutex, NULL);
         condition_init(&store->write_queued);
-        condition_init(&store->read_queued);
-        for (unsigned i = 0; i < N_READERS; i++)
-                pthread_mutex_init(&store->read_mutexes[i], NULL);
+        store->readers = store_readers_new();
         store->ended_restores = g_array_new(false, false, sizeof(int64_t));
 
         if ((r = open_existing(folder, true, &store->write_connection, error)) != 0 ||
@@ -488,18 +445,11 @@ void store_stop(Store *store) {
         pthread_mutex_lock(&store->mutex);
         store->stop = true;
         pthread_cond_broadcast(&store->write_queued);
-        pthread_cond_broadcast(&store->read_queued);
         pthread_mutex_unlock(&store->mutex);
 
         if (store->writer_runs)
                 pthread_join(store->writer, NULL);
-        for (unsigned i = 0; i < store->n_readers; i++)
-                pthread_join(store->readers[i], NULL);
-        for (unsigned i = 0; i < N_READERS; i++) {
-                pthread_mutex_lock(&store->read_mutexes[i]);
-                store->read_connections[i] = store_connection_free(store->read_connections[i]);
-                pthread_mutex_unlock(&store->read_mutexes[i]);
-        }
+        store_readers_stop(store->readers);
 
         /* Not left to sqlite3_close(): a job that hangs may still have the database open. */
         if (store->write_connection)
@@ -513,10 +463,8 @@ Store *store_free(Store *store) {
 
         store_stop(store);
         pthread_cond_destroy(&store->write_queued);
-        pthread_cond_destroy(&store->read_queued);
         pthread_mutex_destroy(&store->mutex);
-        for (unsigned i = 0; i < N_READERS; i++)
-                pthread_mutex_destroy(&store->read_mutexes[i]);
+        store->readers = store_readers_free(store->readers);
         g_array_unref(store->ended_restores);
         g_free(store->folder);
         g_free(store);
@@ -553,11 +501,12 @@ void store_submit_write(Store *store, StoreTask *task) {
         pthread_mutex_unlock(&store->mutex);
 }
 
-void store_submit_read(Store *store, StoreTask *task) {
-        pthread_mutex_lock(&store->mutex);
-        g_queue_push_tail(&store->reads, task);
-        pthread_cond_signal(&store->read_queued);
-        pthread_mutex_unlock(&store->mutex);
+void store_submit_read(Store *store, StoreTask *task, bool is_search) {
+        store_readers_submit(store->readers, task, is_search ? STORE_READING_LONG : STORE_READING_SHORT);
+}
+
+void store_wake_readers(Store *store) {
+        store_readers_wake(store->readers);
 }
 
 static void call_done(StoreTask *task) {
@@ -581,30 +530,13 @@ void store_call_write(Store *store, StoreCall *call) {
         store_submit_write(store, &call->task);
 }
 
-/* On a connection that nobody reads with just now. Returns whether there was one. */
-static bool read_here(Store *store, StoreTask *task) {
-        for (unsigned i = N_READERS; i-- > 0;) {
-                StoreConnection *connection;
-
-                if (pthread_mutex_trylock(&store->read_mutexes[i]) != 0)
-                        continue;
-                connection = store->read_connections[i];
-                if (connection)
-                        (void)task->run(task, connection, &task->error);
-                pthread_mutex_unlock(&store->read_mutexes[i]);
-                if (connection) {
-                        task->done(task);
-                        return true;
-                }
-        }
-        return false;
-}
-
 /* Who may wait may as well read: to hand it over, and to be woken, takes longer than what is read. */
 void store_call_read(Store *store, StoreCall *call) {
         call_init(call);
-        if (!read_here(store, &call->task))
-                store_submit_read(store, &call->task);
+        if (!store_readers_do_here(store->readers, &call->task)) {
+                store_submit_read(store, &call->task, false);
+                store_wake_readers(store);
+        }
 }
 
 int store_call_wait(StoreCall *call, Error *error) {

@@ -89,7 +89,10 @@ const char *store_folder(const Store *store);
 
 /* Hands over a task. Any thread, never waits. Who submits bounds how many there are. */
 void store_submit_write(Store *store, StoreTask *task);
-void store_submit_read(Store *store, StoreTask *task);
+/* is_search: looks at all licenses of an owner, which may take long. It is begun when the readers are woken. */
+void store_submit_read(Store *store, StoreTask *task, bool is_search);
+/* Has what was submitted be read. To wake a thread takes as long as a read: once for several. Any thread. */
+void store_wake_readers(Store *store);
 
 /*
  * A task of a thread that may wait, which is not the bus thread: submitted, then waited for.

@@ -365,7 +365,8 @@ static void *watch(void *userdata) {
                 ReadTask read = { .task = { .run = read_run, .done = read_done }, .id = world->ids[0],
                         .done = done };
 
-                store_submit_read(world->store, &read.task);
+                store_submit_read(world->store, &read.task, false);
+                store_wake_readers(world->store);
                 if (!tally_wait(done, ++watcher->n_reads))
                         break;
                 watcher->n_failed += read.task.error.code != 0;
@@ -445,7 +446,8 @@ static void test_reading_call_is_done_by_who_calls_where_a_connection_is_free(vo
         /* Both connections are in use. */
         for (unsigned i = 0; i < G_N_ELEMENTS(gated); i++) {
                 gated[i] = (GatedRead) { .task = { .run = read_at_gate, .done = gated_done }, .world = world };
-                store_submit_read(world->store, &gated[i].task);
+                store_submit_read(world->store, &gated[i].task, i > 0);
+                store_wake_readers(world->store);
         }
         assert_true(tally_wait(world->at_gate, G_N_ELEMENTS(gated)));
         store_call_read(world->store, &call.call);
@@ -453,6 +455,54 @@ static void test_reading_call_is_done_by_who_calls_where_a_connection_is_free(vo
         assert_good(store_call_wait(&call.call, &error), &error);
         assert_false(pthread_equal(call.by, pthread_self()));
         assert_true(tally_wait(world->done, G_N_ELEMENTS(gated)));
+}
+
+/* More than wait for the first thread alone. */
+#define MANY_READS 9U
+
+static int read_nothing(StoreTask *task, StoreConnection *connection, Error *error) {
+        return 0;
+}
+
+static void test_reads_do_not_wait_behind_searches(void **state) {
+        World *world = *state;
+        GatedRead searches[2], read = { .task = { .run = read_nothing, .done = gated_done }, .world = world };
+
+        for (unsigned i = 0; i < G_N_ELEMENTS(searches); i++) {
+                searches[i] = (GatedRead) { .task = { .run = read_at_gate, .done = gated_done }, .world = world };
+                store_submit_read(world->store, &searches[i].task, true);
+        }
+        store_wake_readers(world->store);
+        assert_true(tally_wait(world->at_gate, 1));
+        store_submit_read(world->store, &read.task, false);
+        store_wake_readers(world->store);
+        assert_true(tally_wait(world->done, 1));
+
+        tally_add(world->gate);
+        assert_true(tally_wait(world->done, 1 + G_N_ELEMENTS(searches)));
+        /* Nobody has waited for the gate in vain, which would have let the read go first, too. */
+        for (unsigned i = 0; i < G_N_ELEMENTS(searches); i++)
+                assert_int_equal(searches[i].task.error.code, 0);
+}
+
+static void test_many_reads_are_done_beside_one_that_takes_long(void **state) {
+        World *world = *state;
+        GatedRead first = { .task = { .run = read_at_gate, .done = gated_done }, .world = world };
+        GatedRead many[MANY_READS];
+
+        store_submit_read(world->store, &first.task, false);
+        store_wake_readers(world->store);
+        assert_true(tally_wait(world->at_gate, 1));
+        for (unsigned i = 0; i < MANY_READS; i++) {
+                many[i] = (GatedRead) { .task = { .run = read_nothing, .done = gated_done }, .world = world };
+                store_submit_read(world->store, &many[i].task, false);
+        }
+        store_wake_readers(world->store);
+        assert_true(tally_wait(world->done, MANY_READS));
+
+        tally_add(world->gate);
+        assert_true(tally_wait(world->done, MANY_READS + 1));
+        assert_int_equal(first.task.error.code, 0);
 }
 
 int main(void) {
@@ -470,6 +520,8 @@ int main(void) {
                 IN_WORLD(test_closing_finishes_what_is_queued),
                 IN_WORLD(test_readers_beside_the_writer_see_whole_transactions),
                 IN_WORLD(test_reading_call_is_done_by_who_calls_where_a_connection_is_free),
+                IN_WORLD(test_reads_do_not_wait_behind_searches),
+                IN_WORLD(test_many_reads_are_done_beside_one_that_takes_long),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
