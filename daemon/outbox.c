@@ -132,7 +132,7 @@ static int ask_later(Caller *caller) {
 }
 
 static void ask_if_due(Caller *caller) {
-        if (caller->unread >= ASK_BYTES && !caller->asking)
+        if (caller->unread >= ASK_BYTES && !caller->asking && !caller->manager->bus_keeps_silent)
                 ask(caller);
 }
 
@@ -145,12 +145,21 @@ static void has_read(Caller *caller) {
         outbox_pump(caller->manager);
 }
 
+/* Not the question about this connection, which may have gone, but any. */
+static bool is_refused(sd_bus_message *reply) {
+        return sd_bus_message_is_method_error(reply, SD_BUS_ERROR_ACCESS_DENIED) ||
+                sd_bus_message_is_method_error(reply, SD_BUS_ERROR_UNKNOWN_INTERFACE) ||
+                sd_bus_message_is_method_error(reply, SD_BUS_ERROR_UNKNOWN_METHOD);
+}
+
 static int on_answer(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
         Caller *caller = userdata;
         uint32_t outgoing;
 
         caller->ask_slot = sd_bus_slot_unref(caller->ask_slot);
-        if (!sd_bus_message_is_method_error(reply, NULL) && read_outgoing(reply, &outgoing) >= 0 &&
+        if (is_refused(reply))
+                caller->manager->bus_keeps_silent = true;
+        else if (!sd_bus_message_is_method_error(reply, NULL) && read_outgoing(reply, &outgoing) >= 0 &&
             outgoing > UNREAD_BYTES && ask_later(caller) >= 0)
                 return 0;
         has_read(caller);
@@ -318,5 +327,6 @@ void outbox_forget(Caller *caller) {
 }
 
 void outbox_forget_bus(Manager *manager) {
+        manager->bus_keeps_silent = false;
         manager->passing = sd_bus_message_unref(manager->passing);
 }

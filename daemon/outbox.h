@@ -12,7 +12,8 @@
  * dbus-daemon keeps what a client does not read, counts it against us, and reads nothing more of ours at 127 MiB. So
  * after some bytes for a connection the bus is asked how much of that the connection has read
  * (org.freedesktop.DBus.Debug.Stats), and little more is sent to it before it has. A bus that does not know, or does
- * not tell, counts as one that needs no such care (dbus-broker, which counts against the one who does not read).
+ * not tell, is asked no more, and counts as one that needs no such care (dbus-broker, which counts against the one who
+ * does not read).
  */
 
 /* Room of a message that was not measured. */
