@@ -25,6 +25,7 @@ struct Backup {
 
         /* While it runs. */
         bool replaced; /* what was there before */
+        int former;    /* that file, which goes with this descriptor; -1 */
         uint64_t completed;
         unsigned percent_from, percent_to; /* of the step that runs */
         uint64_t step_total;
@@ -47,6 +48,7 @@ int backup_new(BackupPlan *plan, Cancel *cancel, Backup **ret) {
         backup->plan = *plan;
         *plan = (BackupPlan) { .fd = -1 };
         backup->cancel = cancel_ref(cancel);
+        backup->former = -1;
 
         r = restricted_new(store_folder(backup->plan.store), &backup->restricted);
         if (r < 0)
@@ -62,6 +64,7 @@ Backup *backup_free(Backup *backup) {
                 restricted_unref(backup->restricted);
                 g_free(backup->root);
                 g_free(backup->path);
+                fd_closep(&backup->former);
                 g_free(backup);
         }
         return NULL;
@@ -332,6 +335,9 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
                 return error_set(error, ERROR_CANCELED, "%s", cancel_reason(backup->cancel));
 
         r = set_foreign_aside(folder, backup->plan.name);
+        /* To free a large file takes a tenth of a second: not in the rename, but after Done. */
+        if (backup->plan.overwrite)
+                backup->former = openat(folder, FOLDER_BACKUP_NAME, O_PATH | O_NOFOLLOW | O_CLOEXEC);
         if (r >= 0)
                 r = draft_publish(&draft, FOLDER_BACKUP_NAME, backup->plan.overwrite);
         if (r == -EEXIST)
