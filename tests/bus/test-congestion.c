@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include "client.h"
+#include "monitor.h"
 
 /* Waits until the daemon is on the bus and answers; it must not have ended meanwhile. */
 static void wait_for_service(Harness *h, sd_bus *bus) {
@@ -76,8 +77,27 @@ static void test_daemon_comes_back_when_the_bus_takes_nothing(void **state) {
         store_simple(victim, "two");
 }
 
+/* dbus-broker does not, and has enough to do. */
+static void test_bus_that_does_not_tell_who_reads_is_asked_once(void **state) {
+        Harness *h = *state;
+        g_autofree uint8_t *document = make_document(60 * 1024, 1);
+        sd_bus *bus = harness_connect(h, 0);
+        unsigned n_questions = 0;
+
+        monitor_new(h);
+        g_free(store_license(bus, document, 60 * 1024, "a{sv}", 1, "LicenseId", "s", "large"));
+        for (unsigned i = 0; i < 10; i++)
+                g_hash_table_unref(assert_license(bus, "large", document, 60 * 1024));
+        monitor_sync(h);
+        for (unsigned i = 0; i < monitor_count(h); i++)
+                n_questions += g_strcmp0(monitor_record(h, i)->member, "GetConnectionStats") == 0;
+        assert_int_equal(n_questions, 1);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_bus_that_does_not_tell_who_reads_is_asked_once,
+                        harness_setup_silent_bus, harness_teardown),
                 cmocka_unit_test_setup_teardown(test_what_a_client_does_not_read_is_not_sent, harness_setup,
                         harness_teardown),
                 cmocka_unit_test_setup_teardown(test_daemon_comes_back_when_the_bus_takes_nothing,
