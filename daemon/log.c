@@ -79,7 +79,7 @@ typedef struct Told {
 } Told;
 
 static pthread_mutex_t told_mutex = PTHREAD_MUTEX_INITIALIZER;
-static GHashTable *told; /* "event value" -> Told * */
+static GHashTable *told; /* what -> Told * */
 
 static gboolean is_old(void *key, void *value, void *now) {
         return *(int64_t *)now - ((Told *)value)->at >= PAUSE_USEC;
@@ -90,20 +90,16 @@ static gboolean is_old(void *key, void *value, void *now) {
  * and not by whether the state has changed, for nobody tells us that it has: that one write fits on a disk does not
  * say that there is room on it.
  */
-static bool is_due(LogEvent event, const char *value, unsigned *ret_left_out) {
-        g_autofree char *key = g_strdup_printf("%s %s", events[event].name, value ?: "");
+static bool is_due(const char *what, unsigned *ret_left_out) {
         int64_t now = g_get_monotonic_time();
         bool due = true;
         Told *last;
 
         *ret_left_out = 0;
-        if (events[event].always)
-                return true;
-
         pthread_mutex_lock(&told_mutex);
         if (!told)
                 told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-        last = g_hash_table_lookup(told, key);
+        last = g_hash_table_lookup(told, what);
         if (last && !is_old(NULL, last, &now)) {
                 last->left_out++;
                 due = false;
@@ -115,7 +111,7 @@ static bool is_due(LogEvent event, const char *value, unsigned *ret_left_out) {
                         g_hash_table_remove_all(told);
                 last = g_new0(Told, 1);
                 last->at = now;
-                g_hash_table_replace(told, g_steal_pointer(&key), last);
+                g_hash_table_replace(told, g_strdup(what), last);
         }
         pthread_mutex_unlock(&told_mutex);
         return due;
@@ -127,6 +123,30 @@ static char *clean(char *text) {
                 if (g_ascii_iscntrl(*p))
                         *p = '?';
         return text;
+}
+
+/* Takes the message over. */
+static char *add_left_out(char *message, unsigned n) {
+        char *longer;
+
+        if (n == 0)
+                return message;
+        longer = g_strdup_printf("%s (%u more like this were left out.)", message, n);
+        g_free(message);
+        return longer;
+}
+
+void log_rarely(const char *priority, const char *what, const char *format, ...) {
+        g_autofree char *message = NULL;
+        unsigned left_out;
+        va_list ap;
+
+        if (!is_due(what, &left_out))
+                return;
+        va_start(ap, format);
+        message = add_left_out(clean(g_strdup_vprintf(format, ap)), left_out);
+        va_end(ap);
+        log_line(priority, "%s", message);
 }
 
 static void append_field(GString *entry, const char *name, const char *value) {
@@ -167,22 +187,17 @@ static bool send_to_journal(LogEvent event, const char *const *values, const cha
 }
 
 void log_event(LogEvent event, const char *const *values, const char *format, ...) {
+        g_autofree char *what = g_strdup_printf("%s %s", events[event].name, values ? values[0] : "");
         g_autofree char *message = NULL;
-        unsigned left_out;
+        unsigned left_out = 0;
         va_list ap;
 
-        if (!is_due(event, values ? values[0] : NULL, &left_out))
+        if (!events[event].always && !is_due(what, &left_out))
                 return;
 
         va_start(ap, format);
-        message = clean(g_strdup_vprintf(format, ap));
+        message = add_left_out(clean(g_strdup_vprintf(format, ap)), left_out);
         va_end(ap);
-        if (left_out > 0) {
-                char *longer = g_strdup_printf("%s (%u more like this were left out.)", message, left_out);
-
-                g_free(message);
-                message = longer;
-        }
         if (!journal_reads_stderr() || !send_to_journal(event, values, message))
                 log_line(events[event].priority, "%s", message);
 }

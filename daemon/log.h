@@ -15,6 +15,12 @@ void log_line(const char *priority, const char *format, ...) G_GNUC_PRINTF(2, 3)
 #define log_info(...) log_line(SD_INFO, __VA_ARGS__)
 
 /*
+ * What a client can bring about as often as it likes: a line once in ten minutes for each what, with how many were left
+ * out since.
+ */
+void log_rarely(const char *priority, const char *what, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+/*
  * What an administrator must act on. Each has an id, by which journalctl -x finds its explanation in
  * systemd/licensevault.catalog, and fields of its own; one table in log.c has all of it.
  */

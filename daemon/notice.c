@@ -56,7 +56,9 @@ static bool is_ours(const Job *job, ErrorCode code) {
 }
 
 void notice_job(const Job *job, const Error *error) {
+        const char *kind = job->kind == JOB_VERIFY ? "check" : job_kind_name(job);
         const char *name = error_hresult_name(error->code);
+        g_autofree char *what = NULL;
         char user[16];
 
         /* Made, but not of all: who may not know is the administrator, whose store is damaged. */
@@ -68,9 +70,10 @@ void notice_job(const Job *job, const Error *error) {
         snprintf(user, sizeof user, "%" PRIu32, (uint32_t)job->user->uid);
         if (job->kind != JOB_VERIFY && is_ours(job, error->code))
                 log_event(job->kind == JOB_BACKUP ? LOG_EVENT_BACKUP_FAILED : LOG_EVENT_RESTORE_FAILED,
-                        LOG_VALUES(user, name), "A %s of user %s failed: %s", job_kind_name(job), user, name);
+                        LOG_VALUES(user, name), "A %s of user %s failed: %s", kind, user, name);
         /* A question to the user is no news, nor is a call that was refused. */
-        else if (job->begun && error->code != ERROR_NEEDS_INDIVIDUALIZATION)
-                log_info("A %s of user %s failed: %s", job->kind == JOB_VERIFY ? "check" : job_kind_name(job), user,
-                        name);
+        else if (job->begun && error->code != ERROR_NEEDS_INDIVIDUALIZATION) {
+                what = g_strdup_printf("%s %s %s", kind, user, name);
+                log_rarely(SD_INFO, what, "A %s of user %s failed: %s", kind, user, name);
+        }
 }

@@ -99,8 +99,9 @@ static int explain(const sd_bus_error *failure, Error *error) {
                 return error_set(error, ERROR_ACCESS_DENIED,
                         "Nobody answered the question for authorization in time. Nothing was done; try again.");
 
-        log_warning("polkit cannot tell who may manage the licenses of others (%s). Is its policy file installed, "
-                    POLKIT_ACTION "?", failure->name);
+        log_rarely(SD_WARNING, "polkit",
+                "polkit cannot tell who may manage the licenses of others (%s). Is its policy file installed, "
+                POLKIT_ACTION "?", failure->name);
         return error_set(error, ERROR_ACCESS_DENIED,
                 "polkit cannot tell whether you may back up or restore the licenses of other users. Ask the "
                 "administrator to look at the service's log.");

@@ -86,6 +86,17 @@ static void test_lines_have_a_priority_where_the_journal_reads_them(void **state
         assert_lines("Four.\n");
 }
 
+static void test_line_that_comes_again_is_left_out(void **state) {
+        log_rarely(SD_INFO, "restore 1000", "A restore of %d.", 1000);
+        log_rarely(SD_INFO, "restore 1000", "A restore of %d.", 1000);
+        log_rarely(SD_INFO, "restore 1001", "A restore of %d.", 1001);
+        log_rarely(SD_INFO, "restore 1000", "A restore of %d.", 1000);
+        assert_lines("A restore of 1000.\nA restore of 1001.\n");
+        test_time += PAUSE_USEC;
+        log_rarely(SD_INFO, "restore 1000", "A restore of %d.", 1000);
+        assert_lines("A restore of 1000. (2 more like this were left out.)\n");
+}
+
 /* The journal */
 
 static bool write_proc(const char *path, const char *text) {
@@ -434,6 +445,7 @@ int main(void) {
                 cmocka_unit_test(test_catalog_uses_fields_of_its_event_alone),
                 cmocka_unit_test(test_catalog_compiles),
                 cmocka_unit_test(test_manual_names_each_event_and_nothing_else),
+                CAPTURED(test_line_that_comes_again_is_left_out),
                 CAPTURED(test_lines_have_a_priority_where_the_journal_reads_them),
                 CAPTURED(test_repeated_event_is_told_once_in_ten_minutes),
                 CAPTURED(test_one_users_events_do_not_hide_anothers),
