@@ -108,7 +108,7 @@ Request *request_free(Request *request) {
         return NULL;
 }
 
-static int submit_read(Request *request, bool is_search, Error *error) {
+static int submit(Request *request, void (*submit_to_store)(Store *store, StoreTask *task), Error *error) {
         Manager *manager = request->manager;
         unsigned max = manager->config.queued_reads_per_user;
 
@@ -118,16 +118,16 @@ static int submit_read(Request *request, bool is_search, Error *error) {
 
         request->user->n_reads++;
         manager->n_requests++;
-        store_submit_read(manager->store, &request->task, is_search);
+        submit_to_store(manager->store, &request->task);
         return 0;
 }
 
 int request_submit_read(Request *request, Error *error) {
-        return submit_read(request, false, error);
+        return submit(request, store_submit_read, error);
 }
 
 int request_submit_search(Request *request, Error *error) {
-        return submit_read(request, true, error);
+        return submit(request, store_submit_search, error);
 }
 
 static void *request_thread(void *userdata) {

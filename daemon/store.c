@@ -501,8 +501,12 @@ void store_submit_write(Store *store, StoreTask *task) {
         pthread_mutex_unlock(&store->mutex);
 }
 
-void store_submit_read(Store *store, StoreTask *task, bool is_search) {
-        store_readers_submit(store->readers, task, is_search ? STORE_READING_LONG : STORE_READING_SHORT);
+void store_submit_read(Store *store, StoreTask *task) {
+        store_readers_submit(store->readers, task, STORE_READING_SHORT);
+}
+
+void store_submit_search(Store *store, StoreTask *task) {
+        store_readers_submit(store->readers, task, STORE_READING_LONG);
 }
 
 void store_wake_readers(Store *store) {
@@ -534,7 +538,7 @@ void store_call_write(Store *store, StoreCall *call) {
 void store_call_read(Store *store, StoreCall *call) {
         call_init(call);
         if (!store_readers_do_here(store->readers, &call->task)) {
-                store_submit_read(store, &call->task, false);
+                store_submit_read(store, &call->task);
                 store_wake_readers(store);
         }
 }

@@ -89,9 +89,10 @@ const char *store_folder(const Store *store);
 
 /* Hands over a task. Any thread, never waits. Who submits bounds how many there are. */
 void store_submit_write(Store *store, StoreTask *task);
-/* is_search: looks at all licenses of an owner, which may take long. It is begun when the readers are woken. */
-void store_submit_read(Store *store, StoreTask *task, bool is_search);
-/* Has what was submitted be read. To wake a thread takes as long as a read: once for several. Any thread. */
+void store_submit_read(Store *store, StoreTask *task);
+/* A read that looks at all licenses of an owner, which may take long: no other read waits behind it. */
+void store_submit_search(Store *store, StoreTask *task);
+/* Has what was submitted to read be begun. To wake a thread takes as long as a read: once for several. Any thread. */
 void store_wake_readers(Store *store);
 
 /*

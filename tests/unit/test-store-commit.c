@@ -365,7 +365,7 @@ static void *watch(void *userdata) {
                 ReadTask read = { .task = { .run = read_run, .done = read_done }, .id = world->ids[0],
                         .done = done };
 
-                store_submit_read(world->store, &read.task, false);
+                store_submit_read(world->store, &read.task);
                 store_wake_readers(world->store);
                 if (!tally_wait(done, ++watcher->n_reads))
                         break;
@@ -446,7 +446,7 @@ static void test_reading_call_is_done_by_who_calls_where_a_connection_is_free(vo
         /* Both connections are in use. */
         for (unsigned i = 0; i < G_N_ELEMENTS(gated); i++) {
                 gated[i] = (GatedRead) { .task = { .run = read_at_gate, .done = gated_done }, .world = world };
-                store_submit_read(world->store, &gated[i].task, i > 0);
+                (i > 0 ? store_submit_search : store_submit_read)(world->store, &gated[i].task);
                 store_wake_readers(world->store);
         }
         assert_true(tally_wait(world->at_gate, G_N_ELEMENTS(gated)));
@@ -470,11 +470,11 @@ static void test_reads_do_not_wait_behind_searches(void **state) {
 
         for (unsigned i = 0; i < G_N_ELEMENTS(searches); i++) {
                 searches[i] = (GatedRead) { .task = { .run = read_at_gate, .done = gated_done }, .world = world };
-                store_submit_read(world->store, &searches[i].task, true);
+                store_submit_search(world->store, &searches[i].task);
         }
         store_wake_readers(world->store);
         assert_true(tally_wait(world->at_gate, 1));
-        store_submit_read(world->store, &read.task, false);
+        store_submit_read(world->store, &read.task);
         store_wake_readers(world->store);
         assert_true(tally_wait(world->done, 1));
 
@@ -490,12 +490,12 @@ static void test_many_reads_are_done_beside_one_that_takes_long(void **state) {
         GatedRead first = { .task = { .run = read_at_gate, .done = gated_done }, .world = world };
         GatedRead many[MANY_READS];
 
-        store_submit_read(world->store, &first.task, false);
+        store_submit_read(world->store, &first.task);
         store_wake_readers(world->store);
         assert_true(tally_wait(world->at_gate, 1));
         for (unsigned i = 0; i < MANY_READS; i++) {
                 many[i] = (GatedRead) { .task = { .run = read_nothing, .done = gated_done }, .world = world };
-                store_submit_read(world->store, &many[i].task, false);
+                store_submit_read(world->store, &many[i].task);
         }
         store_wake_readers(world->store);
         assert_true(tally_wait(world->done, MANY_READS));
