@@ -41,6 +41,7 @@ typedef struct User {
         struct Manager *manager;
         unsigned n_ref;
         uid_t uid;
+        GQueue searches; /* of Request *: the first is with the store, the others wait for its end */
         unsigned n_writes, n_reads, n_threads, n_subscriptions, n_questions;
         uint64_t write_bytes;
         Waiting known, unknown; /* of callers whose name is known, and not yet: see inbox.h */

@@ -52,6 +52,21 @@ static void answer(Request *request) {
         manager_send_large(request->manager, reply, request->reply_bytes);
 }
 
+/* The user's first search has ended. Where the store has been closed, nobody does the others. */
+static void begin_next_search(Manager *manager, User *user) {
+        Request *next;
+
+        (void)g_queue_pop_head(&user->searches);
+        while ((next = g_queue_peek_head(&user->searches)) && !manager->store) {
+                g_queue_pop_head(&user->searches);
+                user->n_reads--;
+                manager->n_requests--;
+                request_free(next);
+        }
+        if (next)
+                store_submit_search(manager->store, &next->task);
+}
+
 static void on_mail(Mail *mail) {
         Request *request = from_mail(mail);
         Manager *manager = request->manager;
@@ -64,6 +79,8 @@ static void on_mail(Mail *mail) {
                 manager_tick_soon(manager);
         } else
                 user->n_reads--;
+        if (request->search)
+                begin_next_search(manager, user);
         if (request->thread) {
                 manager->n_request_threads--;
                 user->n_threads--;
@@ -108,26 +125,37 @@ Request *request_free(Request *request) {
         return NULL;
 }
 
-static int submit(Request *request, void (*submit_to_store)(Store *store, StoreTask *task), Error *error) {
-        Manager *manager = request->manager;
-        unsigned max = manager->config.queued_reads_per_user;
+/* Whether there is room for one more read of the user, which is counted then. */
+static int count_read(Request *request, Error *error) {
+        unsigned max = request->manager->config.queued_reads_per_user;
 
         if (request->user->n_reads >= max)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "%u calls of yours are waiting already (QueuedReadsPerUser=). Wait for their answers.", max);
-
         request->user->n_reads++;
-        manager->n_requests++;
-        submit_to_store(manager->store, &request->task);
+        request->manager->n_requests++;
         return 0;
 }
 
 int request_submit_read(Request *request, Error *error) {
-        return submit(request, store_submit_read, error);
+        int r = count_read(request, error);
+
+        if (r == 0)
+                store_submit_read(request->manager->store, &request->task);
+        return r;
 }
 
 int request_submit_search(Request *request, Error *error) {
-        return submit(request, store_submit_search, error);
+        GQueue *searches = &request->user->searches;
+        int r = count_read(request, error);
+
+        if (r != 0)
+                return r;
+        request->search = true;
+        g_queue_push_tail(searches, request);
+        if (searches->length == 1)
+                store_submit_search(request->manager->store, &request->task);
+        return 0;
 }
 
 static void *request_thread(void *userdata) {

@@ -27,7 +27,7 @@ struct Request {
         char *user_name;
         StoreOwner owner;        /* of the caller's licenses */
         sd_bus_message *message; /* what is read from it stays where it is until the request ends */
-        bool write, thread;
+        bool write, thread, search;
         uint64_t bytes;          /* that a queued write holds */
         uint64_t reply_bytes;    /* set by reply() where it may be large: how large, roughly */
 };
@@ -39,7 +39,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Request, request_free)
 
 /* Hands a request over, within the limits of its user; it is taken over only when 0 is returned. */
 int request_submit_read(Request *request, Error *error);
-/* The same for what looks at all licenses of an owner: nobody else's reads wait behind it. */
+/* The same for what looks at all licenses of an owner: no reads wait behind it, and of each user's one search. */
 int request_submit_search(Request *request, Error *error);
 /* The same for what may wait for another disk than the store's: on a thread of its own. */
 int request_submit_thread(Request *request, Error *error);

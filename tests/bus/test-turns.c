@@ -15,6 +15,8 @@
 #define CONNECTIONS 10U
 #define LARGE_EACH 4U
 #define LARGE (60 * 1024)
+/* So many licenses that to look at all of them takes longer than a call's way. */
+#define SEARCHED 20000U
 
 static int setup(void **state) {
         harness_setup(state);
@@ -134,6 +136,46 @@ static void test_a_user_with_large_answers_keeps_no_other_waiting(void **state) 
         assert_in_range(answers_before(h, other) - before, 0, CONNECTIONS * LARGE_EACH / 2);
 }
 
+static void send_search(sd_bus *bus) {
+        sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.EnumerateLicenses");
+
+        assert_true(sd_bus_message_append(message, "a{sv}su", 1, "KeyId", "s", "none has it", "", 1) >= 0);
+        send_only(bus, message);
+}
+
+static void test_a_user_who_searches_much_keeps_no_other_search_waiting(void **state) {
+        Harness *h = *state;
+        harness_need_users(h, 2);
+        sd_bus *busy = harness_connect(h, 0), *other = harness_connect(h, 1);
+        unsigned before;
+        store_many(busy, "many", SEARCHED, 10);
+        store_simple(other, "one");
+        before = answers_before(h, other);
+
+        for (unsigned i = 0; i < FEWER; i++)
+                send_search(busy);
+        /* One has come back: all others are behind it, in the daemon. */
+        receive(busy, 1);
+        send_search(other);
+        receive(other, 1);
+        receive(busy, FEWER - 1);
+        assert_in_range(answers_before(h, other) - before, 1, FEWER / 2);
+}
+
+/* Who asks twice for a stop waits for nothing. */
+static void test_second_stop_leaves_searches_that_wait(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        store_many(bus, "many", SEARCHED, 10);
+
+        for (unsigned i = 0; i < FEWER; i++)
+                send_search(bus);
+        receive(bus, 1);
+        assert_int_equal(kill(h->daemon, SIGTERM), 0);
+        harness_expect_log(h, "Stopping.");
+        harness_stop(h);
+}
+
 /* More values than the daemon measures. */
 static sd_bus_message *many_licenses(sd_bus *bus, const char *id) {
         sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.StoreLicenses");
@@ -242,6 +284,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_a_user_with_many_calls_keeps_no_other_waiting),
                 TEST(test_a_user_with_large_answers_keeps_no_other_waiting),
+                TEST(test_a_user_who_searches_much_keeps_no_other_search_waiting),
+                TEST(test_second_stop_leaves_searches_that_wait),
                 cmocka_unit_test_setup_teardown(test_more_reads_than_may_wait_are_refused, setup_few_reads,
                         harness_teardown),
                 TEST(test_who_leaves_without_an_answer_has_its_calls_done),
