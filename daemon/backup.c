@@ -335,8 +335,11 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
                 return error_set(error, ERROR_CANCELED, "%s", cancel_reason(backup->cancel));
 
         r = set_foreign_aside(folder, backup->plan.name);
-        /* To free a large file takes a tenth of a second: not in the rename, but after Done. */
-        if (backup->plan.overwrite)
+        /*
+         * To free a large file takes a tenth of a second: not in the rename, but after Done. A medium that may be
+         * pulled then has to be left at rest.
+         */
+        if (backup->plan.overwrite && may_make_folder(backup))
                 backup->former = openat(folder, FOLDER_BACKUP_NAME, O_PATH | O_NOFOLLOW | O_CLOEXEC);
         if (r >= 0)
                 r = draft_publish(&draft, FOLDER_BACKUP_NAME, backup->plan.overwrite);

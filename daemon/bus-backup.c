@@ -136,7 +136,7 @@ static void open_clear(Request *request) {
         g_strfreev(open->roots);
 }
 
-static const RequestClass open_class = { sizeof(OpenRequest), open_run, open_reply, open_clear };
+static const RequestClass open_class = { sizeof(OpenRequest), open_run, open_reply, open_clear, .opens = true };
 
 int method_open_backup(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
         g_autoptr(Request) request = NULL;

@@ -264,7 +264,7 @@ static int get_reply(Request *request, sd_bus_message *reply) {
         GetRequest *get = (GetRequest *)request;
         int r;
 
-        request->reply_bytes = license_memory_size(&get->license) + (get->open ? 0 : get->license.size);
+        request->reply_bytes = license_memory_size(&get->license) + get->license.size;
         r = get->open ? sd_bus_message_append(reply, "h", get->fd) :
                         sd_bus_message_append_array(reply, 'y', get->document, get->license.size);
         return r < 0 ? r : bus_append_license(reply, &get->license);
@@ -279,13 +279,14 @@ static void get_clear(Request *request) {
 }
 
 static const RequestClass get_class = { sizeof(GetRequest), get_run, get_reply, get_clear };
+static const RequestClass open_class = { sizeof(GetRequest), get_run, get_reply, get_clear, .opens = true };
 
 static int get(Caller *caller, sd_bus_message *message, bool open, Error *error) {
         g_autoptr(Request) request = NULL;
         GetRequest *get;
         int r;
 
-        r = request_new(&get_class, caller, message, &request, error);
+        r = request_new(open ? &open_class : &get_class, caller, message, &request, error);
         if (r != 0)
                 return r;
         get = (GetRequest *)request;
@@ -359,11 +360,6 @@ static void enumerate_clear(Request *request) {
 static const RequestClass enumerate_class = { sizeof(EnumerateRequest), enumerate_run, enumerate_reply,
         enumerate_clear };
 
-static bool is_filtered(const StoreFilter *filter) {
-        return filter->key_id || filter->issuer || filter->media_type || filter->valid_at != LICENSE_NO_TIME ||
-                filter->allow_backup >= 0;
-}
-
 int method_enumerate_licenses(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
         g_autoptr(Request) request = NULL;
         EnumerateRequest *enumerate;
@@ -395,8 +391,8 @@ int method_enumerate_licenses(Manager *manager, Caller *caller, sd_bus_message *
         if (*enumerate->after && (r = bus_check_string("after", enumerate->after, error)) != 0)
                 return r;
         /* The next that matches a filter may be far away. */
-        r = is_filtered(&enumerate->filter) ? request_submit_search(request, error) :
-                                              request_submit_read(request, error);
+        r = store_filter_is_empty(&enumerate->filter) ? request_submit_read(request, error) :
+                                                        request_submit_search(request, error);
         if (r != 0)
                 return r;
         g_steal_pointer(&request);

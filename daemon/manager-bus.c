@@ -52,9 +52,7 @@ static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *err
                 manager_send_empty(manager, message);
                 return 1;
         }
-        if (sd_bus_message_is_method_call(message, NULL, NULL) &&
-            (!method_find(sd_bus_message_get_interface(message), sd_bus_message_get_member(message)) ||
-             sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Properties", NULL)))
+        if (sd_bus_message_is_method_call(message, NULL, NULL) && !method_is_ours(message))
                 return !outbox_let_pass(manager, message);
         return 0;
 }

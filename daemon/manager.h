@@ -47,6 +47,7 @@ typedef struct User {
         Waiting known, unknown; /* of callers whose name is known, and not yet: see inbox.h */
         GQueue ready[_TURN_KINDS]; /* of Caller *: those that wait for their turn */
         uint64_t waiting_bytes; /* that are to be sent, to all of its callers */
+        unsigned n_descriptors; /* on their way to them */
         Job *job;         /* waits or runs */
         unsigned n_stuck; /* abandoned workers: each keeps the slot */
         unsigned n_workers; /* threads of jobs, those that only have to close a descriptor included */
@@ -87,7 +88,9 @@ struct Manager {
 
         GQueue ready_users[_TURN_KINDS]; /* of User *: those with callers that wait for their turn */
         bool taken;           /* a message came in that was not looked whether more have */
-        bool bus_keeps_silent; /* about who reads; see outbox.c */
+        int64_t silent_until; /* monotonic: the bus does not tell who reads; see outbox.c */
+        unsigned n_descriptors; /* on their way to clients */
+        GQueue descriptor_line; /* of Caller *: those that wait until there are less */
         sd_bus_message *passing; /* a call on its way back to sd-bus; see outbox_let_pass() */
 
         /* Whether the bus still takes what we send. */

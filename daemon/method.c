@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "inbox.h"
+#include "job.h"
 #include "outbox.h"
 #include "user-name.h"
 
@@ -73,6 +74,28 @@ const Interface root_interfaces[] = {
 };
 
 const Interface job_interface = { JOB_INTERFACE, job_vtable };
+
+/* Of the object at a path. */
+static const sd_bus_vtable *find_vtable(const char *path, const char *interface) {
+        if (job_path_is_valid(path))
+                return strcmp(interface, job_interface.name) == 0 ? job_interface.vtable : NULL;
+        if (strcmp(path, ROOT_PATH) == 0)
+                for (const Interface *i = root_interfaces; i->name; i++)
+                        if (strcmp(interface, i->name) == 0)
+                                return i->vtable;
+        return NULL;
+}
+
+bool method_is_ours(sd_bus_message *call) {
+        const char *path = sd_bus_message_get_path(call), *interface = sd_bus_message_get_interface(call);
+        const char *member = sd_bus_message_get_member(call);
+        const sd_bus_vtable *row = path && interface && member ? find_vtable(path, interface) : NULL;
+
+        for (; row && row->type != _SD_BUS_VTABLE_END; row++)
+                if (row->type == _SD_BUS_VTABLE_METHOD && strcmp(row->x.method.member, member) == 0)
+                        return sd_bus_message_has_signature(call, row->x.method.signature ?: "") > 0;
+        return false;
+}
 
 static const Method *find_row(sd_bus_message *message) {
         return method_find(sd_bus_message_get_interface(message), sd_bus_message_get_member(message));

@@ -39,6 +39,12 @@ int method_dispatch(sd_bus_message *message, void *userdata, sd_bus_error *ret_e
 const Method *method_find(const char *interface, const char *member);
 
 /*
+ * Whether sd-bus hands a call to method_dispatch(): a method of an object that is there, with its arguments. All others
+ * it answers itself, with errors that repeat what the client sent.
+ */
+bool method_is_ours(sd_bus_message *call);
+
+/*
  * The last step of the handler of a method with ACCESS_OTHERS: lets what it has read and checked go on, at
  * once where it is the caller's own or the caller is root, else when polkit says so. frozen is taken over,
  * also on failure.

@@ -25,6 +25,17 @@
 /* Of a connection, before it is told no more of how far jobs are: else a deaf one would leave no room to its user. */
 #define PROGRESS_BYTES_MAX (256U * 1024U)
 
+/*
+ * dbus-daemon reads nothing more of a service of which 64 descriptors wait for clients to read. So each connection has
+ * one at a time, until the bus has got rid of all that it keeps for it. A descriptor that waits here counts as
+ * something, too.
+ */
+#define DESCRIPTORS_MAX 48U
+#define USER_DESCRIPTORS_MAX 4U
+#define DESCRIPTOR_BYTES (32U * 1024U)
+/* The bus may be about to read our policy: then it says soon what it has refused to say. */
+#define REFUSED_USEC (60 * G_USEC_PER_SEC)
+
 /* An answer to Introspect, rather more than it is. */
 #define INTROSPECT_BYTES (16U * 1024U)
 
@@ -35,6 +46,7 @@ typedef struct Letter {
         sd_bus_message *message;
         uint64_t bytes;
         bool is_call; /* which sd-bus answers when its turn comes */
+        bool has_descriptor;
 } Letter;
 
 static void letter_free(Letter *letter) {
@@ -46,11 +58,52 @@ static bool is_full(const Caller *caller) {
         return caller->asking && caller->unread >= WINDOW_BYTES;
 }
 
+static bool keeps_silent(const Manager *manager) {
+        return g_get_monotonic_time() < manager->silent_until;
+}
+
+/* Whether others have to get rid of theirs before this one may have a descriptor. */
+static bool waits_for_others(const Caller *caller) {
+        return caller->line->n_descriptors >= USER_DESCRIPTORS_MAX ||
+                caller->manager->n_descriptors >= DESCRIPTORS_MAX;
+}
+
+/* The next letter goes out in turn, or whatever it waits for leads here again. */
 static void line_up(Caller *caller) {
         const Letter *next = g_queue_peek_head(&caller->letters);
+        Manager *manager = caller->manager;
 
-        if (!is_full(caller) && next)
-                turn_join(caller, TURN_LETTER, next->bytes);
+        if (!next || is_full(caller))
+                return;
+        if (next->has_descriptor && !keeps_silent(manager)) {
+                if (caller->has_descriptor)
+                        return;
+                if (waits_for_others(caller)) {
+                        if (!g_queue_find(&manager->descriptor_line, caller))
+                                g_queue_push_tail(&manager->descriptor_line, caller);
+                        return;
+                }
+        }
+        turn_join(caller, TURN_LETTER, next->bytes);
+}
+
+static void take_descriptor(Caller *caller) {
+        caller->has_descriptor = true;
+        caller->line->n_descriptors++;
+        caller->manager->n_descriptors++;
+}
+
+/* The bus keeps none for it any more: others may have theirs. */
+static void return_descriptor(Caller *caller) {
+        GQueue *line = &caller->manager->descriptor_line;
+
+        if (!caller->has_descriptor)
+                return;
+        caller->has_descriptor = false;
+        caller->line->n_descriptors--;
+        caller->manager->n_descriptors--;
+        for (unsigned n = line->length; n > 0; n--)
+                line_up(g_queue_pop_head(line));
 }
 
 static void join(Caller *caller, uid_t uid) {
@@ -59,9 +112,11 @@ static void join(Caller *caller, uid_t uid) {
         if (former) {
                 turn_leave(caller, TURN_LETTER);
                 former->waiting_bytes -= caller->waiting_bytes;
+                former->n_descriptors -= caller->has_descriptor;
         }
         caller->line = user_get(caller->manager, uid);
         caller->line->waiting_bytes += caller->waiting_bytes;
+        caller->line->n_descriptors += caller->has_descriptor;
         user_unref(former);
         line_up(caller);
 }
@@ -132,7 +187,8 @@ static int ask_later(Caller *caller) {
 }
 
 static void ask_if_due(Caller *caller) {
-        if (caller->unread >= ASK_BYTES && !caller->asking && !caller->manager->bus_keeps_silent)
+        if ((caller->unread >= ASK_BYTES || caller->has_descriptor) && !caller->asking &&
+            !keeps_silent(caller->manager))
                 ask(caller);
 }
 
@@ -141,28 +197,37 @@ static void has_read(Caller *caller) {
         caller->unread = caller->since_question;
         caller->pause_usec = 0;
         ask_if_due(caller);
-        line_up(caller);
-        outbox_pump(caller->manager);
 }
 
 /* Not the question about this connection, which may have gone, but any. */
-static bool is_refused(sd_bus_message *reply) {
-        return sd_bus_message_is_method_error(reply, SD_BUS_ERROR_ACCESS_DENIED) ||
-                sd_bus_message_is_method_error(reply, SD_BUS_ERROR_UNKNOWN_INTERFACE) ||
-                sd_bus_message_is_method_error(reply, SD_BUS_ERROR_UNKNOWN_METHOD);
+static bool is_refused(sd_bus_message *reply, int64_t *ret_until) {
+        if (sd_bus_message_is_method_error(reply, SD_BUS_ERROR_ACCESS_DENIED))
+                *ret_until = g_get_monotonic_time() + REFUSED_USEC;
+        else if (sd_bus_message_is_method_error(reply, SD_BUS_ERROR_UNKNOWN_INTERFACE) ||
+                 sd_bus_message_is_method_error(reply, SD_BUS_ERROR_UNKNOWN_METHOD))
+                *ret_until = INT64_MAX;
+        else
+                return false;
+        return true;
 }
 
 static int on_answer(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
         Caller *caller = userdata;
-        uint32_t outgoing;
+        uint32_t outgoing = 0;
 
         caller->ask_slot = sd_bus_slot_unref(caller->ask_slot);
-        if (is_refused(reply))
-                caller->manager->bus_keeps_silent = true;
-        else if (!sd_bus_message_is_method_error(reply, NULL) && read_outgoing(reply, &outgoing) >= 0 &&
-            outgoing > UNREAD_BYTES && ask_later(caller) >= 0)
-                return 0;
-        has_read(caller);
+        if (is_refused(reply, &caller->manager->silent_until) || sd_bus_message_is_method_error(reply, NULL) ||
+            read_outgoing(reply, &outgoing) < 0 || (outgoing == 0 && caller->asked_with_descriptor))
+                return_descriptor(caller);
+
+        if (outgoing <= UNREAD_BYTES)
+                caller->unread = caller->since_question;
+        if ((outgoing <= UNREAD_BYTES && !caller->has_descriptor) || ask_later(caller) < 0) {
+                return_descriptor(caller);
+                has_read(caller);
+        }
+        line_up(caller);
+        outbox_pump(caller->manager);
         return 0;
 }
 
@@ -174,6 +239,7 @@ static void ask(Caller *caller) {
 
         caller->asking = true;
         caller->since_question = 0;
+        caller->asked_with_descriptor = caller->has_descriptor;
         r = sd_bus_message_new_method_call(manager->bus, &question, "org.freedesktop.DBus", "/org/freedesktop/DBus",
                 "org.freedesktop.DBus.Debug.Stats", "GetConnectionStats");
         if (r >= 0)
@@ -181,8 +247,10 @@ static void ask(Caller *caller) {
         if (r >= 0)
                 r = sd_bus_call_async(manager->bus, &caller->ask_slot, question, on_answer, caller, ANSWER_USEC);
         sd_bus_message_unref(question);
-        if (r < 0 && ask_later(caller) < 0)
+        if (r < 0 && ask_later(caller) < 0) {
                 caller->asking = false;
+                return_descriptor(caller);
+        }
 }
 
 static void count(Caller *caller, uint64_t bytes) {
@@ -203,8 +271,16 @@ static bool bus_takes_more(const Manager *manager) {
 
 /* Gives a call back to sd-bus: it comes again through outbox_let_pass(). */
 static void pass(Manager *manager, sd_bus_message *message) {
-        if (sd_bus_message_get_bus(message) == manager->bus && sd_bus_enqueue_for_read(manager->bus, message) >= 0)
+        g_auto(Error) error = {};
+
+        if (sd_bus_message_get_bus(message) != manager->bus)
+                return;
+        if (sd_bus_enqueue_for_read(manager->bus, message) >= 0)
                 manager->passing = sd_bus_message_ref(message);
+        else {
+                error_set_no_memory(&error);
+                manager_send_error(manager, message, &error);
+        }
 }
 
 static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
@@ -212,6 +288,8 @@ static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
                 pass(manager, letter->message);
         else {
                 send_now(manager, letter->message);
+                if (letter->has_descriptor && !keeps_silent(manager))
+                        take_descriptor(caller);
                 count(caller, letter->bytes);
         }
 }
@@ -219,8 +297,13 @@ static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
 void outbox_pump(Manager *manager) {
         while (!outbox_is_idle(manager) && bus_takes_more(manager)) {
                 Caller *caller = turn_next(manager, TURN_LETTER);
-                Letter *letter = g_queue_pop_head(&caller->letters);
+                Letter *letter = g_queue_peek_head(&caller->letters);
 
+                if (letter->has_descriptor && waits_for_others(caller)) {
+                        line_up(caller); /* others of its user were quicker */
+                        continue;
+                }
+                (void)g_queue_pop_head(&caller->letters);
                 caller->waiting_bytes -= letter->bytes;
                 caller->line->waiting_bytes -= letter->bytes;
                 deliver(manager, caller, letter);
@@ -229,9 +312,13 @@ void outbox_pump(Manager *manager) {
         }
 }
 
+static bool is_user_over(const Caller *caller) {
+        return caller->line->waiting_bytes >= WAITING_BYTES_MAX;
+}
+
 /* A connection that has something waiting, while too much waits for its user in all. */
 static bool is_over(const Caller *caller) {
-        return caller->line->waiting_bytes >= WAITING_BYTES_MAX && caller->letters.length > 0;
+        return is_user_over(caller) && caller->letters.length > 0;
 }
 
 /* A job goes on whether or not it is listened to, and so may the next ones, without end. */
@@ -243,8 +330,11 @@ static bool is_deaf_to(const Caller *caller, sd_bus_message *signal) {
 
 static void add(Caller *caller, sd_bus_message *message, uint64_t bytes, bool is_call) {
         Letter *letter = g_new(Letter, 1);
+        bool has_descriptor = strchr(sd_bus_message_get_signature(message, true), 'h') && !is_call;
 
-        *letter = (Letter) { message, bytes, is_call };
+        if (has_descriptor)
+                bytes = MAX(bytes, DESCRIPTOR_BYTES);
+        *letter = (Letter) { message, bytes, is_call, has_descriptor };
         g_queue_push_tail(&caller->letters, letter);
         caller->waiting_bytes += bytes;
         caller->line->waiting_bytes += bytes;
@@ -265,9 +355,17 @@ void outbox_send(Manager *manager, sd_bus_message *message, uint64_t bytes) {
         sd_bus_message_unref(message);
 }
 
-/* What sd-bus will answer to a call, roughly. */
+/* What a call holds that an error may repeat, up to a bound. */
+static uint64_t call_size(sd_bus_message *call) {
+        const char *path = sd_bus_message_get_path(call);
+
+        return message_size(call, WINDOW_BYTES, UINT_MAX) + (path ? strlen(path) : 0);
+}
+
+/* What sd-bus will answer to it, roughly: with what it was sent, where it finds that wrong. */
 static uint64_t answer_size(sd_bus_message *call) {
-        return sd_bus_message_is_method_call(call, NULL, "Introspect") ? INTROSPECT_BYTES : OUTBOX_SMALL;
+        return (sd_bus_message_is_method_call(call, NULL, "Introspect") ? INTROSPECT_BYTES : OUTBOX_SMALL) +
+                call_size(call);
 }
 
 bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
@@ -275,7 +373,6 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
         bool is_its_turn = message == manager->passing;
         g_auto(Error) error = {};
         Caller *caller;
-        uint64_t bytes;
 
         if (is_its_turn)
                 manager->passing = sd_bus_message_unref(manager->passing);
@@ -284,29 +381,37 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
         if (!caller)
                 return true;
 
-        if (is_its_turn || (g_queue_is_empty(&caller->letters) && !is_full(caller) && bus_takes_more(manager))) {
+        if (is_its_turn) {
                 count(caller, answer_size(message));
                 return true;
         }
-
-        /* Others stand in line, or it is not known whether this one reads: the call is kept. */
-        bytes = message_size(message, WINDOW_BYTES, UINT_MAX);
-        if (bytes >= WINDOW_BYTES)
+        if (call_size(message) >= WINDOW_BYTES)
                 error_set(&error, ERROR_LIMIT_EXCEEDED,
-                        "The service is busy, and this call too large to be kept. Try again.");
-        if (bytes < WINDOW_BYTES && outbox_check(caller, &error) == 0)
-                add(caller, sd_bus_message_ref(message), bytes + answer_size(message), true);
-        else
-                manager_send_error(manager, message, &error);
+                        "There is no such call with so much in it. org.licensevault1(5) tells which there are.");
+        else if (g_queue_is_empty(&caller->letters) && !is_full(caller) && bus_takes_more(manager)) {
+                count(caller, answer_size(message));
+                return true;
+        } else if (outbox_check(caller, &error) == 0) {
+                /* Others stand in line, or it is not known whether this one reads: the call is kept. */
+                add(caller, sd_bus_message_ref(message), answer_size(message), true);
+                return false;
+        }
+        manager_send_error(manager, message, &error);
         return false;
 }
 
-int outbox_check(const Caller *caller, Error *error) {
-        if (!is_over(caller))
-                return 0;
+static int too_much(const Caller *caller, Error *error) {
         return error_set(error, ERROR_LIMIT_EXCEEDED,
                 "Answers for you with %" PRIu64 " bytes are waiting already. Read those that you have asked for.",
                 caller->line->waiting_bytes);
+}
+
+int outbox_check(const Caller *caller, Error *error) {
+        return is_over(caller) ? too_much(caller, error) : 0;
+}
+
+int outbox_check_descriptor(const Caller *caller, Error *error) {
+        return is_user_over(caller) ? too_much(caller, error) : 0;
 }
 
 bool outbox_is_idle(const Manager *manager) {
@@ -321,12 +426,14 @@ void outbox_forget(Caller *caller) {
                 caller->line->waiting_bytes -= letter->bytes;
                 letter_free(letter);
         }
+        (void)g_queue_remove(&caller->manager->descriptor_line, caller);
+        return_descriptor(caller);
         caller->line = user_unref(caller->line);
         caller->ask_slot = sd_bus_slot_unref(caller->ask_slot);
         caller->ask_timer = sd_event_source_disable_unref(caller->ask_timer);
 }
 
 void outbox_forget_bus(Manager *manager) {
-        manager->bus_keeps_silent = false;
+        manager->silent_until = 0;
         manager->passing = sd_bus_message_unref(manager->passing);
 }

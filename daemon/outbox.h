@@ -9,11 +9,11 @@
  * reads 2 KiB from each connection in turn; from us, while a user floods it over 16 connections, less than a megabyte a
  * second.
  *
- * dbus-daemon keeps what a client does not read, counts it against us, and reads nothing more of ours at 127 MiB. So
- * after some bytes for a connection the bus is asked how much of that the connection has read
- * (org.freedesktop.DBus.Debug.Stats), and little more is sent to it before it has. A bus that does not know, or does
- * not tell, is asked no more, and counts as one that needs no such care (dbus-broker, which counts against the one who
- * does not read).
+ * dbus-daemon keeps what a client does not read, counts it against us, and reads nothing more of ours at 127 MiB, or at
+ * 64 descriptors. So after some bytes for a connection, or a descriptor, the bus is asked how much of that the connection
+ * has read (org.freedesktop.DBus.Debug.Stats), and little more, or no other descriptor, is sent to it before it has. A
+ * bus that does not know, or does not tell, is not asked again, or not soon, and counts as one that needs no such care
+ * (dbus-broker, which counts against the one who does not read).
  */
 
 /* Room of a message that was not measured. */
@@ -34,6 +34,8 @@ void outbox_pump(Manager *manager);
 bool outbox_let_pass(Manager *manager, sd_bus_message *message);
 /* ERROR_LIMIT_EXCEEDED for a connection that has answers waiting, and whose user has too many in all. */
 int outbox_check(const Caller *caller, Error *error);
+/* The same for an answer with a descriptor, of which a user has no more than that over all of its connections. */
+int outbox_check_descriptor(const Caller *caller, Error *error);
 
 /* Whether nothing waits but for those who do not read. */
 bool outbox_is_idle(const Manager *manager);

@@ -3,6 +3,8 @@
 
 #include <pthread.h>
 
+#include "outbox.h"
+
 /* Of one user, and of all together. */
 #define USER_THREADS_MAX 4U
 #define REQUEST_THREADS_MAX 64U
@@ -29,10 +31,20 @@ static void on_done(StoreTask *task) {
         mailbox_post(request->manager->mailbox, &request->mail);
 }
 
+/* A descriptor that waits to be sent holds a document, or a file: not more of them than of other answers. */
+static void check_room(Request *request) {
+        const char *sender = sd_bus_message_get_sender(request->message);
+        const Caller *caller = sender ? caller_find(request->manager, sender) : NULL;
+
+        if (caller && request->class->opens && request->task.error.code == ERROR_NONE)
+                (void)outbox_check_descriptor(caller, &request->task.error);
+}
+
 static void answer(Request *request) {
         sd_bus_message *reply = NULL;
         int r;
 
+        check_room(request);
         if (request->task.error.code != ERROR_NONE) {
                 manager_send_error(request->manager, request->message, &request->task.error);
                 return;

@@ -16,6 +16,7 @@ typedef struct RequestClass {
         /* On the bus thread, after run() went well: appends the answer. NULL: there is nothing in it. */
         int (*reply)(Request *request, sd_bus_message *reply);
         void (*clear)(Request *request); /* frees what the struct has of its own; may be NULL */
+        bool opens; /* there is a descriptor in the answer */
 } RequestClass;
 
 struct Request {

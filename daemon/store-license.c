@@ -8,8 +8,12 @@
 #define CHARGE_ROW 64U
 #define CHARGE_COUNTER 64U
 
-/* Rows that a page of EnumerateLicenses looks at before it is given out as it is. */
-#define ENUMERATE_ROWS_MAX 20000U
+/*
+ * Rows that a page of EnumerateLicenses looks at before it is given out as it is; of deleted licenses, too, of which an
+ * owner may have millions. Other reads wait behind one without a filter.
+ */
+#define ENUMERATE_ROWS_MAX 2000U
+#define SEARCH_ROWS_MAX 20000U
 
 int store_row_find(StoreConnection *connection, int64_t owner, const char *id, StoreRow *ret, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
@@ -214,6 +218,11 @@ uint64_t license_wire_size(const License *license) {
         return size;
 }
 
+bool store_filter_is_empty(const StoreFilter *filter) {
+        return !filter->key_id && !filter->issuer && !filter->media_type && filter->valid_at == LICENSE_NO_TIME &&
+                filter->allow_backup < 0;
+}
+
 static bool filter_matches(const StoreFilter *filter, const License *license) {
         if ((filter->key_id && g_strcmp0(filter->key_id, license->key_id) != 0) ||
             (filter->issuer && g_strcmp0(filter->issuer, license->issuer) != 0) ||
@@ -270,6 +279,7 @@ int store_license_enumerate(StoreConnection *connection, const StoreOwner *owner
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         g_autofree char *last = NULL;
         uint64_t bytes = 0;
+        const unsigned rows_max = store_filter_is_empty(filter) ? ENUMERATE_ROWS_MAX : SEARCH_ROWS_MAX;
         unsigned n_rows = 0;
         int64_t number = 0;
         bool more = false;
@@ -292,7 +302,7 @@ int store_license_enumerate(StoreConnection *connection, const StoreOwner *owner
                 g_autoptr(License) license = NULL;
                 const char *id;
 
-                if (ret_licenses->len >= max || n_rows++ >= ENUMERATE_ROWS_MAX) {
+                if (ret_licenses->len >= max || n_rows++ >= rows_max) {
                         more = true;
                         break;
                 }

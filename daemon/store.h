@@ -149,6 +149,9 @@ typedef struct StoreFilter {
         int allow_backup;   /* -1: any */
 } StoreFilter;
 
+/* Whether all licenses match. */
+bool store_filter_is_empty(const StoreFilter *filter);
+
 /*
  * A page of an owner's licenses that match, by id, after an id ("" for the start): at most max of
  * them, and bytes_max bytes as license_wire_size() counts. ret_licenses gets License *, and frees

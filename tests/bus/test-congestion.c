@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Clients that read nothing. What they do to a bus takes half a minute to find out, and so has a binary of its own. */
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 
@@ -62,6 +63,75 @@ static void test_what_a_client_does_not_read_is_not_sent(void **state) {
         assert_false(has_left(h));
 }
 
+/* What the bus keeps of what the daemon has sent. */
+static unsigned kept_by_bus(Harness *h, const char *what) {
+        g_autofree char *owner = harness_owner(h);
+        _cleanup_message_ sd_bus_message *reply = NULL;
+
+        assert_true(sd_bus_call_method(h->observer, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                            "org.freedesktop.DBus.Debug.Stats", "GetConnectionStats", NULL, &reply, "s", owner) >= 0);
+        g_autoptr(GHashTable) stats = read_properties(reply);
+        return (unsigned)strtoul(g_hash_table_lookup(stats, what), NULL, 10);
+}
+
+static sd_bus_message *wrong_call(sd_bus *bus, const char *path, const char *member, const char *argument) {
+        sd_bus_message *message = NULL;
+
+        assert_true(sd_bus_message_new_method_call(bus, &message, "org.licensevault1", path,
+                            strcmp(member, "GetAll") == 0 ? "org.freedesktop.DBus.Properties" :
+                                                            "org.licensevault1.Manager", member) >= 0);
+        if (argument)
+                assert_true(sd_bus_message_append(message, "s", argument) >= 0);
+        return message;
+}
+
+/* sd-bus answers them itself, with what it was sent. */
+static void test_errors_that_repeat_the_call_are_not_kept_for_who_reads_nothing(void **state) {
+        Harness *h = *state;
+        sd_bus *deaf = harness_connect(h, 0), *victim = harness_connect(h, 1);
+        g_autofree char *interface = g_strnfill(25 * 1000 * 1000, 'a'), *path = g_strnfill(60000, 'a');
+        path[0] = '/';
+        store_simple(victim, "one");
+        store_simple(deaf, "one");
+
+        for (unsigned i = 0; i < 8; i++)
+                send_only(deaf, wrong_call(deaf, "/org/licensevault1", "GetAll", interface));
+        for (unsigned i = 0; i < 100; i++) {
+                send_only(deaf, wrong_call(deaf, path, "Nope", NULL));
+                send_only(deaf, wrong_call(deaf, path, "ListJobs", NULL));
+                for (unsigned n = 0; n < 20; n++) {
+                        send_only(deaf, wrong_call(deaf, "/nope", "ListJobs", NULL));
+                        send_only(deaf, wrong_call(deaf, "/org/licensevault1", "ListJobs", "superfluous"));
+                }
+        }
+        sleep_msec(500);
+        store_simple(victim, "two");
+        assert_in_range(kept_by_bus(h, "IncomingBytes"), 0, 1024 * 1024);
+        assert_false(has_left(h));
+}
+
+/* dbus-daemon keeps 64 of a service, beside what the client's socket takes. */
+static void test_descriptors_that_nobody_reads_stop_nobody(void **state) {
+        Harness *h = *state;
+        sd_bus *deaf = harness_connect(h, 0), *victim = harness_connect(h, 1);
+        g_autofree uint8_t *large = make_document(100 * 1024, 1);
+        g_free(store_license(victim, large, 100 * 1024, "a{sv}", 1, "LicenseId", "s", "large"));
+        store_simple(deaf, "one");
+
+        for (unsigned i = 0; i < 400; i++) {
+                sd_bus_message *message = new_call(deaf, ROOT, "LicenseStore.OpenLicense");
+
+                assert_true(sd_bus_message_append(message, "s", "one") >= 0);
+                send_only(deaf, message);
+                sleep_msec(5);
+        }
+        sleep_msec(500);
+        assert_in_range(kept_by_bus(h, "IncomingFDs"), 0, 8);
+        store_simple(victim, "two");
+        g_hash_table_unref(assert_license(victim, "large", large, 100 * 1024));
+        assert_false(has_left(h));
+}
+
 /*
  * Where the bus does not tell who reads, it takes no byte of the daemon's any more at last. The daemon must
  * find out, leave the bus so that its messages there go, and come back.
@@ -98,6 +168,10 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_bus_that_does_not_tell_who_reads_is_asked_once,
                         harness_setup_silent_bus, harness_teardown),
+                cmocka_unit_test_setup_teardown(test_errors_that_repeat_the_call_are_not_kept_for_who_reads_nothing,
+                        harness_setup, harness_teardown),
+                cmocka_unit_test_setup_teardown(test_descriptors_that_nobody_reads_stop_nobody, harness_setup,
+                        harness_teardown),
                 cmocka_unit_test_setup_teardown(test_what_a_client_does_not_read_is_not_sent, harness_setup,
                         harness_teardown),
                 cmocka_unit_test_setup_teardown(test_daemon_comes_back_when_the_bus_takes_nothing,

@@ -15,6 +15,8 @@
 #define CONNECTIONS 10U
 #define LARGE_EACH 4U
 #define LARGE (60 * 1024)
+#define MEBIBYTE (1024 * 1024)
+#define DESCRIPTORS_EACH 6U
 /* So many licenses that to look at all of them takes longer than a call's way. */
 #define SEARCHED 20000U
 
@@ -244,6 +246,23 @@ static void test_who_leaves_without_an_answer_has_its_calls_done(void **state) {
         fail_msg("the last call of a connection that left was not done");
 }
 
+/* Takes n answers. Returns how many are refusals for this limit; all others are good. */
+static unsigned count_refused(sd_bus *bus, unsigned n, const char *why) {
+        unsigned n_refused = 0;
+
+        for (unsigned i = 0; i < n; i++) {
+                _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+
+                assert_non_null(reply);
+                if (!sd_bus_message_is_method_error(reply, NULL))
+                        continue;
+                assert_true(sd_bus_message_is_method_error(reply, "org.freedesktop.DBus.Error.LimitsExceeded") > 0);
+                assert_sentence(sd_bus_message_get_error(reply)->message, why);
+                n_refused++;
+        }
+        return n_refused;
+}
+
 static int setup_few_reads(void **state) {
         harness_setup_bus(state);
         harness_set(*state, "Limits", "QueuedReadsPerUser", "2");
@@ -254,7 +273,7 @@ static int setup_few_reads(void **state) {
 static void test_more_reads_than_may_wait_are_refused(void **state) {
         Harness *h = *state;
         sd_bus *bus = harness_connect(h, 0);
-        unsigned n_served = 0, n_refused = 0;
+        unsigned n_refused;
         store_simple(bus, "one");
 
         hold_daemon(h);
@@ -262,20 +281,55 @@ static void test_more_reads_than_may_wait_are_refused(void **state) {
                 send_get(bus, "one");
         reach_bus(bus);
         let_daemon_go(h);
-        for (unsigned i = 0; i < FEWER; i++) {
-                _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
-
-                assert_non_null(reply);
-                if (!sd_bus_message_is_method_error(reply, NULL)) {
-                        n_served++;
-                        continue;
-                }
-                assert_true(sd_bus_message_is_method_error(reply, "org.freedesktop.DBus.Error.LimitsExceeded") > 0);
-                assert_sentence(sd_bus_message_get_error(reply)->message, "2 calls of yours are waiting already*");
-                n_refused++;
-        }
-        assert_true(n_served >= 2 && n_refused > 0);
+        n_refused = count_refused(bus, FEWER, "2 calls of yours are waiting already*");
+        assert_in_range(n_refused, 1, FEWER - 2);
         g_hash_table_unref(assert_license(bus, "one", "the document of one\n", 20));
+}
+
+static void send_open(sd_bus *bus, const char *id) {
+        sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.OpenLicense");
+
+        assert_true(sd_bus_message_append(message, "s", id) >= 0);
+        send_only(bus, message);
+}
+
+/* The bus is told one at a time, and whoever waits for them has all of them at last. */
+static void test_descriptors_all_come(void **state) {
+        Harness *h = *state;
+        sd_bus *busy[CONNECTIONS];
+        for (unsigned i = 0; i < CONNECTIONS; i++)
+                busy[i] = harness_connect(h, 0);
+        store_simple(busy[0], "one");
+
+        for (unsigned n = 0; n < DESCRIPTORS_EACH; n++)
+                for (unsigned i = 0; i < CONNECTIONS; i++) {
+                        send_open(busy[i], "one");
+                        send_get(busy[i], "one");
+                }
+        for (unsigned i = 0; i < CONNECTIONS; i++)
+                receive(busy[i], 2 * DESCRIPTORS_EACH);
+}
+
+/* Each holds a document in memory. */
+static void test_descriptors_that_wait_are_bounded(void **state) {
+        Harness *h = *state;
+        g_autofree uint8_t *document = make_document(MEBIBYTE, 1);
+        sd_bus *bus = harness_connect(h, 0);
+        unsigned n_refused;
+        g_free(store_license(bus, document, MEBIBYTE, "a{sv}", 1, "LicenseId", "s", "large"));
+
+        hold_daemon(h);
+        for (unsigned i = 0; i < FEWER; i++)
+                send_open(bus, "large");
+        reach_bus(bus);
+        assert_int_equal(kill(h->bus, SIGSTOP), 0);
+        let_daemon_go(h);
+        sleep_msec(500);
+        assert_int_equal(kill(h->bus, SIGCONT), 0);
+        n_refused = count_refused(bus, FEWER, "Answers for you with * bytes are waiting already*");
+        assert_in_range(n_refused, FEWER / 2, FEWER - 2);
+        send_open(bus, "large");
+        receive(bus, 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, harness_teardown)
@@ -288,6 +342,8 @@ int main(void) {
                 TEST(test_second_stop_leaves_searches_that_wait),
                 cmocka_unit_test_setup_teardown(test_more_reads_than_may_wait_are_refused, setup_few_reads,
                         harness_teardown),
+                TEST(test_descriptors_all_come),
+                TEST(test_descriptors_that_wait_are_bounded),
                 TEST(test_who_leaves_without_an_answer_has_its_calls_done),
                 TEST(test_what_is_not_kept_overtakes_nothing_of_its_connection),
         };
