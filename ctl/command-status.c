@@ -54,7 +54,7 @@ static void warn(Ctl *ctl, const Report *report, const char *format, ...) {
         message = g_strdup_vprintf(format, ap);
         va_end(ap);
         (void)json_array_append_new(report->warnings, json_string(message));
-        fflush(stdout);
+        ctl_push(ctl);
         ctl_warn(ctl, "%s", message);
 }
 
@@ -292,7 +292,7 @@ static Status report_backup(Ctl *ctl, const Report *report) {
                 return status;
         show_backup(ctl, &backup);
         if (backup.error.code != ERROR_NONE) {
-                fflush(stdout);
+                ctl_push(ctl);
                 status = bus_fail_named(ctl, error_name(backup.error.code), error_message(&backup.error),
                         backup.source.name);
                 ctl_note(ctl, "%s", renewal(report));

@@ -135,10 +135,19 @@ static Status fail_write(Ctl *ctl, int r) {
         return ctl_fail_errno(ctl, r, "Writing to standard output failed");
 }
 
+void ctl_push(Ctl *ctl) {
+        if (fflush(stdout) != 0 && !ctl->push_error)
+                ctl->push_error = errno;
+}
+
 Status ctl_flush(Ctl *ctl) {
+        int r;
+
         if (fflush(stdout) == 0 && !ferror(stdout))
                 return STATUS_OK;
-        return fail_write(ctl, errno ? -errno : -EIO);
+        /* stdio drops what it could not write: after a push nothing may be left that fails, and errno be stale. */
+        r = ctl->push_error ?: errno;
+        return fail_write(ctl, r ? -r : -EIO);
 }
 
 Status ctl_write(Ctl *ctl, const void *data, size_t size) {

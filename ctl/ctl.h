@@ -53,6 +53,7 @@ typedef struct Ctl {
         sd_bus *bus;     /* NULL until bus_connect() */
         json_t *result;  /* an object, what --json prints at the end; NULL for a command that printed it */
         json_t *failure; /* the first failure, for --json; NULL without one */
+        int push_error;  /* the errno with which the first ctl_push() failed; 0 without one */
 } Ctl;
 
 /* Says "licensevaultctl: message" and keeps the first one for --json. Returns status. */
@@ -81,6 +82,8 @@ void ctl_print_json(const json_t *object);
 
 /* Writes out what stdio holds for stdout. A reader that went away ends the program without words. */
 Status ctl_flush(Ctl *ctl);
+/* Has what was printed stand before what comes next on stderr. A failure is kept, and shows in ctl_flush(). */
+void ctl_push(Ctl *ctl);
 /* The same for data that bypasses stdio. */
 Status ctl_write(Ctl *ctl, const void *data, size_t size);
 
