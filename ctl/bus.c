@@ -146,7 +146,8 @@ Status bus_connect(Ctl *ctl) {
         r = sd_bus_open_system(&ctl->bus);
         if (r < 0)
                 return ctl_fail(ctl, STATUS_UNREACHABLE,
-                        "Cannot connect to the system bus: %s. Is D-Bus running?", g_strerror(-r));
+                        "Cannot connect to the system bus: %s. Is D-Bus running, and DBUS_SYSTEM_BUS_ADDRESS "
+                        "right?", g_strerror(-r));
 
         sd_bus_set_method_call_timeout(ctl->bus, CALL_TIMEOUT_USEC);
         /* There is more to ask when the event loop that follows a job has ended. */
