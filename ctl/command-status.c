@@ -226,8 +226,11 @@ static void show_backup(Ctl *ctl, const Backup *backup) {
 }
 
 static const char *renewal(const Report *report) {
-        return report->place ? "Make a new one with: licensevaultctl backup --output FILE" :
-                "Make a new one with: licensevaultctl backup --overwrite";
+        if (!report->place)
+                return "Make a new one with: licensevaultctl backup --overwrite";
+        if (g_file_test(report->place, G_FILE_TEST_IS_DIR))
+                return "Make a new one with: licensevaultctl backup --folder FOLDER";
+        return "Make a new one with: licensevaultctl backup --output FILE";
 }
 
 static void warn_of_backup(Ctl *ctl, const Report *report, const Backup *backup) {
