@@ -135,10 +135,11 @@ static const Command commands[] = {
         { "owners", NULL, 0, 0, {}, NULL, command_owners,
                 "List whose licenses there are",
                 "For root. Lists the users that the service has licenses of, and whether their account is\n"
-                "'here' or 'gone': then the number that they were stored under is unused, or somebody\n"
-                "else's. Nobody gets to see such licenses but by 'reassign'. On a terminal the list is a\n"
-                "table. Elsewhere each row is one line of uid, name, licenses, bytes and account, with a\n"
-                "tab between them.\n"
+                "'here', 'gone' (the number that they were stored under is unused, or its user's directory\n"
+                "is down), 'replaced' (the number is somebody else's) or 'unknown' (it cannot be looked up\n"
+                "now). Of who is gone or replaced nobody gets to see the licenses but by 'reassign'. On a\n"
+                "terminal the list is a table. Elsewhere each row is one line of uid, name, licenses, bytes\n"
+                "and account, with a tab between them.\n"
                 "\n"
                 "With --json: {\"owners\": [{\"uid\": n, \"name\": text, \"licenses\": n, \"bytes\": n,\n"
                 "\"gone\": bool, \"account\": text}, …]}." },
