@@ -294,9 +294,11 @@ static char *list_statuses(void) {
         STATUS_TABLE(STATUS_LINE)
 #undef STATUS_LINE
         g_string_append(text,
+                "\n\nWhere Ctrl-C has nothing to cancel, as in wait and monitor, a shell shows 130."
                 "\n\nWith --json, a failure adds \"error\": {\"exit\": code, \"name\": D-Bus error,\n"
-                "\"message\": text} to what is printed; for list, show and inspect, as an object of its own\n"
-                "at the end.");
+                "\"message\": text} to what is printed, with a name only where the failure has one, as\n"
+                "those of the service and of a damaged backup have; for list, show and inspect, as an object\n"
+                "of its own at the end.");
         return g_string_free(text, FALSE);
 }
 
