@@ -264,7 +264,8 @@ static int get_reply(Request *request, sd_bus_message *reply) {
         GetRequest *get = (GetRequest *)request;
         int r;
 
-        request->reply_bytes = license_memory_size(&get->license) + get->license.size;
+        request->reply_bytes = license_memory_size(&get->license);
+        *(get->open ? &request->held_bytes : &request->reply_bytes) += get->license.size;
         r = get->open ? sd_bus_message_append(reply, "h", get->fd) :
                         sd_bus_message_append_array(reply, 'y', get->document, get->license.size);
         return r < 0 ? r : bus_append_license(reply, &get->license);

@@ -47,6 +47,7 @@ typedef struct User {
         Waiting known, unknown; /* of callers whose name is known, and not yet: see inbox.h */
         GQueue ready[_TURN_KINDS]; /* of Caller *: those that wait for their turn */
         uint64_t waiting_bytes; /* that are to be sent, to all of its callers */
+        uint64_t held_bytes;    /* by descriptors among these */
         unsigned n_descriptors; /* on their way to them */
         Job *job;         /* waits or runs */
         unsigned n_stuck; /* abandoned workers: each keeps the slot */

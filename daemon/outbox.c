@@ -46,7 +46,7 @@ typedef struct Letter {
         sd_bus_message *message;
         uint64_t bytes;
         bool is_call; /* which sd-bus answers when its turn comes */
-        bool has_descriptor;
+        uint64_t held; /* by its descriptor, in bytes; 0: it has none */
 } Letter;
 
 static void letter_free(Letter *letter) {
@@ -75,7 +75,7 @@ static void line_up(Caller *caller) {
 
         if (!next || is_full(caller))
                 return;
-        if (next->has_descriptor && !keeps_silent(manager)) {
+        if (next->held > 0 && !keeps_silent(manager)) {
                 if (caller->has_descriptor)
                         return;
                 if (waits_for_others(caller)) {
@@ -112,11 +112,9 @@ static void join(Caller *caller, uid_t uid) {
         if (former) {
                 turn_leave(caller, TURN_LETTER);
                 former->waiting_bytes -= caller->waiting_bytes;
-                former->n_descriptors -= caller->has_descriptor;
         }
         caller->line = user_get(caller->manager, uid);
         caller->line->waiting_bytes += caller->waiting_bytes;
-        caller->line->n_descriptors += caller->has_descriptor;
         user_unref(former);
         line_up(caller);
 }
@@ -288,10 +286,22 @@ static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
                 pass(manager, letter->message);
         else {
                 send_now(manager, letter->message);
-                if (letter->has_descriptor && !keeps_silent(manager))
+                if (letter->held > 0 && !keeps_silent(manager))
                         take_descriptor(caller);
                 count(caller, letter->bytes);
         }
+}
+
+static void count_waiting(Caller *caller, const Letter *letter) {
+        caller->waiting_bytes += letter->bytes;
+        caller->line->waiting_bytes += letter->bytes;
+        caller->line->held_bytes += letter->held;
+}
+
+static void discount_waiting(Caller *caller, const Letter *letter) {
+        caller->waiting_bytes -= letter->bytes;
+        caller->line->waiting_bytes -= letter->bytes;
+        caller->line->held_bytes -= letter->held;
 }
 
 void outbox_pump(Manager *manager) {
@@ -299,26 +309,21 @@ void outbox_pump(Manager *manager) {
                 Caller *caller = turn_next(manager, TURN_LETTER);
                 Letter *letter = g_queue_peek_head(&caller->letters);
 
-                if (letter->has_descriptor && waits_for_others(caller)) {
+                if (letter->held > 0 && waits_for_others(caller)) {
                         line_up(caller); /* others of its user were quicker */
                         continue;
                 }
                 (void)g_queue_pop_head(&caller->letters);
-                caller->waiting_bytes -= letter->bytes;
-                caller->line->waiting_bytes -= letter->bytes;
+                discount_waiting(caller, letter);
                 deliver(manager, caller, letter);
                 letter_free(letter);
                 line_up(caller);
         }
 }
 
-static bool is_user_over(const Caller *caller) {
-        return caller->line->waiting_bytes >= WAITING_BYTES_MAX;
-}
-
 /* A connection that has something waiting, while too much waits for its user in all. */
 static bool is_over(const Caller *caller) {
-        return is_user_over(caller) && caller->letters.length > 0;
+        return caller->line->waiting_bytes >= WAITING_BYTES_MAX && caller->letters.length > 0;
 }
 
 /* A job goes on whether or not it is listened to, and so may the next ones, without end. */
@@ -328,31 +333,35 @@ static bool is_deaf_to(const Caller *caller, sd_bus_message *signal) {
         return sd_bus_message_is_signal(signal, NULL, NULL) && is_over(caller);
 }
 
-static void add(Caller *caller, sd_bus_message *message, uint64_t bytes, bool is_call) {
+static void add(Caller *caller, Letter what) {
         Letter *letter = g_new(Letter, 1);
-        bool has_descriptor = strchr(sd_bus_message_get_signature(message, true), 'h') && !is_call;
 
-        if (has_descriptor)
-                bytes = MAX(bytes, DESCRIPTOR_BYTES);
-        *letter = (Letter) { message, bytes, is_call, has_descriptor };
+        *letter = what;
         g_queue_push_tail(&caller->letters, letter);
-        caller->waiting_bytes += bytes;
-        caller->line->waiting_bytes += bytes;
+        count_waiting(caller, letter);
         line_up(caller);
         outbox_pump(caller->manager);
 }
 
-void outbox_send(Manager *manager, sd_bus_message *message, uint64_t bytes) {
-        const char *name = sd_bus_message_get_destination(message);
+static void send_in_turn(Manager *manager, Letter letter) {
+        const char *name = sd_bus_message_get_destination(letter.message);
         Caller *caller = name ? caller_find(manager, name) : NULL;
 
-        if (caller && !is_deaf_to(caller, message)) {
-                add(caller, message, bytes, false);
+        if (caller && !is_deaf_to(caller, letter.message)) {
+                add(caller, letter);
                 return;
         }
         if (!caller)
-                send_now(manager, message);
-        sd_bus_message_unref(message);
+                send_now(manager, letter.message);
+        sd_bus_message_unref(letter.message);
+}
+
+void outbox_send(Manager *manager, sd_bus_message *message, uint64_t bytes) {
+        send_in_turn(manager, (Letter) { .message = message, .bytes = bytes });
+}
+
+void outbox_send_descriptor(Manager *manager, sd_bus_message *message, uint64_t bytes, uint64_t held) {
+        send_in_turn(manager, (Letter) { .message = message, .bytes = bytes, .held = MAX(held, DESCRIPTOR_BYTES) });
 }
 
 /* What a call holds that an error may repeat, up to a bound. */
@@ -393,25 +402,26 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
                 return true;
         } else if (outbox_check(caller, &error) == 0) {
                 /* Others stand in line, or it is not known whether this one reads: the call is kept. */
-                add(caller, sd_bus_message_ref(message), answer_size(message), true);
+                add(caller, (Letter) { .message = sd_bus_message_ref(message), .bytes = answer_size(message),
+                                .is_call = true });
                 return false;
         }
         manager_send_error(manager, message, &error);
         return false;
 }
 
-static int too_much(const Caller *caller, Error *error) {
+static int too_much(uint64_t bytes, Error *error) {
         return error_set(error, ERROR_LIMIT_EXCEEDED,
                 "Answers for you with %" PRIu64 " bytes are waiting already. Read those that you have asked for.",
-                caller->line->waiting_bytes);
+                bytes);
 }
 
 int outbox_check(const Caller *caller, Error *error) {
-        return is_over(caller) ? too_much(caller, error) : 0;
+        return is_over(caller) ? too_much(caller->line->waiting_bytes, error) : 0;
 }
 
 int outbox_check_descriptor(const Caller *caller, Error *error) {
-        return is_user_over(caller) ? too_much(caller, error) : 0;
+        return caller->line->held_bytes >= WAITING_BYTES_MAX ? too_much(caller->line->held_bytes, error) : 0;
 }
 
 bool outbox_is_idle(const Manager *manager) {
@@ -423,7 +433,7 @@ void outbox_forget(Caller *caller) {
 
         turn_leave(caller, TURN_LETTER);
         while ((letter = g_queue_pop_head(&caller->letters))) {
-                caller->line->waiting_bytes -= letter->bytes;
+                discount_waiting(caller, letter);
                 letter_free(letter);
         }
         (void)g_queue_remove(&caller->manager->descriptor_line, caller);

@@ -24,6 +24,8 @@
  * misses signals: Progress from 256 KiB on that wait for the connection, Done where outbox_check() would refuse a call.
  */
 void outbox_send(Manager *manager, sd_bus_message *message, uint64_t bytes);
+/* The same for one with a descriptor, which holds so many bytes: see outbox_check_descriptor(). */
+void outbox_send_descriptor(Manager *manager, sd_bus_message *message, uint64_t bytes, uint64_t held);
 /* Sends what the bus takes now. Called whenever it may take more. */
 void outbox_pump(Manager *manager);
 
@@ -34,7 +36,7 @@ void outbox_pump(Manager *manager);
 bool outbox_let_pass(Manager *manager, sd_bus_message *message);
 /* ERROR_LIMIT_EXCEEDED for a connection that has answers waiting, and whose user has too many in all. */
 int outbox_check(const Caller *caller, Error *error);
-/* The same for an answer with a descriptor, of which a user has no more than that over all of its connections. */
+/* The same for what waiting descriptors of a user hold, over all of its connections. */
 int outbox_check_descriptor(const Caller *caller, Error *error);
 
 /* Whether nothing waits but for those who do not read. */

@@ -61,7 +61,11 @@ static void answer(Request *request) {
                 manager_send_error(request->manager, request->message, &request->task.error);
                 return;
         }
-        manager_send_large(request->manager, reply, request->reply_bytes);
+        if (request->class->opens)
+                outbox_send_descriptor(request->manager, reply, request->reply_bytes + OUTBOX_SMALL,
+                        request->held_bytes);
+        else
+                manager_send_large(request->manager, reply, request->reply_bytes);
 }
 
 /* The user's first search has ended. Where the store has been closed, nobody does the others. */

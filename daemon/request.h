@@ -31,6 +31,7 @@ struct Request {
         bool write, thread, search;
         uint64_t bytes;          /* that a queued write holds */
         uint64_t reply_bytes;    /* set by reply() where it may be large: how large, roughly */
+        uint64_t held_bytes;     /* and what its descriptor holds */
 };
 
 /* Makes a request, zeroed behind its head. ERROR_STORE_CORRUPT and the like where there is no store. */
