@@ -283,6 +283,14 @@ static void test_more_reads_than_may_wait_are_refused(void **state) {
         let_daemon_go(h);
         n_refused = count_refused(bus, FEWER, "2 calls of yours are waiting already*");
         assert_in_range(n_refused, 1, FEWER - 2);
+
+        hold_daemon(h);
+        for (unsigned i = 0; i < FEWER; i++)
+                send_search(bus);
+        reach_bus(bus);
+        let_daemon_go(h);
+        n_refused = count_refused(bus, FEWER, "2 calls of yours are waiting already*");
+        assert_in_range(n_refused, 1, FEWER - 2);
         g_hash_table_unref(assert_license(bus, "one", "the document of one\n", 20));
 }
 
