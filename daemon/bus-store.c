@@ -225,7 +225,6 @@ int method_store_licenses(Manager *manager, Caller *caller, sd_bus_message *mess
 typedef struct GetRequest {
         Request request;
         const char *id; /* in the message */
-        bool open;
         License license;
         void *document;
         int fd;
@@ -251,9 +250,9 @@ static int get_run(Request *request, StoreConnection *connection, Error *error) 
         GetRequest *get = (GetRequest *)request;
         int r;
 
-        r = store_license_get(connection, &request->owner, get->id, get->open ? UINT64_MAX : REPLY_BYTES_MAX,
+        r = store_license_get(connection, &request->owner, get->id, request->class->opens ? UINT64_MAX : REPLY_BYTES_MAX,
                 &get->license, &get->document, error);
-        if (r != 0 || !get->open)
+        if (r != 0 || !request->class->opens)
                 return r;
 
         r = make_memfd(get->document, get->license.size, &get->fd);
@@ -265,9 +264,13 @@ static int get_reply(Request *request, sd_bus_message *reply) {
         int r;
 
         request->reply_bytes = license_memory_size(&get->license);
-        *(get->open ? &request->held_bytes : &request->reply_bytes) += get->license.size;
-        r = get->open ? sd_bus_message_append(reply, "h", get->fd) :
-                        sd_bus_message_append_array(reply, 'y', get->document, get->license.size);
+        if (request->class->opens) {
+                request->held_bytes = get->license.size;
+                r = sd_bus_message_append(reply, "h", get->fd);
+        } else {
+                request->reply_bytes += get->license.size;
+                r = sd_bus_message_append_array(reply, 'y', get->document, get->license.size);
+        }
         return r < 0 ? r : bus_append_license(reply, &get->license);
 }
 
@@ -282,16 +285,15 @@ static void get_clear(Request *request) {
 static const RequestClass get_class = { sizeof(GetRequest), get_run, get_reply, get_clear };
 static const RequestClass open_class = { sizeof(GetRequest), get_run, get_reply, get_clear, .opens = true };
 
-static int get(Caller *caller, sd_bus_message *message, bool open, Error *error) {
+static int get(const RequestClass *class, Caller *caller, sd_bus_message *message, Error *error) {
         g_autoptr(Request) request = NULL;
         GetRequest *get;
         int r;
 
-        r = request_new(open ? &open_class : &get_class, caller, message, &request, error);
+        r = request_new(class, caller, message, &request, error);
         if (r != 0)
                 return r;
         get = (GetRequest *)request;
-        get->open = open;
         get->fd = -1;
         license_init(&get->license);
 
@@ -306,11 +308,11 @@ static int get(Caller *caller, sd_bus_message *message, bool open, Error *error)
 }
 
 int method_get_license(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
-        return get(caller, message, false, error);
+        return get(&get_class, caller, message, error);
 }
 
 int method_open_license(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
-        return get(caller, message, true, error);
+        return get(&open_class, caller, message, error);
 }
 
 /* EnumerateLicenses */

@@ -32,9 +32,9 @@ struct Caller {
         uint64_t waiting_bytes; /* of them; also counted in the line's */
         bool asking;        /* whether it reads is being found out */
         uint64_t unread;    /* bytes sent of which that is not known yet */
+        uint64_t since_question; /* of these, those that the question does not ask about */
         bool has_descriptor; /* one was sent, and may not have been read */
         bool asked_with_descriptor; /* the question is about that, too */
-        uint64_t since_question; /* of these, those that the question does not ask about */
         uint64_t pause_usec;
         sd_bus_slot *ask_slot;
         sd_event_source *ask_timer;

@@ -68,23 +68,22 @@ static bool waits_for_others(const Caller *caller) {
                 caller->manager->n_descriptors >= DESCRIPTORS_MAX;
 }
 
+static bool may_have(const Caller *caller, const Letter *letter) {
+        return letter->held == 0 || keeps_silent(caller->manager) ||
+                (!caller->has_descriptor && !waits_for_others(caller));
+}
+
 /* The next letter goes out in turn, or whatever it waits for leads here again. */
 static void line_up(Caller *caller) {
         const Letter *next = g_queue_peek_head(&caller->letters);
-        Manager *manager = caller->manager;
+        GQueue *line = &caller->manager->descriptor_line;
 
         if (!next || is_full(caller))
                 return;
-        if (next->held > 0 && !keeps_silent(manager)) {
-                if (caller->has_descriptor)
-                        return;
-                if (waits_for_others(caller)) {
-                        if (!g_queue_find(&manager->descriptor_line, caller))
-                                g_queue_push_tail(&manager->descriptor_line, caller);
-                        return;
-                }
-        }
-        turn_join(caller, TURN_LETTER, next->bytes);
+        if (may_have(caller, next))
+                turn_join(caller, TURN_LETTER, next->bytes);
+        else if (!caller->has_descriptor && !g_queue_find(line, caller))
+                g_queue_push_tail(line, caller);
 }
 
 static void take_descriptor(Caller *caller) {
@@ -309,8 +308,9 @@ void outbox_pump(Manager *manager) {
                 Caller *caller = turn_next(manager, TURN_LETTER);
                 Letter *letter = g_queue_peek_head(&caller->letters);
 
-                if (letter->held > 0 && waits_for_others(caller)) {
-                        line_up(caller); /* others of its user were quicker */
+                /* Others were quicker. The same question as in line_up(), or this would never end. */
+                if (!may_have(caller, letter)) {
+                        line_up(caller);
                         continue;
                 }
                 (void)g_queue_pop_head(&caller->letters);
