@@ -329,15 +329,8 @@ static int add_document(Writing *writing, const char *owner, const License *lice
 
 /* Who is told of it may be root, who has to find the owner, and whose other users wait for their backup. */
 static int refuse_damaged(const BackupArchive *archive, const StoreOwnerRow *owner, const StoreCursorRow *row,
-                Error *error) {
-        const License *license = &row->license;
-
-        if (row->document && license_document_is_whole(license, row->document, license->size))
-                error_set(error, ERROR_STORE_CORRUPT,
-                        "What the store knows of license '%s' is damaged: no restore would take it. Store it again.",
-                        license->id);
-        else
-                store_license_rotten(license->id, error);
+                StoreDamage damage, Error *error) {
+        store_license_rotten(row->license.id, damage, error);
         if (archive->plan->all_users || archive->plan->owner != archive->plan->uid)
                 error_prefix(error, "Of user '%s' (%" PRIu32 ")", owner->name, (uint32_t)owner->uid);
         if (archive->plan->fd >= 0)
@@ -350,25 +343,31 @@ static int refuse_damaged(const BackupArchive *archive, const StoreOwnerRow *own
  * Whether a restore would not take the license as it is, or its document is not what was stored. Whether one that was
  * not digested yet, and goes into the backup, is what was stored shows where it goes.
  */
-static int look_for_damage(const StoreCursorRow *row, Documents documents, bool *ret, Error *error) {
+static int look_for_damage(const StoreCursorRow *row, Documents documents, StoreDamage *ret, Error *error) {
         const License *license = &row->license;
         int r = 0;
 
-        if (!row->damaged && license->allow_backup)
+        *ret = row->damage;
+        if (row->damage != STORE_DAMAGE_NONE)
+                return 0;
+
+        if (license->allow_backup)
                 r = backup_license_check(license, row->document, error);
+        else if (documents == DOCUMENTS_UNDIGESTED && !license_document_is_whole(license, row->document, license->size))
+                *ret = STORE_DAMAGE_DOCUMENT;
         if (r == ERROR_NO_MEMORY)
                 return r;
         error_clear(error);
-        *ret = row->damaged || r != 0 || (!license->allow_backup && documents == DOCUMENTS_UNDIGESTED &&
-                !license_document_is_whole(license, row->document, license->size));
+        if (r != 0)
+                *ret = STORE_DAMAGE_ROW;
         return 0;
 }
 
 static int refuse_if_damaged(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error) {
-        bool damaged = false;
-        int r = row->present ? look_for_damage(row, DOCUMENTS_DIGESTED, &damaged, error) : 0;
+        StoreDamage damage = STORE_DAMAGE_NONE;
+        int r = row->present ? look_for_damage(row, DOCUMENTS_DIGESTED, &damage, error) : 0;
 
-        return r == 0 && damaged ? refuse_damaged(writing->archive, owner, row, error) : r;
+        return r == 0 && damage != STORE_DAMAGE_NONE ? refuse_damaged(writing->archive, owner, row, damage, error) : r;
 }
 
 /*
@@ -387,11 +386,11 @@ static int name_damaged(Writing *writing, Error *error) {
 static int note_damaged(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error) {
         const License *license = &row->license;
         g_autofree char *who = NULL, *line = NULL, *label = NULL;
-        bool damaged = false;
+        StoreDamage damage = STORE_DAMAGE_NONE;
         int r;
 
-        r = row->present ? look_for_damage(row, DOCUMENTS_DIGESTED, &damaged, error) : 0;
-        if (r != 0 || !damaged)
+        r = row->present ? look_for_damage(row, DOCUMENTS_DIGESTED, &damage, error) : 0;
+        if (r != 0 || damage == STORE_DAMAGE_NONE)
                 return r;
         who = g_strdup_printf("%s (%" PRIu32 ")", owner->name, (uint32_t)owner->uid);
         line = g_strdup_printf("%s: %s", who, license->id);
@@ -411,16 +410,17 @@ static int note_damaged(Writing *writing, const StoreOwnerRow *owner, const Stor
 
 static int append_license(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error) {
         const BackupArchive *archive = writing->archive;
-        bool skip = archive->plan->skip_damaged, damaged = false;
+        bool skip = archive->plan->skip_damaged;
+        StoreDamage damage;
         unsigned percent;
         int r;
 
         if (!row->present)
                 return 0;
-        r = look_for_damage(row, skip ? DOCUMENTS_DIGESTED : DOCUMENTS_UNDIGESTED, &damaged, error);
+        r = look_for_damage(row, skip ? DOCUMENTS_DIGESTED : DOCUMENTS_UNDIGESTED, &damage, error);
         if (r != 0)
                 return r;
-        if (damaged)
+        if (damage != STORE_DAMAGE_NONE)
                 return skip ? 0 : name_damaged(writing, error);
 
         r = row->license.allow_backup ?

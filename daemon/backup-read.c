@@ -303,12 +303,9 @@ bool backup_state_is_valid(const License *license, int64_t revoked) {
         if (!license->id || !license_string_is_valid(license->id) || license->generation == 0 ||
             license->generation > INT64_MAX || !is_time_of_license(revoked))
                 return false;
-        for (unsigned i = 0; i < license->counters->len; i++) {
-                const Counter *counter = &g_array_index(license->counters, Counter, i);
-
-                if (!license_right_is_valid(counter->right) || counter->remaining > INT64_MAX)
+        for (unsigned i = 0; i < license->counters->len; i++)
+                if (!license_counter_is_valid(&g_array_index(license->counters, Counter, i)))
                         return false;
-        }
         return true;
 }
 
@@ -325,6 +322,9 @@ int backup_license_check(const License *license, const void *document, Error *er
 
         if (!attributes_are_valid(license))
                 return archive_damaged(error, "at", license->id ?: "", "an attribute is wrong");
+        /* Under its seal it is what was made of its document. */
+        if (license->soundness == LICENSE_SOUND)
+                return 0;
         /* That is all where nothing is known of the document but that it has no date. */
         if (license->document_date == LICENSE_NO_DATE &&
             !document_is_claimed(document, license->size, license->media_type))

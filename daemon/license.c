@@ -159,6 +159,10 @@ int license_limit_counter(License *license, const char *right, uint64_t remainin
         return 0;
 }
 
+bool license_counter_is_valid(const Counter *counter) {
+        return license_right_is_valid(counter->right) && counter->remaining <= INT64_MAX;
+}
+
 bool license_counters_equal(const License *a, const License *b) {
         if (a->counters->len != b->counters->len)
                 return false;
@@ -243,4 +247,66 @@ bool license_document_is_whole(const License *license, const void *document, siz
 
 void license_digest_to_hex(const uint8_t digest[LICENSE_DIGEST_SIZE], char ret[LICENSE_DIGEST_SIZE * 2 + 1]) {
         sodium_bin2hex(ret, LICENSE_DIGEST_SIZE * 2 + 1, digest, LICENSE_DIGEST_SIZE);
+}
+
+static void seal_number(crypto_generichash_state *state, uint64_t number) {
+        const uint64_t fixed = GUINT64_TO_LE(number);
+
+        crypto_generichash_update(state, (const void *)&fixed, sizeof fixed);
+}
+
+/* Of a text that is not set the size is 0, which no text has. */
+static void seal_text(crypto_generichash_state *state, const char *text) {
+        size_t size = text ? strlen(text) : 0;
+
+        seal_number(state, size);
+        crypto_generichash_update(state, (const void *)text, size);
+}
+
+static void compute_seal(const License *license, uint8_t ret[LICENSE_SEAL_SIZE]) {
+        crypto_generichash_state state;
+
+        crypto_generichash_init(&state, NULL, 0, LICENSE_SEAL_SIZE - 1);
+        seal_text(&state, license->id);
+        seal_text(&state, license->key_id);
+        seal_text(&state, license->title);
+        seal_text(&state, license->issuer);
+        seal_text(&state, license->media_type);
+        seal_text(&state, license->extension);
+        seal_number(&state, (uint64_t)license->not_before);
+        seal_number(&state, (uint64_t)license->not_after);
+        seal_number(&state, (uint64_t)license->document_date);
+        seal_number(&state, license->allow_backup);
+        seal_number(&state, license->size);
+        seal_number(&state, license->generation);
+        crypto_generichash_update(&state, license->digest, sizeof license->digest);
+        for (unsigned i = 0; i < license->counters->len; i++) {
+                const Counter *counter = &g_array_index(license->counters, Counter, i);
+
+                seal_text(&state, counter->right);
+                seal_number(&state, counter->remaining);
+        }
+        ret[0] = LICENSE_SEAL_VERSION;
+        crypto_generichash_final(&state, ret + 1, LICENSE_SEAL_SIZE - 1);
+}
+
+bool license_seal(const License *license, uint8_t ret[LICENSE_SEAL_SIZE]) {
+        if (license->soundness == LICENSE_UNSEALED)
+                return false;
+        compute_seal(license, ret);
+        if (license->soundness == LICENSE_ROTTEN)
+                ret[1] ^= 1;
+        return true;
+}
+
+void license_judge(License *license, const void *seal, size_t size) {
+        uint8_t whole[LICENSE_SEAL_SIZE];
+
+        if (!seal || size == 0 || *(const uint8_t *)seal != LICENSE_SEAL_VERSION) {
+                license->soundness = LICENSE_UNSEALED;
+                return;
+        }
+        compute_seal(license, whole);
+        license->soundness = size == sizeof whole && memcmp(seal, whole, sizeof whole) == 0 ? LICENSE_SOUND :
+                                                                                              LICENSE_ROTTEN;
 }

@@ -28,6 +28,21 @@ typedef struct Counter {
         uint64_t remaining; /* uses left, at most INT64_MAX */
 } Counter;
 
+/*
+ * A seal is over all that is known of a license beside its document, which a digest covers: what a bit that flips in
+ * the store would change unseen. It finds damage, not forgery. Its first byte is the version of what documents are
+ * recognised by: what an older version knew of a license has to be looked at again.
+ */
+#define LICENSE_SEAL_SIZE 17U
+/* Raise it with each change of what document_read() finds in a document, or of what the seal is over. */
+#define LICENSE_SEAL_VERSION 1U
+
+typedef enum LicenseSoundness {
+        LICENSE_SOUND,    /* made of its document, or read from the store under a seal that is whole */
+        LICENSE_UNSEALED, /* from a store that had no seals, or others */
+        LICENSE_ROTTEN,   /* the seal is of something else */
+} LicenseSoundness;
+
 typedef struct License {
         char *id;         /* NULL until known */
         char *key_id;     /* this and the next three: NULL where not set */
@@ -45,6 +60,7 @@ typedef struct License {
         uint8_t digest[LICENSE_DIGEST_SIZE]; /* BLAKE2b-256 of the document */
         uint64_t size;                       /* of the document */
         uint64_t generation;                 /* counts the times the id was stored, from 1 */
+        LicenseSoundness soundness;          /* as license_judge() found it */
 } License;
 
 /* Makes an empty license: nothing set, backup allowed. */
@@ -81,6 +97,8 @@ enum { LICENSE_COUNTERS_FULL = 1 };
 int license_limit_counter(License *license, const char *right, uint64_t remaining);
 bool license_counters_equal(const License *a, const License *b);
 const Counter *license_find_counter(const License *license, const char *right);
+/* Whether a counter that was read from the store can be one: it may be damaged. */
+bool license_counter_is_valid(const Counter *counter);
 
 /*
  * Lays what the caller says over what the document says of itself: narrower wins, wider is
@@ -96,5 +114,12 @@ size_t license_memory_size(const License *license);
 void license_digest_document(License *license, const void *document, size_t size);
 /* Whether a document is the one that a license's digest and size are of. */
 bool license_document_is_whole(const License *license, const void *document, size_t size);
+/*
+ * The seal that goes into the store with a license, its counters included. False: there is none, for nobody has looked
+ * whether it is what it was. What is rotten gets a seal that is not whole, and so stays known to be.
+ */
+bool license_seal(const License *license, uint8_t ret[LICENSE_SEAL_SIZE]);
+/* Holds a license, its counters included, against the seal that the store has for it; of size bytes, 0 for none. */
+void license_judge(License *license, const void *seal, size_t size);
 /* A BLAKE2b-256 in lower-case hex, with its NUL. */
 void license_digest_to_hex(const uint8_t digest[LICENSE_DIGEST_SIZE], char ret[LICENSE_DIGEST_SIZE * 2 + 1]);

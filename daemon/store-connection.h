@@ -10,6 +10,7 @@
 struct StoreConnection {
         sqlite3 *db;
         GHashTable *statements; /* SQL text, by address -> sqlite3_stmt * */
+        bool has_seals;         /* false only where an older store is looked at, and not opened for good */
         StoreLimits limits;     /* the writer's: as of this transaction */
         bool no_space;          /* the writer's: the file system has less free than it must have */
         bool store_full;        /* the writer's: the database is as large as it may be */
@@ -37,6 +38,7 @@ void statement_donep(sqlite3_stmt **statement);
 
 void statement_bind_text(sqlite3_stmt *statement, int i, const char *text); /* NULL binds NULL; borrowed */
 void statement_bind_time(sqlite3_stmt *statement, int i, int64_t time);     /* LICENSE_NO_TIME binds NULL */
+void statement_bind_seal(sqlite3_stmt *statement, int i, const License *license); /* a copy; NULL where it has none */
 
 /* Steps a statement that gives one row or none. Returns 1 for a row, 0 for none, or -1 with error set. */
 int statement_row(StoreConnection *connection, sqlite3_stmt *statement, Error *error);
@@ -116,7 +118,10 @@ int store_check_document(StoreConnection *connection, const License *license, Er
 int store_next_key(StoreConnection *connection, int64_t owner, int64_t *ret, Error *error);
 int store_key_check(int64_t owner, int64_t key, Error *error);
 
-/* Writes the row of a license that is there, its document, and its counters, which only ever fall. */
+/*
+ * Writes the row of a license that is there, its document, and its counters, which only ever fall. The row has the seal:
+ * the license's counters are those that the store will have.
+ */
 int store_row_write(StoreConnection *connection, int64_t key, int64_t owner, const License *license,
         uint64_t charge, Error *error);
 int store_row_write_document(StoreConnection *connection, int64_t key, const void *document, uint64_t size,
@@ -137,6 +142,9 @@ int license_from_row(sqlite3_stmt *statement, int first, License *ret, Error *er
         "l.id, l.key_id, l.title, l.issuer, l.media_type, l.not_before, l.not_after, l.allow_backup, " \
         "l.extension, l.document_date, l.digest, l.size, l.generation"
 #define N_LICENSE_COLUMNS 13
+
+/* Judges a license by the column that has its seal; its counters are loaded. */
+void license_judge_row(License *license, sqlite3_stmt *statement, int column);
 
 /* Keys hold an owner's rows together: (owner << 31) + n. */
 static inline int64_t store_key_first(int64_t owner) {

@@ -109,6 +109,7 @@ static int step_counters(StoreCursor *cursor, Error *error) {
 int store_cursor_new(StoreConnection *connection, int64_t owner, bool with_documents, StoreCursor **ret,
         Error *error) {
         g_autoptr(StoreCursor) cursor = NULL;
+        g_autofree char *sql = NULL;
         int r;
 
         cursor = g_try_new0(StoreCursor, 1);
@@ -117,11 +118,11 @@ int store_cursor_new(StoreConnection *connection, int64_t owner, bool with_docum
         cursor->connection = connection;
         cursor->with_documents = with_documents;
 
-        r = cursor_prepare(connection, with_documents ?
-                "SELECT " LICENSE_COLUMNS ", l.key, l.present, l.revoked, d.document FROM licenses AS l "
-                "LEFT JOIN documents AS d ON d.key = l.key WHERE l.key BETWEEN ? AND ? ORDER BY l.key" :
-                "SELECT " LICENSE_COLUMNS ", l.key, l.present, l.revoked, NULL FROM licenses AS l "
-                "WHERE l.key BETWEEN ? AND ? ORDER BY l.key", owner, &cursor->rows, error);
+        sql = g_strdup_printf("SELECT " LICENSE_COLUMNS ", l.key, l.present, l.revoked%s%s WHERE l.key BETWEEN ? AND ? "
+                "ORDER BY l.key", connection->has_seals ? ", l.seal" : ", NULL", with_documents ?
+                ", d.document FROM licenses AS l LEFT JOIN documents AS d ON d.key = l.key" :
+                " FROM licenses AS l");
+        r = cursor_prepare(connection, sql, owner, &cursor->rows, error);
         if (r != 0)
                 return r;
 
@@ -174,17 +175,32 @@ static int take_counters(StoreCursor *cursor, int64_t key, Error *error) {
         return r;
 }
 
-static int check_document(StoreCursor *cursor, Error *error) {
-        const License *license = &cursor->row.license;
-        const void *document = sqlite3_column_blob(cursor->rows, N_LICENSE_COLUMNS + 3) ?: "";
-        size_t size = (size_t)sqlite3_column_bytes(cursor->rows, N_LICENSE_COLUMNS + 3);
+/* Columns after LICENSE_COLUMNS. */
+enum {
+        COLUMN_KEY = N_LICENSE_COLUMNS,
+        COLUMN_PRESENT,
+        COLUMN_REVOKED,
+        COLUMN_SEAL,
+        COLUMN_DOCUMENT,
+};
+
+/* Sets row.document and row.damage. That of the document comes first: who reads it must not be misled. */
+static int look_for_damage(StoreCursor *cursor, Error *error) {
+        License *license = &cursor->row.license;
+        const void *document = sqlite3_column_blob(cursor->rows, COLUMN_DOCUMENT) ?: "";
+        size_t size = (size_t)sqlite3_column_bytes(cursor->rows, COLUMN_DOCUMENT);
 
         if (sqlite3_errcode(cursor->connection->db) == SQLITE_NOMEM)
                 return error_set_no_memory(error);
-        cursor->row.damaged = cursor->leave_digests ? size != license->size :
-                                                      !license_document_is_whole(license, document, size);
-        if (!cursor->row.damaged)
-                cursor->row.document = document;
+
+        license_judge_row(license, cursor->rows, COLUMN_SEAL);
+        if (cursor->leave_digests ? size != license->size : !license_document_is_whole(license, document, size)) {
+                cursor->row.damage = STORE_DAMAGE_DOCUMENT;
+                return 0;
+        }
+        cursor->row.document = document;
+        if (license->soundness == LICENSE_ROTTEN)
+                cursor->row.damage = STORE_DAMAGE_ROW;
         return 0;
 }
 
@@ -200,16 +216,16 @@ int store_cursor_next(StoreCursor *cursor, const StoreCursorRow **ret, Error *er
         }
 
         if ((r = license_from_row(cursor->rows, 0, &cursor->row.license, error)) != 0 ||
-            (r = take_counters(cursor, sqlite3_column_int64(cursor->rows, N_LICENSE_COLUMNS), error)) != 0)
+            (r = take_counters(cursor, sqlite3_column_int64(cursor->rows, COLUMN_KEY), error)) != 0)
                 return r;
 
-        cursor->row.present = sqlite3_column_int(cursor->rows, N_LICENSE_COLUMNS + 1);
-        cursor->row.revoked = sqlite3_column_type(cursor->rows, N_LICENSE_COLUMNS + 2) == SQLITE_NULL ?
-                LICENSE_NO_TIME : sqlite3_column_int64(cursor->rows, N_LICENSE_COLUMNS + 2);
+        cursor->row.present = sqlite3_column_int(cursor->rows, COLUMN_PRESENT);
+        cursor->row.revoked = sqlite3_column_type(cursor->rows, COLUMN_REVOKED) == SQLITE_NULL ?
+                LICENSE_NO_TIME : sqlite3_column_int64(cursor->rows, COLUMN_REVOKED);
         cursor->row.document = NULL;
-        cursor->row.damaged = false;
+        cursor->row.damage = STORE_DAMAGE_NONE;
 
-        if (cursor->with_documents && cursor->row.present && (r = check_document(cursor, error)) != 0)
+        if (cursor->with_documents && cursor->row.present && (r = look_for_damage(cursor, error)) != 0)
                 return r;
 
         *ret = &cursor->row;

@@ -51,10 +51,10 @@ static int unavailable(const char *id, Error *error) {
                 "There is no license '%s'. EnumerateLicenses lists those that there are.", id);
 }
 
-int store_license_rotten(const char *id, Error *error) {
-        return error_set(error, ERROR_STORE_CORRUPT,
-                "The document of license '%s' is damaged in the store. Store it again, or restore a backup that has it.",
-                id);
+int store_license_rotten(const char *id, StoreDamage damage, Error *error) {
+        return error_set(error, ERROR_STORE_CORRUPT, "%s license '%s' is damaged in the store. Store it again, or "
+                "restore a backup that has it.",
+                damage == STORE_DAMAGE_DOCUMENT ? "The document of" : "What is known beside the document of", id);
 }
 
 int store_row_load_counters(StoreConnection *connection, int64_t key, License *license, Error *error) {
@@ -93,6 +93,10 @@ uint64_t store_charge_license(const License *license) {
         return store_charge_remembered(license->id, license->counters) + license->size +
                store_charge_string(license->key_id) + store_charge_string(license->title) +
                store_charge_string(license->issuer) + store_charge_string(license->media_type);
+}
+
+void license_judge_row(License *license, sqlite3_stmt *statement, int column) {
+        license_judge(license, sqlite3_column_blob(statement, column), (size_t)sqlite3_column_bytes(statement, column));
 }
 
 /* Copies a text column that may be NULL. */
@@ -196,7 +200,7 @@ int store_license_get(StoreConnection *connection, const StoreOwner *owner, cons
                 return error_set_no_memory(error);
         license_digest_document(&check, blob ?: "", size);
         if (check.size != ret_license->size || memcmp(check.digest, ret_license->digest, sizeof check.digest) != 0)
-                return store_license_rotten(id, error);
+                return store_license_rotten(id, STORE_DAMAGE_DOCUMENT, error);
 
         document = g_try_malloc(size + 1);
         if (!document)
@@ -352,22 +356,38 @@ static int check_times(const License *license, int64_t now, Error *error) {
         return 0;
 }
 
+/* After a change of what the seal is over. */
+static int write_seal(StoreConnection *connection, int64_t key, const License *license, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(connection, "UPDATE licenses SET seal = ? WHERE key = ?", error);
+        if (!statement)
+                return (int)error->code;
+        statement_bind_seal(statement, 1, license);
+        sqlite3_bind_int64(statement, 2, key);
+        return statement_write(connection, statement, error);
+}
+
 int store_license_consume(StoreConnection *connection, const StoreOwner *owner, const char *id,
         const char *right, uint64_t amount, int64_t now, uint64_t *ret_remaining, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        _cleanup_statement_ sqlite3_stmt *update = NULL;
         g_auto(License) license = {};
         const Counter *counter;
+        uint64_t remaining;
         int64_t key;
         int r;
 
         license_init(&license);
         r = find_license(connection, owner, id,
-                "SELECT " LICENSE_COLUMNS ", l.key FROM licenses AS l "
+                "SELECT " LICENSE_COLUMNS ", l.key, l.seal FROM licenses AS l "
                 "WHERE l.owner = ? AND l.id = ? AND l.present",
                 &statement, &license, error);
-        if (r == 0)
-                r = check_times(&license, now, error);
+        if (r != 0)
+                return r;
+        license_judge_row(&license, statement, N_LICENSE_COLUMNS + 1);
+        if (license.soundness == LICENSE_ROTTEN)
+                return store_license_rotten(id, STORE_DAMAGE_ROW, error);
+        r = check_times(&license, now, error);
         if (r != 0)
                 return r;
         key = sqlite3_column_int64(statement, N_LICENSE_COLUMNS);
@@ -382,17 +402,13 @@ int store_license_consume(StoreConnection *connection, const StoreOwner *owner, 
                         "License '%s' has %" PRIu64 " uses of '%s' left, fewer than the %" PRIu64 " asked for.", id,
                         counter->remaining, right, amount);
 
-        update = store_statement(connection,
-                "UPDATE counters SET remaining = remaining - ? WHERE key = ? AND name = ?", error);
-        if (!update)
-                return (int)error->code;
-        sqlite3_bind_int64(update, 1, (int64_t)amount);
-        sqlite3_bind_int64(update, 2, key);
-        statement_bind_text(update, 3, right);
-        r = statement_write(connection, update, error);
-        if (r == 0)
-                *ret_remaining = counter->remaining - amount;
-        return r;
+        remaining = counter->remaining - amount;
+        (void)license_limit_counter(&license, right, remaining);
+        if ((r = store_row_write_counters(connection, key, &license, error)) != 0 ||
+            (r = write_seal(connection, key, &license, error)) != 0)
+                return r;
+        *ret_remaining = remaining;
+        return 0;
 }
 
 int store_row_forget(StoreConnection *connection, int64_t owner, const StoreRow *row, const char *id, Error *error) {
@@ -411,7 +427,7 @@ int store_row_forget(StoreConnection *connection, int64_t owner, const StoreRow 
         update = store_statement(connection,
                 "UPDATE licenses SET present = 0, key_id = NULL, title = NULL, issuer = NULL, media_type = NULL, "
                 "not_before = NULL, not_after = NULL, extension = NULL, document_date = NULL, digest = NULL, "
-                "size = NULL, "
+                "size = NULL, seal = NULL, "
                 "charge = ? WHERE key = ?", error);
         document = update ? store_statement(connection, "DELETE FROM documents WHERE key = ?", error) : NULL;
         if (!document)

@@ -53,7 +53,7 @@ typedef enum Outcome {
 } Outcome;
 
 /*
- * An id that is staged and known: their columns as LICENSE_COLUMNS lists them, and those below. In the last one is
+ * An id that is staged and known: their columns as LICENSE_COLUMNS lists them, and those below. In COLUMN_SAME is
  * whether nothing at all is to be done, which is how it is with most when one's own backup comes back.
  */
 static const char known_ids[] =
@@ -66,7 +66,7 @@ static const char known_ids[] =
         "AND d.document_date IS l.document_date AND d.not_before IS l.not_before AND d.not_after IS l.not_after "
         "AND NOT EXISTS ("
         "SELECT 1 FROM counters AS c LEFT JOIN counters AS k ON k.key = l.key AND k.name = c.name "
-        "WHERE c.key = s.key AND (k.key IS NULL OR k.remaining > c.remaining)) "
+        "WHERE c.key = s.key AND (k.key IS NULL OR k.remaining > c.remaining)), d.seal "
         "FROM staged_ids AS s CROSS JOIN licenses AS l ON l.owner = s.owner AND l.id = s.id "
         "LEFT JOIN staged_licenses AS d ON d.key = s.key "
         "WHERE s.key BETWEEN ? AND ? AND +s.restore = ? ORDER BY s.key";
@@ -77,6 +77,7 @@ enum {
         COLUMN_DOCUMENT,
         COLUMN_CHARGE,
         COLUMN_SAME,
+        COLUMN_SEAL,
 };
 
 static int64_t revocation_of(sqlite3_stmt *statement, int column) {
@@ -87,9 +88,10 @@ static int64_t revocation_of(sqlite3_stmt *statement, int column) {
 /* The store's side of a pair whose other side is read. */
 static int read_ours(StoreConnection *connection, int64_t owner, Pair *pair, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int r;
 
         statement = store_statement(connection,
-                "SELECT " LICENSE_COLUMNS ", l.key, l.revoked, l.present, l.charge FROM licenses AS l "
+                "SELECT " LICENSE_COLUMNS ", l.key, l.revoked, l.present, l.charge, l.seal FROM licenses AS l "
                 "WHERE l.owner = ? AND l.id = ?", error);
         if (!statement)
                 return (int)error->code;
@@ -107,7 +109,12 @@ static int read_ours(StoreConnection *connection, int64_t owner, Pair *pair, Err
                 .revoked = pair->our_revocation != LICENSE_NO_TIME,
                 .charge = (uint64_t)sqlite3_column_int64(statement, N_LICENSE_COLUMNS + 3),
         };
-        return store_row_load_counters(connection, pair->row.key, &pair->ours, error);
+        r = store_row_load_counters(connection, pair->row.key, &pair->ours, error);
+        if (r != 0)
+                return r;
+        if (pair->row.present)
+                license_judge_row(&pair->ours, statement, N_LICENSE_COLUMNS + 4);
+        return 0;
 }
 
 /* Both sides of the id that the statement stands on. */
@@ -121,6 +128,8 @@ static int read_pair(StoreConnection *connection, int64_t owner, sqlite3_stmt *s
         if ((r = license_from_row(statement, 0, &pair->theirs, error)) != 0 ||
             (r = store_row_load_counters(connection, pair->their_key, &pair->theirs, error)) != 0)
                 return r;
+        if (pair->their_document)
+                license_judge_row(&pair->theirs, statement, COLUMN_SEAL);
         return read_ours(connection, owner, pair, error);
 }
 
@@ -146,13 +155,17 @@ static Outcome decide(const Pair *pair) {
         return OUTCOME_CONFLICT;
 }
 
+static bool is_rotten(const License *license) {
+        return license->soundness == LICENSE_ROTTEN;
+}
+
 /* Lays the low marks of one side over the license that stays. *ret_changed is set where that changed it. */
 static int keep_low_marks(License *license, const License *other, bool *ret_changed, Error *error) {
         for (unsigned i = 0; i < other->counters->len; i++) {
                 const Counter *counter = &g_array_index(other->counters, Counter, i);
                 const Counter *known = license_find_counter(license, counter->right);
 
-                if (known && known->remaining <= counter->remaining)
+                if ((known && known->remaining <= counter->remaining) || !license_counter_is_valid(counter))
                         continue;
                 *ret_changed = true;
                 if (license_limit_counter(license, counter->right, counter->remaining) == LICENSE_COUNTERS_FULL)
@@ -161,7 +174,7 @@ static int keep_low_marks(License *license, const License *other, bool *ret_chan
                                 "are here together. Remove the license here, then restore again.",
                                 license->id, LICENSE_COUNTERS_MAX);
         }
-        if (other->generation > license->generation) {
+        if (other->generation > license->generation && other->generation <= INT64_MAX) {
                 license->generation = other->generation;
                 *ret_changed = true;
         }
@@ -285,6 +298,9 @@ static int settle(Merge *merge, Pair *pair, Outcome *outcome, Error *error) {
                 }
         }
 
+        /* What is rotten there must not spoil what is whole here. */
+        if (is_rotten(&pair->theirs))
+                return 0;
         r = keep_low_marks(&pair->ours, &pair->theirs, &changed, error);
         if (r != 0)
                 return r;
@@ -292,6 +308,7 @@ static int settle(Merge *merge, Pair *pair, Outcome *outcome, Error *error) {
                 *outcome = combine(&pair->ours, &pair->theirs, &changed);
         if (!changed)
                 return 0;
+        pair->ours.soundness = MAX(pair->ours.soundness, pair->theirs.soundness);
 
         charge = pair->row.present ? store_charge_license(&pair->ours) :
                                      store_charge_remembered(pair->ours.id, pair->ours.counters);
@@ -308,41 +325,79 @@ static bool may_repair(const Merge *merge, int64_t their_key) {
         return events->may_repair && events->may_repair(their_key, events->userdata);
 }
 
-/* Of what is said to be one document: where ours is damaged, and theirs is not, theirs takes its place. */
-static int repair(StoreConnection *connection, const Pair *pair, bool *ret_repaired, Error *error) {
-        _cleanup_statement_ sqlite3_stmt *compare = NULL;
-        _cleanup_statement_ sqlite3_stmt *move = NULL;
-        License check = {};
-        int r;
+static int check_document(StoreConnection *connection, int64_t key, const License *license, bool *ret_whole,
+                Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
 
-        compare = store_statement(connection,
-                "SELECT document FROM documents WHERE key = ?1 "
-                "AND document IS NOT (SELECT document FROM documents WHERE key = ?2)", error);
-        if (!compare)
+        statement = store_statement(connection, "SELECT document FROM documents WHERE key = ?", error);
+        if (!statement)
                 return (int)error->code;
-        sqlite3_bind_int64(compare, 1, pair->their_key);
-        sqlite3_bind_int64(compare, 2, pair->row.key);
-        r = statement_row(connection, compare, error);
-        if (r <= 0)
-                return r < 0 ? (int)error->code : 0;
-        const void *document = sqlite3_column_blob(compare, 0);
-        size_t size = (size_t)sqlite3_column_bytes(compare, 0);
+        sqlite3_bind_int64(statement, 1, key);
+        if (statement_row(connection, statement, error) < 0)
+                return (int)error->code;
+        const void *document = sqlite3_column_blob(statement, 0);
+        size_t size = (size_t)sqlite3_column_bytes(statement, 0);
         if (sqlite3_errcode(connection->db) == SQLITE_NOMEM)
                 return error_set_no_memory(error);
-        license_digest_document(&check, document ?: "", size);
-        if (memcmp(check.digest, pair->theirs.digest, sizeof check.digest) != 0)
-                return 0;
+        *ret_whole = license_document_is_whole(license, document ?: "", size);
+        return 0;
+}
+
+static int documents_differ(StoreConnection *connection, const Pair *pair, bool *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int r;
+
+        statement = store_statement(connection,
+                "SELECT 1 FROM documents WHERE key = ?1 "
+                "AND document IS NOT (SELECT document FROM documents WHERE key = ?2)", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, pair->their_key);
+        sqlite3_bind_int64(statement, 2, pair->row.key);
+        r = statement_row(connection, statement, error);
+        *ret = r > 0;
+        return r < 0 ? (int)error->code : 0;
+}
+
+/* Puts their document under our row. */
+static int move_document(StoreConnection *connection, const Pair *pair, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int r;
 
         r = store_run_for_key(connection, "DELETE FROM documents WHERE key = ?", pair->row.key, error);
         if (r != 0)
                 return r;
-        move = store_statement(connection, "UPDATE documents SET key = ? WHERE key = ?", error);
-        if (!move)
+        statement = store_statement(connection, "UPDATE documents SET key = ? WHERE key = ?", error);
+        if (!statement)
                 return (int)error->code;
-        sqlite3_bind_int64(move, 1, pair->row.key);
-        sqlite3_bind_int64(move, 2, pair->their_key);
+        sqlite3_bind_int64(statement, 1, pair->row.key);
+        sqlite3_bind_int64(statement, 2, pair->their_key);
+        return statement_write(connection, statement, error);
+}
+
+/*
+ * Of what is said to be one document: where ours is damaged, and theirs is not, theirs takes its place; with it goes
+ * the row, where that is damaged: *outcome says so then. Of a reassigned owner theirs may be the damaged one.
+ */
+static int repair(StoreConnection *connection, const Pair *pair, Outcome *outcome, bool *ret_repaired, Error *error) {
+        const bool with_row = is_rotten(&pair->ours) && !is_rotten(&pair->theirs);
+        bool differ = false, whole = false;
+        int r;
+
+        if (!with_row) {
+                r = documents_differ(connection, pair, &differ, error);
+                if (r != 0 || !differ)
+                        return r;
+        }
+        r = check_document(connection, pair->their_key, &pair->theirs, &whole, error);
+        if (r != 0 || !whole)
+                return r;
+        if (with_row) {
+                *outcome = OUTCOME_RESTORED;
+                return 0;
+        }
         *ret_repaired = true;
-        return statement_write(connection, move, error);
+        return move_document(connection, pair, error);
 }
 
 static int merge_known(Merge *merge, sqlite3_stmt *statement, Error *error) {
@@ -367,7 +422,8 @@ static int merge_known(Merge *merge, sqlite3_stmt *statement, Error *error) {
         if (r != 0)
                 return r;
         outcome = decide(&pair);
-        if (doubted && outcome == OUTCOME_UNCHANGED && (r = repair(merge->connection, &pair, &repaired, error)) != 0)
+        if (outcome == OUTCOME_UNCHANGED && (doubted || is_rotten(&pair.ours)) &&
+            (r = repair(merge->connection, &pair, &outcome, &repaired, error)) != 0)
                 return r;
         r = settle(merge, &pair, &outcome, error);
         if (r != 0)
@@ -453,10 +509,10 @@ static int add_new(Merge *merge, Error *error) {
 
         statement = staged_statement(merge,
                 "INSERT OR IGNORE INTO licenses (key, owner, id, generation, present, revoked, allow_backup, key_id, "
-                "title, issuer, media_type, not_before, not_after, extension, document_date, digest, size, charge) "
+                "title, issuer, media_type, not_before, not_after, extension, document_date, digest, size, charge, seal) "
                 "SELECT s.key, s.owner, s.id, s.generation, d.key IS NOT NULL, s.revoked, s.allow_backup, d.key_id, "
                 "d.title, d.issuer, d.media_type, d.not_before, d.not_after, d.extension, d.document_date, d.digest, "
-                "d.size, coalesce(d.charge, s.charge) "
+                "d.size, coalesce(d.charge, s.charge), d.seal "
                 "FROM staged_ids AS s LEFT JOIN staged_licenses AS d ON d.key = s.key "
                 "WHERE s.key BETWEEN ? AND ? AND +s.restore = ? ORDER BY s.key", error);
         return statement ? statement_write(merge->connection, statement, error) : (int)error->code;

@@ -93,8 +93,8 @@ int store_row_write(StoreConnection *connection, int64_t key, int64_t owner, con
 
         statement = store_statement(connection,
                 "INSERT OR REPLACE INTO licenses (key, owner, id, generation, present, allow_backup, key_id, "
-                "title, issuer, media_type, not_before, not_after, extension, document_date, digest, size, charge) "
-                "VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", error);
+                "title, issuer, media_type, not_before, not_after, extension, document_date, digest, size, charge, seal) "
+                "VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", error);
         if (!statement)
                 return (int)error->code;
 
@@ -115,6 +115,7 @@ int store_row_write(StoreConnection *connection, int64_t key, int64_t owner, con
         sqlite3_bind_blob(statement, 14, license->digest, sizeof license->digest, SQLITE_STATIC);
         sqlite3_bind_int64(statement, 15, (int64_t)license->size);
         sqlite3_bind_int64(statement, 16, (int64_t)charge);
+        statement_bind_seal(statement, 17, license);
         return statement_write(connection, statement, error);
 }
 
@@ -152,9 +153,13 @@ int store_row_write_counters(StoreConnection *connection, int64_t key, const Lic
         return r;
 }
 
-/* Lays the counters that the store knows under those of the license: a counter never rises, and none goes. */
+/*
+ * Lays the counters that the store knows under those of the license: a counter never rises, and none goes but what is
+ * damaged and cannot be one.
+ */
 static int keep_low_counters(StoreConnection *connection, const StoreRow *row, License *license, Error *error) {
         g_auto(License) known = {};
+        bool rotten = false;
         int r;
 
         license_init(&known);
@@ -165,12 +170,14 @@ static int keep_low_counters(StoreConnection *connection, const StoreRow *row, L
         for (unsigned i = 0; i < known.counters->len; i++) {
                 const Counter *counter = &g_array_index(known.counters, Counter, i);
 
-                if (license_limit_counter(license, counter->right, counter->remaining) == LICENSE_COUNTERS_FULL)
+                if (!license_counter_is_valid(counter))
+                        rotten = true;
+                else if (license_limit_counter(license, counter->right, counter->remaining) == LICENSE_COUNTERS_FULL)
                         return error_set(error, ERROR_LIMIT_EXCEEDED,
                                 "License '%s' would have more than %u counters, those from before included. "
                                 "Store it with the same rights as before.", license->id, LICENSE_COUNTERS_MAX);
         }
-        return 0;
+        return rotten ? store_run_for_key(connection, "DELETE FROM counters WHERE key = ?", row->key, error) : 0;
 }
 
 int store_license_put(StoreConnection *connection, const StoreOwner *owner, License *license,

@@ -5,7 +5,9 @@
 #include <stdio.h>
 
 #define APPLICATION_ID 0x4C564C54 /* "LVLT" */
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
+#define VERSION_OF_STAGING 2
+#define VERSION_OF_SEALS 3
 
 /*
  * Owners are (uid, name), so that a number that goes to another person does not take the licenses with
@@ -45,6 +47,7 @@ static const char tables[] =
         "  digest BLOB,"
         "  size INTEGER,"
         "  charge INTEGER NOT NULL,"
+        "  seal BLOB,"
         "  UNIQUE (owner, id)"
         ") STRICT;"
         "CREATE TABLE documents ("
@@ -94,8 +97,13 @@ static const char staged_tables[] =
         "  document_date INTEGER,"
         "  digest BLOB NOT NULL,"
         "  size INTEGER NOT NULL,"
-        "  charge INTEGER NOT NULL"
+        "  charge INTEGER NOT NULL,"
+        "  seal BLOB"
         ") STRICT;";
+
+/* What version 3 added: license_seal(). Licenses from before have none until they are stored again. */
+static const char sealed_licenses[] = "ALTER TABLE licenses ADD COLUMN seal BLOB;";
+static const char sealed_staged[] = "ALTER TABLE staged_licenses ADD COLUMN seal BLOB;";
 
 static int set_identity(StoreConnection *connection) {
         char identity[128];
@@ -140,6 +148,7 @@ int store_schema_check(StoreConnection *connection, Error *error) {
                 return error_set(error, ERROR_STORE_CORRUPT,
                         "licenses.db has format %" PRIi64 ", which there never was. The file was left as it is; "
                         "move it away, restart licensevaultd, and put the licenses back from a backup.", version);
+        connection->has_seals = version >= VERSION_OF_SEALS;
         return 0;
 }
 
@@ -151,14 +160,17 @@ int store_schema_upgrade(StoreConnection *connection, Error *error) {
         if (r != 0 || version == SCHEMA_VERSION)
                 return r;
 
-        /* Version 1 lacked the staged tables. All or nothing: a store is of one version or of the other. */
+        /* All or nothing: a store is of one version or of the other. */
         if ((rc = store_connection_exec(connection, "BEGIN IMMEDIATE")) != SQLITE_OK ||
-            (rc = store_connection_exec(connection, staged_tables)) != SQLITE_OK ||
+            (rc = store_connection_exec(connection, version < VERSION_OF_STAGING ? staged_tables : sealed_staged)) !=
+                SQLITE_OK ||
+            (rc = store_connection_exec(connection, sealed_licenses)) != SQLITE_OK ||
             (rc = set_identity(connection)) != SQLITE_OK ||
             (rc = store_connection_exec(connection, "COMMIT")) != SQLITE_OK) {
                 r = store_connection_failed(connection, rc, true, error);
                 (void)store_connection_exec(connection, "ROLLBACK");
                 return r;
         }
+        connection->has_seals = true;
         return 0;
 }

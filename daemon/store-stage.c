@@ -184,7 +184,7 @@ static int write_license(StoreConnection *connection, int64_t key, const License
 
         statement = store_statement(connection,
                 "INSERT INTO staged_licenses (key, key_id, title, issuer, media_type, not_before, not_after, "
-                "extension, document_date, digest, size, charge) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", error);
+                "extension, document_date, digest, size, charge, seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", error);
         if (!statement)
                 return (int)error->code;
         sqlite3_bind_int64(statement, 1, key);
@@ -200,16 +200,20 @@ static int write_license(StoreConnection *connection, int64_t key, const License
         sqlite3_bind_blob(statement, 10, license->digest, sizeof license->digest, SQLITE_STATIC);
         sqlite3_bind_int64(statement, 11, (int64_t)license->size);
         sqlite3_bind_int64(statement, 12, (int64_t)store_charge_license(license));
+        statement_bind_seal(statement, 13, license);
         return statement_write(connection, statement, error);
 }
 
-/* Compares the document of an id that is here with that of the backup, if it is said to be the same. */
+/* Looks for damage to a license that is here and has, as it says, the document of the backup. */
 static int check_known(StoreConnection *connection, int64_t key, const License *license, const void *document,
                 StageResult *ret, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        g_auto(License) known = {};
+        int r;
 
         statement = store_statement(connection,
-                "SELECT d.document IS ? FROM licenses AS l LEFT JOIN documents AS d ON d.key = l.key "
+                "SELECT " LICENSE_COLUMNS ", l.seal, d.document IS ? FROM licenses AS l "
+                "LEFT JOIN documents AS d ON d.key = l.key "
                 "WHERE l.key = ? AND l.present AND l.digest IS ? AND l.size IS ?", error);
         if (!statement)
                 return (int)error->code;
@@ -217,16 +221,18 @@ static int check_known(StoreConnection *connection, int64_t key, const License *
         sqlite3_bind_int64(statement, 2, key);
         sqlite3_bind_blob(statement, 3, license->digest, sizeof license->digest, SQLITE_STATIC);
         sqlite3_bind_int64(statement, 4, (int64_t)license->size);
-        switch (statement_row(connection, statement, error)) {
-        case 1:
-                if (!sqlite3_column_int(statement, 0))
-                        *ret = STAGE_REPAIRS;
-                return 0;
-        case 0:
-                return 0;
-        default:
-                return (int)error->code;
-        }
+        r = statement_row(connection, statement, error);
+        if (r <= 0)
+                return r < 0 ? (int)error->code : 0;
+
+        license_init(&known);
+        if ((r = license_from_row(statement, 0, &known, error)) != 0 ||
+            (r = store_row_load_counters(connection, key, &known, error)) != 0)
+                return r;
+        license_judge_row(&known, statement, N_LICENSE_COLUMNS);
+        if (known.soundness == LICENSE_ROTTEN || !sqlite3_column_int(statement, N_LICENSE_COLUMNS + 1))
+                *ret = STAGE_REPAIRS;
+        return 0;
 }
 
 int store_stage_license(StoreConnection *connection, StoreStage *stage, const License *license,

@@ -592,8 +592,8 @@ static int check_documents(StoreConnection *connection, Error *error) {
                 r = store_cursor_new(connection, owner->owner, true, &cursor, error);
                 do {
                         r = r == 0 ? store_cursor_next(cursor, &row, error) : r;
-                        if (r == 0 && row && row->damaged) {
-                                store_license_rotten(row->license.id, error);
+                        if (r == 0 && row && row->damage != STORE_DAMAGE_NONE) {
+                                store_license_rotten(row->license.id, row->damage, error);
                                 r = error_prefix(error, "Of user '%s' (%" PRIu32 ")", owner->name,
                                         (uint32_t)owner->uid);
                         }

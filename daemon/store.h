@@ -168,7 +168,7 @@ uint64_t license_wire_size(const License *license);
 /*
  * Takes amount uses of a right, if that many are left and the license is valid now (Unix seconds).
  * *ret_remaining is UINT64_MAX for a right without a counter. ERROR_NO_RIGHTS,
- * ERROR_LICENSE_UNAVAILABLE.
+ * ERROR_LICENSE_UNAVAILABLE; ERROR_STORE_CORRUPT: the counter cannot be trusted.
  */
 int store_license_consume(StoreConnection *connection, const StoreOwner *owner, const char *id,
         const char *right, uint64_t amount, int64_t now, uint64_t *ret_remaining, Error *error);
@@ -216,12 +216,19 @@ int store_snapshot_owners(StoreConnection *connection, uid_t uid, const char *na
 
 typedef struct StoreCursor StoreCursor;
 
+/* What the store has of a license and is not what was stored. */
+typedef enum StoreDamage {
+        STORE_DAMAGE_NONE,
+        STORE_DAMAGE_DOCUMENT,
+        STORE_DAMAGE_ROW, /* what it knows beside the document */
+} StoreDamage;
+
 typedef struct StoreCursorRow {
         License license;      /* of a deleted or revoked one: id, generation and counters */
         bool present;         /* there is a document */
         int64_t revoked;      /* when, LICENSE_NO_TIME if not */
         const void *document; /* where with_documents and present; the cursor's, until its next step */
-        bool damaged;         /* with_documents: it is not what was stored, and NULL here */
+        StoreDamage damage;   /* where with_documents and present; of the document: that is NULL then */
 } StoreCursorRow;
 
 /* Walks all ids of an owner in the order in which they were first stored. */
@@ -233,11 +240,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreCursor, store_cursor_free)
 /* For who takes the digests of documents anyway, where they go: only their sizes are checked from now on. */
 void store_cursor_leave_digests(StoreCursor *cursor);
 
-/* The next row, NULL at the end; it is the cursor's. Documents are checked. */
+/* The next row, NULL at the end; it is the cursor's. With documents, these and the seals are checked. */
 int store_cursor_next(StoreCursor *cursor, const StoreCursorRow **ret, Error *error);
 
-/* ERROR_STORE_CORRUPT, for a license whose document is not what was stored. */
-int store_license_rotten(const char *id, Error *error);
+/* ERROR_STORE_CORRUPT, for a license that is damaged. */
+int store_license_rotten(const char *id, StoreDamage damage, Error *error);
 
 /*
  * Whether the store has something of a user of this number who has a name. Then who has the number and no name is that
@@ -298,7 +305,7 @@ typedef struct StoreStage {
 
 typedef enum StageResult {
         STAGE_GOOD,
-        STAGE_REPAIRS,     /* good, and the document that the store has of it is not the one that was stored */
+        STAGE_REPAIRS,     /* good, and the document or the row that the store has of it is not what was stored */
         STAGE_TWICE,       /* that id was staged already */
         STAGE_UNKNOWN,     /* a document of an id that no state was staged for */
         STAGE_CONTRADICTS, /* a document of an id that is revoked, restricted, or of another generation or other
@@ -334,7 +341,7 @@ typedef struct StoreMergeEvents {
         /* Asked now and then; ends the merge with any code where it says so. NULL: nothing does. */
         bool (*is_unwanted)(void *userdata);
         /*
-         * Whether the store's document of an id that was staged under key may be damaged: then it is looked at, which
+         * Whether what the store has of an id that was staged under key may be damaged: then it is looked at, which
          * takes too long for all of them in one transaction. NULL: none is.
          */
         bool (*may_repair)(int64_t key, void *userdata);
@@ -352,7 +359,8 @@ typedef struct StoreMergeEvents {
  *    that differs is a conflict, and stays as it is here;
  *  - of two documents, the one with the later date of its own stays, with its texts and times: restored, or
  *    newer_kept; where a date is missing or both are equal, the store's stays, a conflict;
- *  - a document that is damaged here, of which the backup has what was stored once, is repaired: restored.
+ *  - a document that is damaged here, of which the backup has what was stored once, is repaired: restored; so is
+ *    what is known beside it, which then is what the backup says, and the low marks of both.
  *
  * For a task of its own (alone): anything but 0 leaves the transaction to be rolled back.
  * ERROR_LIMIT_EXCEEDED where an owner would have more than is allowed.

@@ -96,7 +96,7 @@ static int read_rows(StoreConnection *connection, const StoreOwnerRow *owner, bo
         r = store_cursor_new(connection, owner->owner, with_documents, &cursor, error);
         while (r == 0 && (r = store_cursor_next(cursor, &row, error)) == 0 && row) {
                 tell_license(told, &row->license);
-                g_string_append_printf(told, "%i %" PRIi64 " %i ", row->present, row->revoked, row->damaged);
+                g_string_append_printf(told, "%i %" PRIi64 " %i ", row->present, row->revoked, row->damage);
                 if (row->document)
                         g_string_append_len(told, row->document, (gssize)row->license.size);
         }

@@ -368,7 +368,30 @@ void wait_swept(StoreConnection *reader) {
         }
 }
 
-void assert_books(StoreConnection *reader) {
+unsigned count_judged(StoreConnection *reader, LicenseSoundness soundness) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        g_auto(Error) error = {};
+        unsigned n = 0;
+        int r;
+
+        statement = store_statement(reader,
+                "SELECT " LICENSE_COLUMNS ", l.key, l.seal FROM licenses AS l WHERE l.present", &error);
+        assert_non_null(statement);
+        while ((r = statement_row(reader, statement, &error)) > 0) {
+                g_auto(License) license = {};
+
+                license_init(&license);
+                assert_good(license_from_row(statement, 0, &license, &error), &error);
+                assert_good(store_row_load_counters(reader, sqlite3_column_int64(statement, N_LICENSE_COLUMNS),
+                                    &license, &error), &error);
+                license_judge_row(&license, statement, N_LICENSE_COLUMNS + 1);
+                n += license.soundness == soundness;
+        }
+        assert_int_equal(r, 0);
+        return n;
+}
+
+void assert_sums(StoreConnection *reader) {
         static const char owners[] =
                 "SELECT count(*) FROM owners AS o WHERE "
                 "licenses != (SELECT count(*) FROM licenses AS l WHERE l.owner = o.owner AND present) OR "
@@ -387,4 +410,10 @@ void assert_books(StoreConnection *reader) {
         assert_int_equal(ask(reader, owners), 0);
         assert_int_equal(ask(reader, rows), 0);
         assert_int_equal(ask(reader, keys), 0);
+}
+
+void assert_books(StoreConnection *reader) {
+        assert_sums(reader);
+        assert_int_equal(count_judged(reader, LICENSE_ROTTEN), 0);
+        assert_int_equal(count_judged(reader, LICENSE_UNSEALED), 0);
 }

@@ -75,5 +75,10 @@ int64_t count_staged(StoreConnection *reader);
 /* Waits until the store has removed what belongs to no restore; fails the test after 30 s. */
 void wait_swept(StoreConnection *reader);
 
+/* How many licenses there are whose seal says this of them. */
+unsigned count_judged(StoreConnection *reader, LicenseSoundness soundness);
+
 /* What owners are charged with is what their rows say, and each row's charge is that of a stored license. */
+void assert_sums(StoreConnection *reader);
+/* The same, and all licenses are under whole seals. */
 void assert_books(StoreConnection *reader);

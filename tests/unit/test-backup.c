@@ -443,12 +443,37 @@ static void test_first_of_the_rotten_documents_of_a_large_backup_is_named(void *
         }
 }
 
-/* No document is rotten, but what stands beside it: it would be a backup that no restore takes. */
+typedef struct Rot {
+        const char *set;
+        bool in_state; /* where nothing can be left out */
+        bool sealed;   /* nothing but the seal tells */
+} Rot;
+
+/* Tries to back up with one license damaged. */
+static void back_up_rotten(World *world, const Rot *rot) {
+        g_autofree char *sql = g_strdup_printf("UPDATE licenses SET %s WHERE id = 'some-1'", rot->set);
+        _cleanup_fd_ int fd = new_target();
+        BackupPlan plan = plan_to(world, fd);
+        g_auto(Error) error = {};
+        g_auto(WorkResult) result = {};
+
+        edit_store(world, sql);
+        forget(world);
+        assert_fails(world, ERROR_STORE_CORRUPT, rot->in_state ? "damaged" : "license 'some-1' is damaged");
+
+        plan.skip_damaged = true;
+        forget(world);
+        assert_int_equal(run(world, plan, &result, &error), rot->in_state ? ERROR_STORE_CORRUPT : 0);
+        if (!rot->in_state) {
+                assert_int_equal(result.licenses, 2);
+                assert_string_equal(result.damaged_licenses[0], "alice (1000): some-1");
+                assert_proved(fd, &result);
+        }
+}
+
+/* No document is rotten, but what stands beside it: what comes of it might be a backup that no restore takes. */
 static void test_damaged_row_is_named_or_left_out(void **state) {
-        static const struct {
-                const char *set;
-                bool in_state; /* where nothing can be left out */
-        } cases[] = {
+        static const Rot rots[] = {
                 { "document_date = 5" },
                 { "title = CAST(x'ff' AS TEXT)" },
                 { "issuer = ''" },
@@ -457,36 +482,33 @@ static void test_damaged_row_is_named_or_left_out(void **state) {
                 { "size = size + 1" },
                 { "digest = zeroblob(32)" },
                 { "digest = NULL" },
-                { "generation = 0", true },
-                { "title = NULL WHERE 0; INSERT INTO counters SELECT key, 'print', -1 FROM licenses", true },
-                { "id = CAST(x'fe' AS TEXT)", true },
+                { "generation = 0", .in_state = true },
+                { "title = NULL WHERE 0; INSERT INTO counters SELECT key, 'print', -1 FROM licenses", .in_state = true },
+                { "id = CAST(x'fe' AS TEXT)", .in_state = true },
+                { "title = 'another'", .sealed = true },
+                { "key_id = 'another'", .sealed = true },
+                { "not_after = 5", .sealed = true },
+                { "generation = 2", .sealed = true },
+                { "extension = 'lcpl'", .sealed = true },
+                { "seal = x'0100000000000000000000000000000000'", .sealed = true },
+                { "title = NULL WHERE 0; INSERT INTO counters SELECT key, 'print', 1 FROM licenses",
+                  .sealed = true },
         };
         World *world = *state;
 
         put_some(world, 3, 1000);
         edit_store(world, "CREATE TABLE sound AS SELECT * FROM licenses");
-        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
-                g_autofree char *sql = g_strdup_printf("UPDATE licenses SET %s WHERE id = 'some-1'", cases[i].set);
-                _cleanup_fd_ int fd = new_target();
-                BackupPlan plan = plan_to(world, fd);
-                g_auto(Error) error = {};
-                g_auto(WorkResult) result = {};
-
-                edit_store(world, sql);
-                forget(world);
-                assert_fails(world, ERROR_STORE_CORRUPT, cases[i].in_state ? "damaged" : "'some-1'");
-
-                plan.skip_damaged = true;
-                forget(world);
-                assert_int_equal(run(world, plan, &result, &error), cases[i].in_state ? ERROR_STORE_CORRUPT : 0);
-                if (!cases[i].in_state) {
-                        assert_int_equal(result.licenses, 2);
-                        assert_string_equal(result.damaged_licenses[0], "alice (1000): some-1");
-                        assert_proved(fd, &result);
+        for (unsigned sealed = 0; sealed < 2; sealed++)
+                for (size_t i = 0; i < G_N_ELEMENTS(rots); i++) {
+                        if (rots[i].sealed && !sealed)
+                                continue;
+                        /* In a store that had no seals, the documents tell what they can. */
+                        if (!sealed)
+                                edit_store(world, "UPDATE licenses SET seal = NULL");
+                        back_up_rotten(world, &rots[i]);
+                        edit_store(world, "DELETE FROM counters; DELETE FROM licenses; "
+                                          "INSERT INTO licenses SELECT * FROM sound");
                 }
-                edit_store(world, "DELETE FROM counters; DELETE FROM licenses; "
-                                  "INSERT INTO licenses SELECT * FROM sound");
-        }
 }
 
 static void put_one_more(World *world) {

@@ -249,6 +249,101 @@ static void test_digest_is_what_b2sum_says(void **state) {
         assert_int_equal(license->size, 3);
 }
 
+static void set_all(License *license) {
+        license_clear(license);
+        license_init(license);
+        license_digest_document(license, "abc", 3);
+        license_set_string(&license->id, "id");
+        license_set_string(&license->title, "title");
+        license->generation = 2;
+        license->not_after = 50;
+        license->extension = "lic";
+        assert_int_equal(license_limit_counter(license, "copy", 3), 0);
+        assert_int_equal(license_limit_counter(license, "print", 0), 0);
+}
+
+static LicenseSoundness judge(License *license, const uint8_t seal[LICENSE_SEAL_SIZE]) {
+        license_judge(license, seal, LICENSE_SEAL_SIZE);
+        return license->soundness;
+}
+
+static void test_seal_is_over_each_part_of_a_license(void **state) {
+        License *license = &((Pair *)*state)->document;
+        uint8_t seal[LICENSE_SEAL_SIZE];
+        Counter extra = { .right = "play" };
+
+        set_all(license);
+        assert_true(license_seal(license, seal));
+        assert_int_equal(judge(license, seal), LICENSE_SOUND);
+
+        for (unsigned i = 0;; i++) {
+                set_all(license);
+                switch (i) {
+                case 0: license_set_string(&license->id, "ie"); break;
+                case 1: license_set_string(&license->key_id, "title"); break;
+                case 2: license_set_string(&license->title, "titl"); break;
+                case 3: license_set_string(&license->issuer, "i"); break;
+                case 4: license_set_string(&license->media_type, "m"); break;
+                case 5: license->not_before = 0; break;
+                case 6: license->not_after = 51; break;
+                case 7: license->allow_backup = false; break;
+                case 8: license->extension = "bin"; break;
+                case 9: license->document_date = 0; break;
+                case 10: license->digest[31] ^= 0x80; break;
+                case 11: license->size++; break;
+                case 12: license->generation = 1; break;
+                case 13: g_array_index(license->counters, Counter, 0).remaining = 2; break;
+                case 14: g_array_index(license->counters, Counter, 1).right[0] = 'q'; break;
+                case 15: g_array_remove_index(license->counters, 1); break;
+                case 16: g_array_append_val(license->counters, extra); break;
+                /* What stands at another place, which the same bytes one after the other would not tell. */
+                case 17:
+                        license->key_id = g_steal_pointer(&license->title);
+                        break;
+                case 18:
+                        license_set_string(&license->id, "idtitle");
+                        g_clear_pointer(&license->title, g_free);
+                        break;
+                default: return;
+                }
+                assert_int_equal(judge(license, seal), LICENSE_ROTTEN);
+        }
+}
+
+static void test_each_bit_of_a_seal_counts(void **state) {
+        License *license = &((Pair *)*state)->document;
+        uint8_t seal[LICENSE_SEAL_SIZE];
+
+        set_all(license);
+        assert_true(license_seal(license, seal));
+        for (unsigned i = 0; i < 8 * LICENSE_SEAL_SIZE; i++) {
+                seal[i / 8] ^= (uint8_t)(1 << i % 8);
+                /* Of another version: what it is over is not known. */
+                assert_int_equal(judge(license, seal), i < 8 ? LICENSE_UNSEALED : LICENSE_ROTTEN);
+                seal[i / 8] ^= (uint8_t)(1 << i % 8);
+        }
+        assert_int_equal(judge(license, seal), LICENSE_SOUND);
+        license_judge(license, seal, LICENSE_SEAL_SIZE - 1);
+        assert_int_equal(license->soundness, LICENSE_ROTTEN);
+        license_judge(license, NULL, 0);
+        assert_int_equal(license->soundness, LICENSE_UNSEALED);
+}
+
+static void test_what_is_not_known_to_be_sound_does_not_become_so(void **state) {
+        License *license = &((Pair *)*state)->document;
+        uint8_t seal[LICENSE_SEAL_SIZE];
+
+        set_all(license);
+        license->soundness = LICENSE_UNSEALED;
+        assert_false(license_seal(license, seal));
+        license->soundness = LICENSE_ROTTEN;
+        for (unsigned i = 0; i < 3; i++) {
+                assert_true(license_seal(license, seal));
+                assert_int_equal(judge(license, seal), LICENSE_ROTTEN);
+                license->not_after++;
+        }
+}
+
 #define WITH_PAIR(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void) {
@@ -270,6 +365,9 @@ int main(void) {
                 WITH_PAIR(test_counters_of_both_above_64_are_refused),
                 WITH_PAIR(test_backup_is_allowed_only_if_both_say_so),
                 WITH_PAIR(test_digest_is_what_b2sum_says),
+                WITH_PAIR(test_seal_is_over_each_part_of_a_license),
+                WITH_PAIR(test_each_bit_of_a_seal_counts),
+                WITH_PAIR(test_what_is_not_known_to_be_sound_does_not_become_so),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

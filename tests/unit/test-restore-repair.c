@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Documents that are damaged in the store, and whole in the backup. */
+/* Licenses that are damaged in the store, and whole in the backup. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <setjmp.h>
@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "restore-world.h"
+#include "store-connection.h"
 
 #define OPAQUE "\x01 opaque document"
 #define OF_OPAQUE "WHERE key = (SELECT key FROM licenses WHERE id = 'opaque')"
@@ -18,6 +19,19 @@ static const char *const damages[] = {
         "UPDATE documents SET document = CAST('short' AS BLOB) " OF_OPAQUE,
         "UPDATE documents SET document = zeroblob(0) " OF_OPAQUE,
         "DELETE FROM documents " OF_OPAQUE,
+};
+
+/* Of what is known beside the document; nothing of it is what the backup has. */
+static const char *const rots[] = {
+        "UPDATE licenses SET title = 'rotten' WHERE id = 'opaque'",
+        "UPDATE licenses SET key_id = CAST(x'ff' AS TEXT) WHERE id = 'opaque'",
+        "UPDATE licenses SET document_date = 77 WHERE id = 'opaque'",
+        "UPDATE licenses SET not_after = 5 WHERE id = 'opaque'",
+        "UPDATE licenses SET extension = 'lcpl' WHERE id = 'opaque'",
+        "UPDATE licenses SET generation = -9 WHERE id = 'opaque'",
+        "UPDATE licenses SET seal = x'0100000000000000000000000000000000' WHERE id = 'opaque'",
+        "INSERT INTO counters SELECT key, 'no right', 3 FROM licenses WHERE id = 'opaque'",
+        "INSERT INTO counters SELECT key, 'rot', -3 FROM licenses WHERE id = 'opaque'",
 };
 
 static void damage(RestoreWorld *world, const char *sql) {
@@ -84,6 +98,68 @@ static void test_damaged_document_of_a_license_that_is_otherwise_the_same_is_rep
         }
 }
 
+static LicenseSoundness judge_opaque(RestoreWorld *world) {
+        g_autoptr(StoreCursor) cursor = NULL;
+        g_auto(Error) error = {};
+        const StoreCursorRow *row;
+        int64_t owner;
+
+        assert_good(store_connection_integer(world->connection, "SELECT owner FROM owners WHERE name = 'alice'", &owner,
+                            &error), &error);
+        assert_good(store_cursor_new(world->connection, owner, true, &cursor, &error), &error);
+        for (;;) {
+                assert_good(store_cursor_next(cursor, &row, &error), &error);
+                assert_non_null(row);
+                if (strcmp(row->license.id, "opaque") == 0)
+                        return row->license.soundness;
+        }
+}
+
+/* Without the order of the rows, of which a repaired one becomes the last. */
+static const char *licenses_of(char *rendered) {
+        char *end = strstr(rendered, "mark ");
+
+        assert_non_null(end);
+        *end = '\0';
+        return rendered;
+}
+
+static void test_what_is_damaged_beside_a_document_is_repaired(void **state) {
+        RestoreWorld *world = *state;
+
+        restore_again(world, NULL);
+        for (size_t i = 0; i < G_N_ELEMENTS(rots); i++) {
+                g_autofree char *before = render(world->connection), *now = NULL;
+                g_auto(WorkResult) result = {};
+
+                damage(world, rots[i]);
+                assert_int_equal(judge_opaque(world), LICENSE_ROTTEN);
+                restore_again(world, &result);
+                assert_int_equal(result.restored, 1);
+                assert_int_equal(result.unchanged, 1);
+                assert_int_equal(judge_opaque(world), LICENSE_SOUND);
+                now = render(world->connection);
+                assert_string_equal(licenses_of(now), licenses_of(before));
+        }
+}
+
+/* Row and document are damaged, each in its way, and a counter was lower than that of the backup. */
+static void test_damaged_row_and_document_are_repaired_and_the_low_marks_stay(void **state) {
+        RestoreWorld *world = *state;
+        g_auto(WorkResult) result = {};
+        g_autofree char *now = NULL;
+
+        damage(world, damages[0]);
+        damage(world, "UPDATE licenses SET title = 'rotten' WHERE id = 'opaque'");
+        damage(world, "UPDATE counters SET remaining = 2 " OF_OPAQUE);
+        restore_again(world, &result);
+        assert_int_equal(result.restored, 2);
+        assert_int_equal(judge_opaque(world), LICENSE_SOUND);
+        now = render(world->connection);
+        assert_non_null(strstr(now, "license opaque play=2 generation 1 "));
+        assert_null(strstr(now, "rotten"));
+}
+
 /* A date decides between two documents, and what cannot be read has one, too: the backup's would be an older one. */
 static void test_damaged_document_that_is_newer_than_that_of_the_backup_stays(void **state) {
         RestoreWorld *world = *state;
@@ -103,6 +179,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_damaged_document_is_repaired_and_the_low_marks_stay),
                 TEST(test_damaged_document_of_a_license_that_is_otherwise_the_same_is_repaired),
+                TEST(test_what_is_damaged_beside_a_document_is_repaired),
+                TEST(test_damaged_row_and_document_are_repaired_and_the_low_marks_stay),
                 TEST(test_damaged_document_that_is_newer_than_that_of_the_backup_stays),
         };
 

@@ -527,6 +527,81 @@ static void test_books_balance_after_many_steps(void **state) {
         }
 }
 
+static LicenseSoundness judge(World *world, const char *id) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        g_auto(License) license = {};
+        g_auto(Error) error = {};
+
+        statement = store_statement(world->connection,
+                "SELECT " LICENSE_COLUMNS ", l.key, l.seal FROM licenses AS l WHERE l.id = ? AND l.present", &error);
+        assert_non_null(statement);
+        statement_bind_text(statement, 1, id);
+        assert_int_equal(statement_row(world->connection, statement, &error), 1);
+        license_init(&license);
+        assert_good(license_from_row(statement, 0, &license, &error), &error);
+        assert_good(store_row_load_counters(world->connection, sqlite3_column_int64(statement, N_LICENSE_COLUMNS),
+                            &license, &error), &error);
+        license_judge_row(&license, statement, N_LICENSE_COLUMNS + 1);
+        return license.soundness;
+}
+
+static void test_each_change_of_a_license_seals_it_anew(void **state) {
+        World *world = *state;
+        g_auto(Error) error = {};
+        uint64_t remaining;
+
+        put_one(world, &alice, "a", "one", "print", 9);
+        assert_int_equal(judge(world, "a"), LICENSE_SOUND);
+        assert_good(consume(world, "a", "print", 2, NOW, &remaining, &error), &error);
+        assert_int_equal(remaining, 7);
+        assert_int_equal(judge(world, "a"), LICENSE_SOUND);
+        /* Its generation, and the counter that stays low, are under it. */
+        put_one(world, &alice, "a", "two", "print", 8);
+        assert_counter(get(world, &alice, "a"), "print", 7);
+        assert_int_equal(judge(world, "a"), LICENSE_SOUND);
+        delete_one(world, "a");
+        put_one(world, &alice, "a", "three", NULL, 0);
+        assert_counter(get(world, &alice, "a"), "print", 7);
+        assert_int_equal(judge(world, "a"), LICENSE_SOUND);
+}
+
+static void test_nothing_is_taken_from_a_counter_that_is_damaged(void **state) {
+        World *world = *state;
+        g_auto(Error) error = {};
+        uint64_t remaining = 4711;
+
+        put_one(world, &alice, "a", "one", "print", 2);
+        edit(world, "UPDATE counters SET remaining = 200");
+        assert_int_equal(consume(world, "a", "print", 1, NOW, &remaining, &error), ERROR_STORE_CORRUPT);
+        assert_error(&error, ERROR_STORE_CORRUPT, "What is known beside the document of license 'a' is damaged");
+        assert_int_equal(remaining, 4711);
+        /* The document is what was stored, and its reader still gets it. */
+        (void)get(world, &alice, "a");
+        assert_document(world, "one");
+}
+
+/* What can be no counter is no low mark, and must not get under a seal that is whole. */
+static void test_license_that_is_stored_again_is_sound_whatever_was_damaged(void **state) {
+        static const char *const rots[] = {
+                "UPDATE counters SET name = 'No right'",
+                "UPDATE counters SET remaining = -1",
+                "UPDATE licenses SET title = 'rotten', generation = -5",
+                "UPDATE licenses SET seal = x'01'",
+        };
+        World *world = *state;
+
+        for (size_t i = 0; i < G_N_ELEMENTS(rots); i++) {
+                put_one(world, &alice, "a", "one", "print", 2);
+                edit(world, rots[i]);
+                assert_int_equal(judge(world, "a"), LICENSE_ROTTEN);
+                put_one(world, &alice, "a", "one", "print", 2);
+                assert_int_equal(judge(world, "a"), LICENSE_SOUND);
+                assert_counter(get(world, &alice, "a"), "print", 2);
+                assert_int_equal(world->license.counters->len, 1);
+                assert_true(world->license.generation > 0 && world->license.generation <= INT64_MAX);
+        }
+}
+
 int main(void) {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
         const struct CMUnitTest tests[] = {
@@ -548,6 +623,9 @@ int main(void) {
                 IN_WORLD(test_owners_do_not_see_each_other),
                 IN_WORLD(test_changed_document_is_an_error_that_names_the_license),
                 IN_WORLD(test_books_balance_after_many_steps),
+                IN_WORLD(test_each_change_of_a_license_seals_it_anew),
+                IN_WORLD(test_nothing_is_taken_from_a_counter_that_is_damaged),
+                IN_WORLD(test_license_that_is_stored_again_is_sound_whatever_was_damaged),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

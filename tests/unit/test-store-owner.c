@@ -187,6 +187,43 @@ static void test_reassigning_keeps_the_document_that_is_whole(void **state) {
         assert_books(world->reader);
 }
 
+static int rot_work(StoreConnection *connection, void *userdata, Error *error) {
+        static const char sql[] =
+                "UPDATE licenses SET key_id = 'rotten' WHERE id = 'alone' OR "
+                "id = iif(owner = (SELECT owner FROM owners WHERE name = 'alice'), 'hers-is-rotten', 'his-is-rotten');"
+                "UPDATE documents SET document = zeroblob(3) WHERE key = (SELECT l.key FROM licenses AS l JOIN owners "
+                "AS o ON o.owner = l.owner WHERE o.name = 'alice' AND l.id = 'his-is-rotten')";
+
+        assert_int_equal(store_connection_exec(connection, sql), SQLITE_OK);
+        return 0;
+}
+
+/*
+ * Of what is damaged, what is whole on the other side stays. Of the last one her document is damaged and his row: his
+ * document is all that is left, and neither it nor the knowledge that his row is damaged may go.
+ */
+static void test_reassigning_keeps_what_is_whole_and_knows_what_is_not(void **state) {
+        static const Sketch hers[] = {
+                { .id = "alone", .document = "first" },
+                { .id = "hers-is-rotten", .document = "second" },
+                { .id = "his-is-rotten", .document = "third" },
+        };
+        StageWorld *world = *state;
+        g_auto(Error) error = {};
+        uint64_t licenses;
+
+        put_here(world, hers, G_N_ELEMENTS(hers));
+        put_for(world, &bob, &hers[1], 2);
+        assert_good(do_write(world->store, rot_work, NULL, &error), &error);
+        assert_int_equal(count_judged(world->reader, LICENSE_ROTTEN), 3);
+
+        assert_good(reassign(world, &alice, &bob, &licenses, &error), &error);
+        assert_owner(world->reader, &bob, "alone 'first' g1 key=rotten\nhers-is-rotten 'second' g1\n"
+                                          "his-is-rotten 'third' g1 key=rotten\n");
+        assert_int_equal(count_judged(world->reader, LICENSE_ROTTEN), 2);
+        assert_int_equal(count_judged(world->reader, LICENSE_SOUND), 1);
+}
+
 static void test_conflict_reassigns_nothing_and_names_the_license(void **state) {
         static const Sketch bobs[] = { { .id = "empty", .document = "not empty" } };
         g_autofree char *alices = NULL, *his = NULL;
@@ -374,6 +411,7 @@ int main(void) {
                 TEST(test_reassigning_to_a_new_owner_gives_all_that_there_was),
                 TEST(test_reassigning_to_an_owner_who_has_some_merges),
                 TEST(test_reassigning_keeps_the_document_that_is_whole),
+                TEST(test_reassigning_keeps_what_is_whole_and_knows_what_is_not),
                 TEST(test_conflict_reassigns_nothing_and_names_the_license),
                 TEST(test_reassigning_keeps_to_the_limits_of_the_new_owner),
                 TEST(test_who_has_used_up_all_keys_gets_no_more),

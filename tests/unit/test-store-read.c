@@ -333,13 +333,13 @@ static void test_cursor_tells_a_rotten_document_and_goes_on(void **state) {
         assert_good(store_cursor_new(world->reader, owner_number(world, &alice), true, &cursor, &error),
                 &error);
         assert_good(store_cursor_next(cursor, &row, &error), &error);
-        assert_false(row->damaged);
+        assert_int_equal(row->damage, STORE_DAMAGE_NONE);
         assert_good(store_cursor_next(cursor, &row, &error), &error);
         assert_string_equal(row->license.id, "rotten");
-        assert_true(row->damaged);
+        assert_int_equal(row->damage, STORE_DAMAGE_DOCUMENT);
         assert_null(row->document);
         assert_good(store_cursor_next(cursor, &row, &error), &error);
-        assert_false(row->damaged);
+        assert_int_equal(row->damage, STORE_DAMAGE_NONE);
         assert_non_null(row->document);
 }
 

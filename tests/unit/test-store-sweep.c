@@ -266,6 +266,16 @@ static const char version_1[] =
         "INSERT INTO counters VALUES (7 << 31, 'print', 4);"
         "INSERT INTO properties VALUES (7, 'BackupPath', '/backups');";
 
+/* What the second one had more. */
+static const char version_2[] =
+        "CREATE TABLE staged_ids (key INTEGER PRIMARY KEY, restore INTEGER NOT NULL,"
+        "  owner INTEGER NOT NULL REFERENCES owners, id TEXT NOT NULL, generation INTEGER NOT NULL, revoked INTEGER,"
+        "  allow_backup INTEGER NOT NULL, charge INTEGER NOT NULL, UNIQUE (restore, owner, id)) STRICT;"
+        "CREATE TABLE staged_licenses (key INTEGER PRIMARY KEY REFERENCES staged_ids, key_id TEXT, title TEXT,"
+        "  issuer TEXT, media_type TEXT, not_before INTEGER, not_after INTEGER, extension TEXT, document_date INTEGER,"
+        "  digest BLOB NOT NULL, size INTEGER NOT NULL, charge INTEGER NOT NULL) STRICT;"
+        "PRAGMA user_version = 2;";
+
 static const char version_1_kept[] = "a 'document' g3 print=4 date=-6 key=k title=t from=5 restricted\n"
                                      "dead !50 g1\ngone - g2\n";
 
@@ -278,7 +288,7 @@ static void run_sql(const char *folder, const char *sql) {
         assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
-static void make_version_1(StageWorld *world) {
+static void make_version(StageWorld *world, int version) {
         char hex[LICENSE_DIGEST_SIZE * 2 + 1];
         g_autofree char *sql = NULL;
         License license = {};
@@ -291,48 +301,87 @@ static void make_version_1(StageWorld *world) {
         temp_folder_remove(world->folder);
         world->folder = temp_folder_new();
         run_sql(world->folder, sql);
+        if (version == 2)
+                run_sql(world->folder, version_2);
 }
 
-static void test_store_of_version_1_is_brought_up_to_date_and_keeps_everything(void **state) {
+static void test_older_store_is_brought_up_to_date_and_keeps_everything(void **state) {
         StageWorld *world = *state;
-        g_autofree char *path = NULL;
+
+        for (int version = 1; version <= 2; version++) {
+                g_autofree char *path = NULL;
+                g_auto(Error) error = {};
+                StoreMerge result;
+
+                make_version(world, version);
+                stage_world_open(world);
+                assert_int_equal(ask(world->reader, "PRAGMA user_version"), 3);
+                assert_int_equal(ask(world->reader, "PRAGMA application_id"), 1280724052);
+                assert_owner(world->reader, &alice, version_1_kept);
+                assert_sums(world->reader);
+                assert_int_equal(count_judged(world->reader, LICENSE_UNSEALED), 1);
+                assert_int_equal(store_count(world->store), 1);
+                assert_good(store_property_get(world->reader, &alice, "BackupPath", &path, &error), &error);
+                assert_string_equal(path, "/backups");
+
+                sketch_stage_good(world->store, &world->stage, &alice, &there[2], 1);
+                result = merge_good(world->store, world->stage.restore);
+                assert_merge(&result, &(StoreMerge){ .restored = 1 });
+                stage_world_close(world);
+                stage_world_open(world);
+                wait_swept(world->reader);
+                assert_int_equal(store_count(world->store), 2);
+                assert_sums(world->reader);
+                assert_int_equal(count_judged(world->reader, LICENSE_UNSEALED), 1);
+        }
+}
+
+static int consume_one(StoreConnection *connection, void *userdata, Error *error) {
+        uint64_t remaining;
+
+        return store_license_consume(connection, &alice, "a", "print", 1, 1700000000, &remaining, error);
+}
+
+/* What nobody has sealed is not vouched for by what changes a part of it; to store it anew is to know it. */
+static void test_license_of_an_older_store_is_sealed_when_it_is_stored_again(void **state) {
+        static const Sketch low = { .id = "a", .document = "document", .generation = 9, .restricted = true,
+                .date = -6, .key_id = "k", .title = "t", .not_before = 5, .counters = "print=2" };
+        StageWorld *world = *state;
         g_auto(Error) error = {};
-        StoreMerge result;
 
-        make_version_1(world);
+        make_version(world, 2);
         stage_world_open(world);
-        assert_int_equal(ask(world->reader, "PRAGMA user_version"), 2);
-        assert_int_equal(ask(world->reader, "PRAGMA application_id"), 1280724052);
-        assert_owner(world->reader, &alice, version_1_kept);
-        assert_books(world->reader);
-        assert_int_equal(store_count(world->store), 1);
-        assert_good(store_property_get(world->reader, &alice, "BackupPath", &path, &error), &error);
-        assert_string_equal(path, "/backups");
+        assert_good(do_write(world->store, consume_one, NULL, &error), &error);
+        assert_sums(world->reader);
+        assert_int_equal(count_judged(world->reader, LICENSE_UNSEALED), 1);
+        sketch_stage_good(world->store, &world->stage, &alice, &low, 1);
+        (void)merge_good(world->store, world->stage.restore);
+        assert_int_equal(ask(world->reader, "SELECT remaining FROM counters"), 2);
+        assert_sums(world->reader);
+        assert_int_equal(count_judged(world->reader, LICENSE_UNSEALED), 1);
 
-        sketch_stage_good(world->store, &world->stage, &alice, &there[2], 1);
-        result = merge_good(world->store, world->stage.restore);
-        assert_merge(&result, &(StoreMerge){ .restored = 1 });
-        stage_world_close(world);
-        stage_world_open(world);
-        wait_swept(world->reader);
-        assert_int_equal(store_count(world->store), 2);
+        sketch_put(world->store, &alice, &(Sketch){ .id = "a", .document = "document" });
+        assert_int_equal(ask(world->reader, "SELECT remaining FROM counters"), 2);
         assert_books(world->reader);
 }
 
-static void test_checking_a_store_of_version_1_changes_nothing(void **state) {
+static void test_checking_an_older_store_changes_nothing(void **state) {
         StageWorld *world = *state;
-        g_autoptr(GBytes) old = NULL, new = NULL;
-        g_autofree char *path = NULL;
-        g_auto(Error) error = {};
-        uint64_t licenses;
 
-        make_version_1(world);
-        path = g_build_filename(world->folder, "licenses.db", NULL);
-        old = read_path(path);
-        assert_good(store_check(world->folder, &licenses, &error), &error);
-        assert_int_equal(licenses, 1);
-        new = read_path(path);
-        assert_true(g_bytes_equal(old, new));
+        for (int version = 1; version <= 2; version++) {
+                g_autoptr(GBytes) old = NULL, new = NULL;
+                g_autofree char *path = NULL;
+                g_auto(Error) error = {};
+                uint64_t licenses;
+
+                make_version(world, version);
+                path = g_build_filename(world->folder, "licenses.db", NULL);
+                old = read_path(path);
+                assert_good(store_check(world->folder, &licenses, &error), &error);
+                assert_int_equal(licenses, 1);
+                new = read_path(path);
+                assert_true(g_bytes_equal(old, new));
+        }
 }
 
 int main(void) {
@@ -348,8 +397,9 @@ int main(void) {
                 IN_WORLD(test_what_a_stopped_service_left_goes_after_the_next_start),
                 IN_WORLD(test_what_a_killed_service_left_goes_after_the_next_start),
                 IN_WORLD(test_restore_after_a_kill_merges_nothing_of_the_one_before),
-                IN_WORLD(test_store_of_version_1_is_brought_up_to_date_and_keeps_everything),
-                IN_WORLD(test_checking_a_store_of_version_1_changes_nothing),
+                IN_WORLD(test_older_store_is_brought_up_to_date_and_keeps_everything),
+                IN_WORLD(test_license_of_an_older_store_is_sealed_when_it_is_stored_again),
+                IN_WORLD(test_checking_an_older_store_changes_nothing),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -229,14 +229,14 @@ static void test_other_database_is_left_alone(void **state) {
 
 static void test_newer_store_is_left_alone(void **state) {
         make_store(*state);
-        edit(*state, "PRAGMA user_version = 3");
+        edit(*state, "PRAGMA user_version = 4");
         assert_left_alone(*state, ERROR_STORE_READ, "newer licensevaultd");
 
         edit(*state, "PRAGMA user_version = 0");
         assert_left_alone(*state, ERROR_STORE_CORRUPT, "format 0");
 
         /* With its version back it is what it was. */
-        edit(*state, "PRAGMA user_version = 2");
+        edit(*state, "PRAGMA user_version = 3");
         g_autoptr(Store) store = open_store(*state);
         assert_has_license(store, "a", "the document");
 }
