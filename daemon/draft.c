@@ -13,10 +13,23 @@
 #define SUFFIX ".partial"
 #define MODE 0600
 
+/*
+ * In the names of this process's drafts. Those it never tidies: a lock cannot be had on every file system, and what is
+ * tidied when the service starts may take long, with the first backup under way.
+ */
+static uint32_t process_token(void) {
+        static gsize token;
+
+        if (g_once_init_enter(&token))
+                g_once_init_leave(&token, randombytes_random() | 1U);
+        return (uint32_t)token;
+}
+
 static int make_partial_name(const char *name, char ret[NAME_MAX + 1]) {
         int n;
 
-        n = snprintf(ret, NAME_MAX + 1, ".%s.%08" PRIx32 SUFFIX, name, randombytes_random());
+        n = snprintf(ret, NAME_MAX + 1, ".%s.%08" PRIx32 "%08" PRIx32 SUFFIX, name, process_token(),
+                randombytes_random());
         return n > NAME_MAX ? -ENAMETOOLONG : 0;
 }
 
@@ -25,6 +38,13 @@ static bool is_partial_of(const char *entry, const char *name) {
 
         return entry[0] == '.' && strncmp(entry + 1, name, n) == 0 && entry[1 + n] == '.' &&
                g_str_has_suffix(entry + 1 + n, SUFFIX);
+}
+
+static bool is_of_this_process(const char *partial, const char *name) {
+        char token[9];
+
+        snprintf(token, sizeof token, "%08" PRIx32, process_token());
+        return strncmp(partial + 1 + strlen(name) + 1, token, strlen(token)) == 0;
 }
 
 int draft_open(int folder, const char *name, Draft *ret) {
@@ -45,7 +65,7 @@ int draft_open(int folder, const char *name, Draft *ret) {
                 if (fd < 0)
                         return -errno;
         }
-        /* Tells draft_tidy() that someone works on it; an unnamed one has a name for a moment, too. */
+        /* Tells draft_tidy() of other processes that someone works on it; an unnamed one has a name for a moment, too. */
         (void)flock(fd, LOCK_EX | LOCK_NB);
 
         /* The umask is not asked: nobody else is to read it, and its owner always. */
@@ -167,7 +187,7 @@ int draft_tidy(int folder, const char *name) {
 
                 bool is_name = strcmp(entry->d_name, name) == 0;
 
-                if (!is_name && !is_partial_of(entry->d_name, name))
+                if (!is_name && (!is_partial_of(entry->d_name, name) || is_of_this_process(entry->d_name, name)))
                         continue;
                 draft = openat(folder, entry->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
                 /* What cannot be opened may be someone's: a link or a socket is nobody's draft. */

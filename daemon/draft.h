@@ -8,7 +8,7 @@
 /*
  * A file that has no name until it is whole. While it is written it is unnamed, so that a kill at any
  * point leaves nothing behind; where the file system has no unnamed files it is called
- * .<name>.<random>.partial, and draft_tidy() removes what a kill left of those.
+ * .<name>.<token of the process><random>.partial, and draft_tidy() removes what a kill left of those.
  */
 
 typedef struct Draft {
@@ -37,7 +37,7 @@ void draft_discard(Draft *draft);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Draft, draft_discard)
 
 /*
- * Removes what killed publishers of name left in folder and nobody works on: partial files, and the name itself where
- * it is an empty file. Returns how many, or a negative errno.
+ * Removes what killed publishers of name left in folder and nobody works on: partial files of other processes, and the
+ * name itself where it is an empty file. Returns how many, or a negative errno.
  */
 int draft_tidy(int folder, const char *name);

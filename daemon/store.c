@@ -55,8 +55,11 @@ int store_lock(const char *folder, int *ret_fd, Error *error) {
                 return error_set_errno(error, ERROR_STORE_WRITE, -errno,
                         "The lock of the state directory '%s' cannot be made", folder);
         if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-                return error_set(error, ERROR_STORE_LOCKED,
-                        "Another licensevaultd works on the state directory '%s'. Stop it first.", folder);
+                return errno == EWOULDBLOCK ?
+                        error_set(error, ERROR_STORE_LOCKED,
+                                "Another licensevaultd works on the state directory '%s'. Stop it first.", folder) :
+                        error_set_errno(error, ERROR_STORE_WRITE, -errno,
+                                "The state directory '%s' cannot be locked", folder);
 
         *ret_fd = fd_steal(&fd);
         return 0;

@@ -265,6 +265,28 @@ static void test_partial_file_that_someone_works_on_stays(void **state) {
         assert_int_equal(count_entries(*state), 0);
 }
 
+static const char *tidying_without_locks(void *userdata) {
+        _cleanup_fd_ int folder = open_folder(userdata);
+        g_auto(Draft) draft = DRAFT_NONE;
+
+        SCENE_CHECK(draft_open(folder, NAME, &draft) == 0);
+        SCENE_CHECK(draft.partial[0]);
+        SCENE_CHECK(draft_tidy(folder, NAME) == 0);
+        SCENE_CHECK(draft_publish(&draft, NAME, true) == 0);
+        SCENE_CHECK(count_entries(userdata) == 1);
+        return NULL;
+}
+
+/* What the service tidies when it starts may take long, with the first backup under way. */
+static void test_draft_of_this_process_stays_where_there_are_no_locks(void **state) {
+        const Refusal refusals[] = {
+                { SYS_openat, 2, O_TMPFILE, EOPNOTSUPP },
+                { SYS_flock, 1, LOCK_EX, ENOLCK },
+        };
+
+        play_without(refusals, G_N_ELEMENTS(refusals), tidying_without_locks, *state);
+}
+
 /* On file systems that can neither rename without replacing nor link. */
 static void test_killed_publishers_empty_file_is_tidied(void **state) {
         _cleanup_fd_ int folder = open_folder(*state);
@@ -296,6 +318,7 @@ int main(void) {
                 IN_FOLDER(test_tidy_removes_partial_files_of_that_name_only),
                 IN_FOLDER(test_killed_drafts_partial_file_is_tidied),
                 IN_FOLDER(test_partial_file_that_someone_works_on_stays),
+                IN_FOLDER(test_draft_of_this_process_stays_where_there_are_no_locks),
                 IN_FOLDER(test_killed_publishers_empty_file_is_tidied),
                 IN_FOLDER(test_empty_file_of_a_publisher_at_work_stays),
         };

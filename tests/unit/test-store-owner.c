@@ -224,6 +224,37 @@ static void test_reassigning_keeps_what_is_whole_and_knows_what_is_not(void **st
         assert_int_equal(count_judged(world->reader, LICENSE_SOUND), 1);
 }
 
+static int unseal_work(StoreConnection *connection, void *userdata, Error *error) {
+        assert_int_equal(store_connection_exec(connection,
+                "UPDATE licenses SET seal = NULL WHERE owner = (SELECT owner FROM owners WHERE name = 'alice')"), SQLITE_OK);
+        return 0;
+}
+
+/* What an older store knew of hers is not vouched for when his takes it over; what he has anyway still is. */
+static void test_reassigning_does_not_seal_what_was_not_sealed(void **state) {
+        static const Sketch hers[] = {
+                { .id = "gives-a-key", .document = "first", .key_id = "k" },
+                { .id = "gives-nothing", .document = "second" },
+                { .id = "is-new", .document = "third" },
+        };
+        static const Sketch his[] = {
+                { .id = "gives-a-key", .document = "first" },
+                { .id = "gives-nothing", .document = "second" },
+        };
+        StageWorld *world = *state;
+        g_auto(Error) error = {};
+        uint64_t licenses;
+
+        put_here(world, hers, G_N_ELEMENTS(hers));
+        put_for(world, &bob, his, G_N_ELEMENTS(his));
+        assert_good(do_write(world->store, unseal_work, NULL, &error), &error);
+        assert_good(reassign(world, &alice, &bob, &licenses, &error), &error);
+        assert_owner(world->reader, &bob, "gives-a-key 'first' g1 key=k\ngives-nothing 'second' g1\nis-new 'third' g1\n");
+        assert_int_equal(count_judged(world->reader, LICENSE_UNSEALED), 2);
+        assert_int_equal(count_judged(world->reader, LICENSE_SOUND), 1);
+        assert_sums(world->reader);
+}
+
 static void test_conflict_reassigns_nothing_and_names_the_license(void **state) {
         static const Sketch bobs[] = { { .id = "empty", .document = "not empty" } };
         g_autofree char *alices = NULL, *his = NULL;
@@ -412,6 +443,7 @@ int main(void) {
                 TEST(test_reassigning_to_an_owner_who_has_some_merges),
                 TEST(test_reassigning_keeps_the_document_that_is_whole),
                 TEST(test_reassigning_keeps_what_is_whole_and_knows_what_is_not),
+                TEST(test_reassigning_does_not_seal_what_was_not_sealed),
                 TEST(test_conflict_reassigns_nothing_and_names_the_license),
                 TEST(test_reassigning_keeps_to_the_limits_of_the_new_owner),
                 TEST(test_who_has_used_up_all_keys_gets_no_more),

@@ -4,7 +4,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include <cmocka.h>
 
@@ -134,6 +136,23 @@ static void test_second_lock_is_refused_until_the_first_goes(void **state) {
         error_clear(&error);
         fd_closep(&first);
         assert_good(store_lock(*state, &second, &error), &error);
+}
+
+static const char *locking_without_locks(void *userdata) {
+        g_auto(Error) error = {};
+        int fd = -1;
+
+        SCENE_CHECK(store_lock(userdata, &fd, &error) == ERROR_STORE_WRITE);
+        SCENE_CHECK(strstr(error_message(&error), "cannot be locked: No locks available"));
+        SCENE_CHECK(fd == -1);
+        return NULL;
+}
+
+/* Nobody is to look for another daemon that is not there. */
+static void test_file_system_without_locks_is_no_other_daemon(void **state) {
+        const Refusal refusal = { SYS_flock, 1, LOCK_EX, ENOLCK };
+
+        play_without(&refusal, 1, locking_without_locks, *state);
 }
 
 static void test_lock_of_a_missing_folder_says_which(void **state) {
@@ -404,6 +423,7 @@ int main(void) {
                 IN_FOLDER(test_closing_leaves_one_file_alone),
                 IN_FOLDER(test_unfinished_new_store_is_begun_again),
                 IN_FOLDER(test_second_lock_is_refused_until_the_first_goes),
+                IN_FOLDER(test_file_system_without_locks_is_no_other_daemon),
                 IN_FOLDER(test_lock_of_a_missing_folder_says_which),
                 IN_FOLDER(test_lock_does_not_follow_a_link),
                 IN_FOLDER(test_file_that_is_no_database_is_left_alone),
