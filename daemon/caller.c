@@ -78,13 +78,24 @@ static void evict(Manager *manager) {
         }
 }
 
-/* Who this is cannot be found out: its calls are refused, and the next one asks again. */
+static int unknown(Error *error) {
+        return error_set(error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
+}
+
+/*
+ * Who this is cannot be found out: its calls are refused, and the next one asks again. One that has subscribed was known
+ * to have no name before: it still hears of its user's jobs.
+ */
 static void caller_unknown(Caller *caller, const Error *why) {
         g_auto(Error) error = {};
 
-        error_set(&error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
+        unknown(&error);
         inbox_refuse(caller, why && why->code != ERROR_NONE ? why : &error);
-        caller_gone(caller->manager, caller->name);
+        if (caller->subscribed) {
+                inbox_set_name(caller, g_strdup(""));
+                caller->nameless_until = 0;
+        } else
+                caller_gone(caller->manager, caller->name);
 }
 
 static void start_lookups(Manager *manager);
@@ -234,7 +245,7 @@ int caller_of(Manager *manager, sd_bus_message *call, Caller **ret, Error *error
                 return error_set(error, ERROR_ACCESS_DENIED, "The message has no sender.");
         caller = caller_get(manager, name);
         if (!caller)
-                return error_set(error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
+                return unknown(error);
 
         /* The least recently used is forgotten first. */
         g_queue_unlink(&manager->callers_by_use, caller->use);
@@ -243,10 +254,10 @@ int caller_of(Manager *manager, sd_bus_message *call, Caller **ret, Error *error
                 inbox_set_name(caller, NULL);
                 g_queue_push_tail(&manager->lookups, caller);
                 start_lookups(manager);
-                /* Without a thread for that, it is forgotten. */
-                if (!(caller = caller_find(manager, name)))
-                        return error_set(error, ERROR_ACCESS_DENIED,
-                                "Who is calling cannot be found out. Try again.");
+                /* Without a thread for that, it is forgotten, or as it was. */
+                caller = caller_find(manager, name);
+                if (!caller || caller_is_known(caller))
+                        return unknown(error);
         }
         *ret = caller;
         return 0;

@@ -99,7 +99,7 @@ EXPORT int posix_memalign(void **ret, size_t alignment, size_t size) {
         return 0;
 }
 
-/* A directory that is slow. */
+/* A directory that is slow, or down. */
 EXPORT int getpwuid_r(uid_t uid, struct passwd *entry, char *buffer, size_t size, struct passwd **ret) {
         static int (*original)(uid_t uid, struct passwd *entry, char *buffer, size_t size, struct passwd **ret);
 
@@ -107,5 +107,9 @@ EXPORT int getpwuid_r(uid_t uid, struct passwd *entry, char *buffer, size_t size
                 original = (__typeof__(original))dlsym(RTLD_NEXT, "getpwuid_r");
         while (meddling && meddling->names_wait)
                 usleep(2000);
+        if (meddling && (meddling->names_fail || (meddling->names_lack && uid != 0))) {
+                *ret = NULL;
+                return meddling->names_fail ? EIO : 0;
+        }
         return original(uid, entry, buffer, size, ret);
 }

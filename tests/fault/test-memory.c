@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "memory-meddler.h"
+#include "monitor.h"
 #include "restores.h"
 
 #define MIB (1024U * 1024U)
@@ -527,6 +528,37 @@ static void test_calls_of_who_is_not_known_yet_are_bounded_in_number(void **stat
         serve_small(h, bus, h->daemon);
 }
 
+/*
+ * Who has no name is looked up again after five seconds. Where the directory is down then, nothing that it calls is done
+ * under no name, and it still hears of its user's jobs.
+ */
+static void test_directory_that_goes_down_takes_no_subscription(void **state) {
+        Harness *h = *state;
+        g_autofree char *job = NULL;
+        sd_bus *listener, *starter;
+        g_auto(JobEnd) end = {};
+
+        if (h->users[0] == 0)
+                skip(); /* root always has a name */
+        monitor_new(h);
+        meddling->names_lack = 1;
+        listener = harness_connect(h, 0);
+        call_void(listener, ROOT, "Manager.Subscribe", "");
+        g_usleep(5100 * 1000);
+
+        meddling->names_fail = 1;
+        for (unsigned i = 0; i < 2; i++)
+                call_error(listener, ROOT, "Manager.ListJobs", "AccessDenied", "Who is calling cannot be found out.*",
+                        "");
+        meddling->names_fail = 0;
+        starter = harness_connect(h, 0);
+        store_simple(starter, "a");
+        job = call_string(starter, ROOT, "LicenseBackup.BackupLicenses", "u", 0);
+        job_wait(starter, job, &end);
+        assert_trace(h, job, listener, "21( 16)? 27");
+        serve_small(h, listener, h->daemon);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(int argc, char **argv) {
@@ -539,6 +571,7 @@ int main(int argc, char **argv) {
                 TEST(test_calls_of_who_is_not_known_yet_are_bounded_in_bytes),
                 TEST(test_measuring_a_call_ends_soon),
                 TEST(test_calls_of_who_is_not_known_yet_are_bounded_in_number),
+                TEST(test_directory_that_goes_down_takes_no_subscription),
         };
         int failed;
 
