@@ -558,7 +558,8 @@ static void on_finished(Error *error, WorkResult *result, void *userdata) {
 static int check_slot(Manager *manager, const User *user, Error *error) {
         if (user->job)
                 return error_set(error, ERROR_BACKUP_BUSY,
-                        "A %s of yours is running. Wait for its end, or cancel it.", kinds[user->job->kind].noun);
+                        "A %s of yours is running. Wait for its end, or cancel it: licensevaultctl jobs lists it.",
+                        kinds[user->job->kind].noun);
         if (user->n_stuck > 0 || user->n_workers >= USER_WORKERS_MAX)
                 return error_set(error, ERROR_BACKUP_BUSY,
                         "An earlier job of yours still hangs in the system. Try again when its medium answers.");

@@ -200,11 +200,11 @@ static int on_origin(const BackupOrigin *origin, void *userdata, Error *error) {
 
         if (origin->all_users && !plan->all_users)
                 return error_set(error, ERROR_ACCESS_DENIED,
-                        "This is a backup of all users. Restore it with the option AllUsers, as root or with "
+                        "This is a backup of all users. Restore it for all of them (AllUsers, --all-users), as root or with "
                         "authorization.");
         if (!origin->all_users && plan->all_users)
                 return error_set(error, ERROR_INVALID_ARGUMENTS,
-                        "This is a backup of one user, '%s'. Leave out AllUsers, and say with Owner whose it becomes.",
+                        "This is a backup of one user, '%s'. Restore it for one, and say for whom (Owner, --owner).",
                         origin->name);
         if (!plan->all_users && set_owner(restore, error) != 0)
                 return (int)error->code;

@@ -142,9 +142,9 @@ static void test_backup_of_all_users_and_of_one_are_not_mixed_up(void **state) {
         g_autofree char *of_user = start_restore(h, users[0], "all.tar", AGREE);
         assert_job_fails(users[0], of_user, "AccessDenied", "*all users*No license was changed.");
         g_autofree char *of_root = start_restore(h, root, "all.tar", AGREE);
-        assert_job_fails(root, of_root, "AccessDenied", "*AllUsers*");
+        assert_job_fails(root, of_root, "AccessDenied", "*all of them (AllUsers, --all-users)*");
         g_autofree char *one = start_all(h, root, "one.tar", AGREE);
-        assert_job_fails(root, one, "InvalidArgs", "*AllUsers*");
+        assert_job_fails(root, one, "InvalidArgs", "*backup of one user*Owner, --owner*");
         assert_trace(h, of_user, users[0], "return 21 28 27:AccessDenied");
         assert_trace(h, one, root, "return 21 28 27:InvalidArgs");
         for (unsigned i = 0; i < TEST_USERS; i++) {
