@@ -64,7 +64,8 @@ typedef struct Writing {
         RestrictedList *damaged; /* id, "", whose it is and its title */
         GPtrArray *damaged_told; /* of char * */
         size_t damaged_bytes;
-        uint64_t damaged_restricted; /* those of them that may not be backed up either */
+        GHashTable *rotten;     /* keys of those rows (int64_t) that are damaged beside the document */
+        uint64_t damaged_licenses, damaged_restricted; /* those of them that would be in the backup, and in the list */
         uint64_t done, number;
         uint64_t listed;        /* bytes in the list of restricted licenses */
         uint64_t space_checked; /* size from which on the free space is looked at again */
@@ -151,7 +152,9 @@ static int append_state(Writing *writing, const StoreOwnerRow *owner, const Stor
         GString *line = writing->line;
         int r;
 
-        if (!backup_state_is_valid(&row->license, row->revoked)) {
+        if (g_hash_table_contains(writing->rotten, &row->key))
+                return 0;
+        if (row->damage != STORE_DAMAGE_NONE || !backup_state_is_valid(&row->license, row->revoked)) {
                 error_set(error, ERROR_STORE_CORRUPT, "What the store remembers of license '%s' is damaged.",
                         row->license.id);
                 return error_prefix(error, "Of user '%s' (%" PRIu32 ")", owner->name, (uint32_t)owner->uid);
@@ -385,22 +388,32 @@ static int name_damaged(Writing *writing, Error *error) {
 /* What is left out is counted before anything is written: the manifest, which comes first, says how much follows. */
 static int note_damaged(Writing *writing, const StoreOwnerRow *owner, const StoreCursorRow *row, Error *error) {
         const License *license = &row->license;
-        g_autofree char *who = NULL, *line = NULL, *label = NULL;
-        StoreDamage damage = STORE_DAMAGE_NONE;
+        g_autofree char *id = NULL, *who = NULL, *line = NULL, *label = NULL;
+        StoreDamage damage = row->damage;
         int r;
 
         r = row->present ? look_for_damage(row, DOCUMENTS_DIGESTED, &damage, error) : 0;
-        if (r != 0 || damage == STORE_DAMAGE_NONE)
+        if (r != 0)
                 return r;
+        if (damage == STORE_DAMAGE_NONE && !backup_state_is_valid(license, row->revoked))
+                damage = STORE_DAMAGE_ROW;
+        if (damage == STORE_DAMAGE_NONE)
+                return 0;
+
+        id = g_utf8_make_valid(license->id ?: "", -1);
         who = g_strdup_printf("%s (%" PRIu32 ")", owner->name, (uint32_t)owner->uid);
-        line = g_strdup_printf("%s: %s", who, license->id);
+        line = g_strdup_printf("%s: %s", who, id);
         label = g_strdup_printf("%s%s%s", who, license->title ? ": " : "", license->title ?: "");
-        r = restricted_append(writing->damaged, license->id, NULL, label);
+        r = restricted_append(writing->damaged, id, NULL, label);
         if (r < 0)
                 return error_set_errno(error, ERROR_MEDIUM, r, "Noting the damaged licenses failed");
 
+        /* What is remembered of it may be what is wrong, and would spoil what is whole where it is restored. */
+        if (damage == STORE_DAMAGE_ROW)
+                g_hash_table_add(writing->rotten, g_memdup2(&row->key, sizeof row->key));
         writing->result->damaged++;
-        writing->damaged_restricted += !license->allow_backup;
+        if (row->present)
+                (*(license->allow_backup ? &writing->damaged_licenses : &writing->damaged_restricted))++;
         if (writing->damaged_told->len < DAMAGED_MAX && writing->damaged_bytes + strlen(line) <= DAMAGED_BYTES) {
                 writing->damaged_bytes += strlen(line);
                 g_ptr_array_add(writing->damaged_told, g_steal_pointer(&line));
@@ -518,6 +531,17 @@ static int write_end(Writing *writing, Error *error) {
         return 0;
 }
 
+/* A restore takes no backup that is not what its manifest says. */
+static int check_counts(const Writing *writing, uint64_t licenses, uint64_t restricted, Error *error) {
+        const WorkResult *result = writing->result;
+
+        if (result->licenses == licenses && result->restricted == restricted)
+                return 0;
+        return error_set(error, ERROR_STORE_CORRUPT,
+                "The store has another number of licenses than it counted: it is damaged. Ask the administrator to check "
+                "it with licensevaultd --check.");
+}
+
 static int write_entries(Writing *writing, uint64_t licenses, uint64_t restricted, Error *error) {
         int r;
 
@@ -529,7 +553,8 @@ static int write_entries(Writing *writing, uint64_t licenses, uint64_t restricte
             (r = for_each_row(writing, writing->archive->plan->skip_damaged ? DOCUMENTS_DIGESTED :
                  DOCUMENTS_UNDIGESTED, append_license, error)) == 0) {
                 flush_signal(writing);
-                if ((r = write_not_backed_up(writing, error)) == 0)
+                if ((r = check_counts(writing, licenses, restricted, error)) == 0 &&
+                    (r = write_not_backed_up(writing, error)) == 0)
                         r = write_end(writing, error);
         }
         return r;
@@ -560,10 +585,11 @@ int backup_archive_write(const BackupArchive *archive, WorkResult *ret, Error *e
         writing.line = g_string_new(NULL);
         writing.signal = g_ptr_array_new_with_free_func(g_free);
         writing.damaged_told = g_ptr_array_new_with_free_func(g_free);
+        writing.rotten = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
 
         r = archive->plan->skip_damaged ? for_each_row(&writing, DOCUMENTS_DIGESTED, note_damaged, error) : 0;
         if (r == 0)
-                r = write_entries(&writing, licenses - (result.damaged - writing.damaged_restricted),
+                r = write_entries(&writing, licenses - writing.damaged_licenses,
                         restricted - writing.damaged_restricted, error);
 
         g_ptr_array_add(writing.damaged_told, NULL);
@@ -573,6 +599,7 @@ int backup_archive_write(const BackupArchive *archive, WorkResult *ret, Error *e
         else
                 g_strfreev(told);
         g_ptr_array_unref(writing.signal);
+        g_hash_table_unref(writing.rotten);
         g_string_free(writing.line, true);
         if (r == 0) {
                 *ret = result;

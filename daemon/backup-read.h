@@ -73,7 +73,8 @@ int backup_read(int fd, uint64_t document_max, int stall_msec, const Cancel *can
 
 /*
  * Whether backup_read() takes a license with its document, which is whole, as they are now. For who writes them into a
- * backup. One that is sound was made of its document, which is not read again. Returns 0, ERROR_BACKUP_CORRUPT with the reason, or ERROR_NO_MEMORY.
+ * backup. One that is sound was made of its document, which is not read again. Returns 0, ERROR_BACKUP_CORRUPT with
+ * the reason, or ERROR_NO_MEMORY.
  */
 int backup_license_check(const License *license, const void *document, Error *error);
 

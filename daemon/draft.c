@@ -13,9 +13,12 @@
 #define SUFFIX ".partial"
 #define MODE 0600
 
+#define TOKEN_SIZE 3U
+#define NONCE_SIZE 5U
+
 /*
- * In the names of this process's drafts. Those it never tidies: a lock cannot be had on every file system, and what is
- * tidied when the service starts may take long, with the first backup under way.
+ * What is in the names of this process's drafts. Those it never tidies: a lock cannot be had on every file system, and
+ * what is tidied when the service starts may take long, with the first backup under way.
  */
 static uint32_t process_token(void) {
         static gsize token;
@@ -25,11 +28,20 @@ static uint32_t process_token(void) {
         return (uint32_t)token;
 }
 
+/* 5 bits a character; names have little room. */
+static void spell(uint32_t number, char *ret, size_t size) {
+        for (size_t i = 0; i < size; i++, number >>= 5)
+                ret[i] = "abcdefghijklmnopqrstuvwxyz234567"[number % 32];
+        ret[size] = '\0';
+}
+
 static int make_partial_name(const char *name, char ret[NAME_MAX + 1]) {
+        char token[TOKEN_SIZE + 1], nonce[NONCE_SIZE + 1];
         int n;
 
-        n = snprintf(ret, NAME_MAX + 1, ".%s.%08" PRIx32 "%08" PRIx32 SUFFIX, name, process_token(),
-                randombytes_random());
+        spell(process_token(), token, TOKEN_SIZE);
+        spell(randombytes_random(), nonce, NONCE_SIZE);
+        n = snprintf(ret, NAME_MAX + 1, ".%s.%s%s" SUFFIX, name, token, nonce);
         return n > NAME_MAX ? -ENAMETOOLONG : 0;
 }
 
@@ -41,10 +53,10 @@ static bool is_partial_of(const char *entry, const char *name) {
 }
 
 static bool is_of_this_process(const char *partial, const char *name) {
-        char token[9];
+        char token[TOKEN_SIZE + 1];
 
-        snprintf(token, sizeof token, "%08" PRIx32, process_token());
-        return strncmp(partial + 1 + strlen(name) + 1, token, strlen(token)) == 0;
+        spell(process_token(), token, TOKEN_SIZE);
+        return strncmp(partial + 1 + strlen(name) + 1, token, TOKEN_SIZE) == 0;
 }
 
 int draft_open(int folder, const char *name, Draft *ret) {

@@ -16,6 +16,7 @@ void license_init(License *license) {
                 .counters = g_array_new(false, false, sizeof(Counter)),
                 .extension = "bin",
                 .document_date = LICENSE_NO_DATE,
+                .soundness = LICENSE_SOUND,
         };
 }
 
@@ -238,11 +239,15 @@ void license_digest_document(License *license, const void *document, size_t size
         license->size = size;
 }
 
+bool license_has_document(const License *license, const License *other) {
+        return license->size == other->size && memcmp(license->digest, other->digest, sizeof license->digest) == 0;
+}
+
 bool license_document_is_whole(const License *license, const void *document, size_t size) {
         License found = {};
 
         license_digest_document(&found, document, size);
-        return found.size == license->size && memcmp(found.digest, license->digest, sizeof found.digest) == 0;
+        return license_has_document(&found, license);
 }
 
 void license_digest_to_hex(const uint8_t digest[LICENSE_DIGEST_SIZE], char ret[LICENSE_DIGEST_SIZE * 2 + 1]) {
@@ -290,23 +295,31 @@ static void compute_seal(const License *license, uint8_t ret[LICENSE_SEAL_SIZE])
         crypto_generichash_final(&state, ret + 1, LICENSE_SEAL_SIZE - 1);
 }
 
-bool license_seal(const License *license, uint8_t ret[LICENSE_SEAL_SIZE]) {
+size_t license_proof(const License *license, uint8_t ret[LICENSE_PROOF_SIZE]) {
+        memcpy(ret, license->digest, LICENSE_DIGEST_SIZE);
         if (license->soundness == LICENSE_UNSEALED)
-                return false;
-        compute_seal(license, ret);
+                return LICENSE_DIGEST_SIZE;
+        compute_seal(license, ret + LICENSE_DIGEST_SIZE);
         if (license->soundness == LICENSE_ROTTEN)
-                ret[1] ^= 1;
-        return true;
+                ret[LICENSE_PROOF_SIZE - 1] ^= 1;
+        return LICENSE_PROOF_SIZE;
 }
 
-void license_judge(License *license, const void *seal, size_t size) {
+void license_take_proof(License *license, const void *proof, size_t size) {
+        license->soundness = LICENSE_UNSEALED;
+        if (!proof || (size != LICENSE_DIGEST_SIZE && size != LICENSE_PROOF_SIZE))
+                return; /* a digest of zeros is of no document */
+        memcpy(license->digest, proof, LICENSE_DIGEST_SIZE);
+        if (size == LICENSE_PROOF_SIZE)
+                memcpy(license->seal, (const uint8_t *)proof + LICENSE_DIGEST_SIZE, LICENSE_SEAL_SIZE);
+}
+
+void license_judge(License *license) {
         uint8_t whole[LICENSE_SEAL_SIZE];
 
-        if (!seal || size == 0 || *(const uint8_t *)seal != LICENSE_SEAL_VERSION) {
-                license->soundness = LICENSE_UNSEALED;
+        license->soundness = LICENSE_UNSEALED;
+        if (license->seal[0] != LICENSE_SEAL_VERSION)
                 return;
-        }
         compute_seal(license, whole);
-        license->soundness = size == sizeof whole && memcmp(seal, whole, sizeof whole) == 0 ? LICENSE_SOUND :
-                                                                                              LICENSE_ROTTEN;
+        license->soundness = memcmp(license->seal, whole, sizeof whole) == 0 ? LICENSE_SOUND : LICENSE_ROTTEN;
 }

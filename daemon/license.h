@@ -36,10 +36,12 @@ typedef struct Counter {
 #define LICENSE_SEAL_SIZE 17U
 /* Raise it with each change of what document_read() finds in a document, or of what the seal is over. */
 #define LICENSE_SEAL_VERSION 1U
+/* What the store keeps: the digest and, but for a license that is not sealed, the seal behind it. */
+#define LICENSE_PROOF_SIZE (LICENSE_DIGEST_SIZE + LICENSE_SEAL_SIZE)
 
 typedef enum LicenseSoundness {
+        LICENSE_UNSEALED, /* not judged, or from a store that had no seals, or others */
         LICENSE_SOUND,    /* made of its document, or read from the store under a seal that is whole */
-        LICENSE_UNSEALED, /* from a store that had no seals, or others */
         LICENSE_ROTTEN,   /* the seal is of something else */
 } LicenseSoundness;
 
@@ -60,7 +62,8 @@ typedef struct License {
         uint8_t digest[LICENSE_DIGEST_SIZE]; /* BLAKE2b-256 of the document */
         uint64_t size;                       /* of the document */
         uint64_t generation;                 /* counts the times the id was stored, from 1 */
-        LicenseSoundness soundness;          /* as license_judge() found it */
+        uint8_t seal[LICENSE_SEAL_SIZE];     /* that the store had for it */
+        LicenseSoundness soundness;
 } License;
 
 /* Makes an empty license: nothing set, backup allowed. */
@@ -112,14 +115,18 @@ size_t license_memory_size(const License *license);
 
 /* Computes the digest and notes the size of a document. */
 void license_digest_document(License *license, const void *document, size_t size);
+/* Whether two licenses are of the same document, by what they say of it. */
+bool license_has_document(const License *license, const License *other);
 /* Whether a document is the one that a license's digest and size are of. */
 bool license_document_is_whole(const License *license, const void *document, size_t size);
 /*
- * The seal that goes into the store with a license, its counters included. False: there is none, for nobody has looked
- * whether it is what it was. What is rotten gets a seal that is not whole, and so stays known to be.
+ * What the store is to keep as proof of a license, its counters included; returns its size. What is not sound has no
+ * seal, for nobody has looked whether it is what it was; what is rotten has one that is not whole, and stays known to be.
  */
-bool license_seal(const License *license, uint8_t ret[LICENSE_SEAL_SIZE]);
-/* Holds a license, its counters included, against the seal that the store has for it; of size bytes, 0 for none. */
-void license_judge(License *license, const void *seal, size_t size);
+size_t license_proof(const License *license, uint8_t ret[LICENSE_PROOF_SIZE]);
+/* Takes over what the store has kept. The license is not judged yet. */
+void license_take_proof(License *license, const void *proof, size_t size);
+/* Holds a license, its counters included, against its seal, and sets soundness. */
+void license_judge(License *license);
 /* A BLAKE2b-256 in lower-case hex, with its NUL. */
 void license_digest_to_hex(const uint8_t digest[LICENSE_DIGEST_SIZE], char ret[LICENSE_DIGEST_SIZE * 2 + 1]);

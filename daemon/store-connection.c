@@ -150,15 +150,6 @@ void statement_bind_time(sqlite3_stmt *statement, int i, int64_t time) {
                 (void)sqlite3_bind_null(statement, i);
 }
 
-void statement_bind_seal(sqlite3_stmt *statement, int i, const License *license) {
-        uint8_t seal[LICENSE_SEAL_SIZE];
-
-        if (license_seal(license, seal))
-                (void)sqlite3_bind_blob(statement, i, seal, sizeof seal, SQLITE_TRANSIENT);
-        else
-                (void)sqlite3_bind_null(statement, i);
-}
-
 int statement_row(StoreConnection *connection, sqlite3_stmt *statement, Error *error) {
         int rc;
 

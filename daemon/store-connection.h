@@ -10,7 +10,6 @@
 struct StoreConnection {
         sqlite3 *db;
         GHashTable *statements; /* SQL text, by address -> sqlite3_stmt * */
-        bool has_seals;         /* false only where an older store is looked at, and not opened for good */
         StoreLimits limits;     /* the writer's: as of this transaction */
         bool no_space;          /* the writer's: the file system has less free than it must have */
         bool store_full;        /* the writer's: the database is as large as it may be */
@@ -38,7 +37,6 @@ void statement_donep(sqlite3_stmt **statement);
 
 void statement_bind_text(sqlite3_stmt *statement, int i, const char *text); /* NULL binds NULL; borrowed */
 void statement_bind_time(sqlite3_stmt *statement, int i, int64_t time);     /* LICENSE_NO_TIME binds NULL */
-void statement_bind_seal(sqlite3_stmt *statement, int i, const License *license); /* a copy; NULL where it has none */
 
 /* Steps a statement that gives one row or none. Returns 1 for a row, 0 for none, or -1 with error set. */
 int statement_row(StoreConnection *connection, sqlite3_stmt *statement, Error *error);
@@ -104,6 +102,9 @@ uint64_t store_charge_string(const char *string);
 uint64_t store_charge_remembered(const char *id, const GArray *counters);
 uint64_t store_charge_license(const License *license);
 
+/* Judges a license that is there; its counters are loaded. One that is there and revoked cannot be. */
+void store_row_judge(License *license, bool revoked);
+
 /* Takes the document and the properties of a row that has them, and leaves what must be remembered. */
 int store_row_forget(StoreConnection *connection, int64_t owner, const StoreRow *row, const char *id, Error *error);
 
@@ -119,8 +120,8 @@ int store_next_key(StoreConnection *connection, int64_t owner, int64_t *ret, Err
 int store_key_check(int64_t owner, int64_t key, Error *error);
 
 /*
- * Writes the row of a license that is there, its document, and its counters, which only ever fall. The row has the seal:
- * the license's counters are those that the store will have.
+ * Writes the row of a license that is there, its document, and its counters, which only ever fall. The row has the
+ * seal: the license's counters are those that the store will have.
  */
 int store_row_write(StoreConnection *connection, int64_t key, int64_t owner, const License *license,
         uint64_t charge, Error *error);
@@ -142,9 +143,7 @@ int license_from_row(sqlite3_stmt *statement, int first, License *ret, Error *er
         "l.id, l.key_id, l.title, l.issuer, l.media_type, l.not_before, l.not_after, l.allow_backup, " \
         "l.extension, l.document_date, l.digest, l.size, l.generation"
 #define N_LICENSE_COLUMNS 13
-
-/* Judges a license by the column that has its seal; its counters are loaded. */
-void license_judge_row(License *license, sqlite3_stmt *statement, int column);
+#define LICENSE_COLUMN_DIGEST 10
 
 /* Keys hold an owner's rows together: (owner << 31) + n. */
 static inline int64_t store_key_first(int64_t owner) {

@@ -43,18 +43,21 @@ void store_snapshot_end(StoreConnection *connection) {
         (void)store_connection_exec(connection, "ROLLBACK");
 }
 
-static int count_restricted(StoreConnection *connection, int64_t owner, uint64_t *ret, Error *error) {
+/* What owners say of themselves is a sum, and no proof: a backup says in its manifest what will be in it. */
+static int count_licenses(StoreConnection *connection, StoreOwnerRow *row, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
 
         statement = store_statement(connection,
-                "SELECT count(*) FROM licenses WHERE key BETWEEN ? AND ? AND present AND NOT allow_backup", error);
+                "SELECT count(*), count(iif(allow_backup, NULL, 1)) FROM licenses "
+                "WHERE key BETWEEN ? AND ? AND present", error);
         if (!statement)
                 return (int)error->code;
-        sqlite3_bind_int64(statement, 1, store_key_first(owner));
-        sqlite3_bind_int64(statement, 2, store_key_last(owner));
+        sqlite3_bind_int64(statement, 1, store_key_first(row->owner));
+        sqlite3_bind_int64(statement, 2, store_key_last(row->owner));
         if (statement_row(connection, statement, error) < 0)
                 return (int)error->code;
-        *ret = (uint64_t)sqlite3_column_int64(statement, 0);
+        row->licenses = (uint64_t)sqlite3_column_int64(statement, 0);
+        row->restricted = (uint64_t)sqlite3_column_int64(statement, 1);
         return 0;
 }
 
@@ -76,9 +79,7 @@ int store_snapshot_owners(StoreConnection *connection, uid_t uid, const char *na
                 return r;
 
         for (unsigned i = 0; i < ret->len; i++) {
-                StoreOwnerRow *row = ret->pdata[i];
-
-                r = count_restricted(connection, row->owner, &row->restricted, error);
+                r = count_licenses(connection, ret->pdata[i], error);
                 if (r != 0)
                         return r;
         }
@@ -109,7 +110,6 @@ static int step_counters(StoreCursor *cursor, Error *error) {
 int store_cursor_new(StoreConnection *connection, int64_t owner, bool with_documents, StoreCursor **ret,
         Error *error) {
         g_autoptr(StoreCursor) cursor = NULL;
-        g_autofree char *sql = NULL;
         int r;
 
         cursor = g_try_new0(StoreCursor, 1);
@@ -118,11 +118,11 @@ int store_cursor_new(StoreConnection *connection, int64_t owner, bool with_docum
         cursor->connection = connection;
         cursor->with_documents = with_documents;
 
-        sql = g_strdup_printf("SELECT " LICENSE_COLUMNS ", l.key, l.present, l.revoked%s%s WHERE l.key BETWEEN ? AND ? "
-                "ORDER BY l.key", connection->has_seals ? ", l.seal" : ", NULL", with_documents ?
-                ", d.document FROM licenses AS l LEFT JOIN documents AS d ON d.key = l.key" :
-                " FROM licenses AS l");
-        r = cursor_prepare(connection, sql, owner, &cursor->rows, error);
+        r = cursor_prepare(connection, with_documents ?
+                "SELECT " LICENSE_COLUMNS ", l.key, l.present, l.revoked, d.document FROM licenses AS l "
+                "LEFT JOIN documents AS d ON d.key = l.key WHERE l.key BETWEEN ? AND ? ORDER BY l.key" :
+                "SELECT " LICENSE_COLUMNS ", l.key, l.present, l.revoked, NULL FROM licenses AS l "
+                "WHERE l.key BETWEEN ? AND ? ORDER BY l.key", owner, &cursor->rows, error);
         if (r != 0)
                 return r;
 
@@ -180,7 +180,6 @@ enum {
         COLUMN_KEY = N_LICENSE_COLUMNS,
         COLUMN_PRESENT,
         COLUMN_REVOKED,
-        COLUMN_SEAL,
         COLUMN_DOCUMENT,
 };
 
@@ -193,7 +192,7 @@ static int look_for_damage(StoreCursor *cursor, Error *error) {
         if (sqlite3_errcode(cursor->connection->db) == SQLITE_NOMEM)
                 return error_set_no_memory(error);
 
-        license_judge_row(license, cursor->rows, COLUMN_SEAL);
+        license_judge(license);
         if (cursor->leave_digests ? size != license->size : !license_document_is_whole(license, document, size)) {
                 cursor->row.damage = STORE_DAMAGE_DOCUMENT;
                 return 0;
@@ -202,6 +201,12 @@ static int look_for_damage(StoreCursor *cursor, Error *error) {
         if (license->soundness == LICENSE_ROTTEN)
                 cursor->row.damage = STORE_DAMAGE_ROW;
         return 0;
+}
+
+/* Of a license that is there and revoked, or not there and has a digest, the row is damaged. */
+static bool contradicts_itself(StoreCursor *cursor) {
+        return cursor->row.present ? cursor->row.revoked != LICENSE_NO_TIME :
+                sqlite3_column_type(cursor->rows, LICENSE_COLUMN_DIGEST) != SQLITE_NULL;
 }
 
 int store_cursor_next(StoreCursor *cursor, const StoreCursorRow **ret, Error *error) {
@@ -223,7 +228,8 @@ int store_cursor_next(StoreCursor *cursor, const StoreCursorRow **ret, Error *er
         cursor->row.revoked = sqlite3_column_type(cursor->rows, COLUMN_REVOKED) == SQLITE_NULL ?
                 LICENSE_NO_TIME : sqlite3_column_int64(cursor->rows, COLUMN_REVOKED);
         cursor->row.document = NULL;
-        cursor->row.damage = STORE_DAMAGE_NONE;
+        cursor->row.key = sqlite3_column_int64(cursor->rows, COLUMN_KEY);
+        cursor->row.damage = contradicts_itself(cursor) ? STORE_DAMAGE_ROW : STORE_DAMAGE_NONE;
 
         if (cursor->with_documents && cursor->row.present && (r = look_for_damage(cursor, error)) != 0)
                 return r;

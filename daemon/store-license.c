@@ -95,8 +95,11 @@ uint64_t store_charge_license(const License *license) {
                store_charge_string(license->issuer) + store_charge_string(license->media_type);
 }
 
-void license_judge_row(License *license, sqlite3_stmt *statement, int column) {
-        license_judge(license, sqlite3_column_blob(statement, column), (size_t)sqlite3_column_bytes(statement, column));
+void store_row_judge(License *license, bool revoked) {
+        license_judge(license);
+        /* One of the two is damaged, and a document goes before the other. */
+        if (revoked)
+                license->soundness = LICENSE_ROTTEN;
 }
 
 /* Copies a text column that may be NULL. */
@@ -134,8 +137,8 @@ int license_from_row(sqlite3_stmt *statement, int first, License *ret, Error *er
         license.extension = license_extension(extension);
         if (sqlite3_column_type(statement, first + 9) != SQLITE_NULL)
                 license.document_date = sqlite3_column_int64(statement, first + 9);
-        if (sqlite3_column_bytes(statement, first + 10) == (int)sizeof license.digest)
-                memcpy(license.digest, sqlite3_column_blob(statement, first + 10), sizeof license.digest);
+        license_take_proof(&license, sqlite3_column_blob(statement, first + LICENSE_COLUMN_DIGEST),
+                (size_t)sqlite3_column_bytes(statement, first + LICENSE_COLUMN_DIGEST));
         license.size = (uint64_t)sqlite3_column_int64(statement, first + 11);
         license.generation = (uint64_t)sqlite3_column_int64(statement, first + 12);
 
@@ -180,7 +183,6 @@ int store_license_get(StoreConnection *connection, const StoreOwner *owner, cons
         uint64_t document_max, License *ret_license, void **ret_document, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         g_autofree void *document = NULL;
-        License check = {};
         int r;
 
         r = find_license(connection, owner, id,
@@ -198,8 +200,7 @@ int store_license_get(StoreConnection *connection, const StoreOwner *owner, cons
         size_t size = (size_t)sqlite3_column_bytes(statement, N_LICENSE_COLUMNS + 1);
         if (sqlite3_errcode(connection->db) == SQLITE_NOMEM)
                 return error_set_no_memory(error);
-        license_digest_document(&check, blob ?: "", size);
-        if (check.size != ret_license->size || memcmp(check.digest, ret_license->digest, sizeof check.digest) != 0)
+        if (!license_document_is_whole(ret_license, blob ?: "", size))
                 return store_license_rotten(id, STORE_DAMAGE_DOCUMENT, error);
 
         document = g_try_malloc(size + 1);
@@ -357,13 +358,14 @@ static int check_times(const License *license, int64_t now, Error *error) {
 }
 
 /* After a change of what the seal is over. */
-static int write_seal(StoreConnection *connection, int64_t key, const License *license, Error *error) {
+static int write_proof(StoreConnection *connection, int64_t key, const License *license, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        uint8_t proof[LICENSE_PROOF_SIZE];
 
-        statement = store_statement(connection, "UPDATE licenses SET seal = ? WHERE key = ?", error);
+        statement = store_statement(connection, "UPDATE licenses SET digest = ? WHERE key = ?", error);
         if (!statement)
                 return (int)error->code;
-        statement_bind_seal(statement, 1, license);
+        sqlite3_bind_blob64(statement, 1, proof, license_proof(license, proof), SQLITE_STATIC);
         sqlite3_bind_int64(statement, 2, key);
         return statement_write(connection, statement, error);
 }
@@ -379,20 +381,20 @@ int store_license_consume(StoreConnection *connection, const StoreOwner *owner, 
 
         license_init(&license);
         r = find_license(connection, owner, id,
-                "SELECT " LICENSE_COLUMNS ", l.key, l.seal FROM licenses AS l "
+                "SELECT " LICENSE_COLUMNS ", l.key FROM licenses AS l "
                 "WHERE l.owner = ? AND l.id = ? AND l.present",
                 &statement, &license, error);
         if (r != 0)
                 return r;
-        license_judge_row(&license, statement, N_LICENSE_COLUMNS + 1);
-        if (license.soundness == LICENSE_ROTTEN)
+        license_judge(&license);
+        counter = license_find_counter(&license, right);
+        if (license.soundness == LICENSE_ROTTEN || (counter && !license_counter_is_valid(counter)))
                 return store_license_rotten(id, STORE_DAMAGE_ROW, error);
         r = check_times(&license, now, error);
         if (r != 0)
                 return r;
         key = sqlite3_column_int64(statement, N_LICENSE_COLUMNS);
 
-        counter = license_find_counter(&license, right);
         if (!counter) {
                 *ret_remaining = UINT64_MAX;
                 return 0;
@@ -405,7 +407,7 @@ int store_license_consume(StoreConnection *connection, const StoreOwner *owner, 
         remaining = counter->remaining - amount;
         (void)license_limit_counter(&license, right, remaining);
         if ((r = store_row_write_counters(connection, key, &license, error)) != 0 ||
-            (r = write_seal(connection, key, &license, error)) != 0)
+            (r = write_proof(connection, key, &license, error)) != 0)
                 return r;
         *ret_remaining = remaining;
         return 0;
@@ -427,7 +429,7 @@ int store_row_forget(StoreConnection *connection, int64_t owner, const StoreRow 
         update = store_statement(connection,
                 "UPDATE licenses SET present = 0, key_id = NULL, title = NULL, issuer = NULL, media_type = NULL, "
                 "not_before = NULL, not_after = NULL, extension = NULL, document_date = NULL, digest = NULL, "
-                "size = NULL, seal = NULL, "
+                "size = NULL, "
                 "charge = ? WHERE key = ?", error);
         document = update ? store_statement(connection, "DELETE FROM documents WHERE key = ?", error) : NULL;
         if (!document)

@@ -31,6 +31,7 @@ typedef struct Pair {
         License theirs;
         int64_t their_revocation;
         bool their_document;
+        bool same_document;
 
         StoreRow row;
         License ours;
@@ -53,20 +54,21 @@ typedef enum Outcome {
 } Outcome;
 
 /*
- * An id that is staged and known: their columns as LICENSE_COLUMNS lists them, and those below. In COLUMN_SAME is
+ * An id that is staged and known: their columns as LICENSE_COLUMNS lists them, and those below. In the last one is
  * whether nothing at all is to be done, which is how it is with most when one's own backup comes back.
  */
 static const char known_ids[] =
         "SELECT s.id, d.key_id, d.title, d.issuer, d.media_type, d.not_before, d.not_after, s.allow_backup, "
         "d.extension, d.document_date, d.digest, d.size, s.generation, "
         "s.key, s.revoked, d.key IS NOT NULL, coalesce(d.charge, s.charge), "
-        "l.present AND d.digest IS l.digest AND d.size IS l.size AND s.revoked IS NULL "
+        "l.present AND substr(d.digest, 1, 32) IS substr(l.digest, 1, 32) AND d.size IS l.size "
+        "AND s.revoked IS NULL AND l.revoked IS NULL "
         "AND s.generation <= l.generation AND s.allow_backup >= l.allow_backup "
         "AND d.key_id IS l.key_id AND d.title IS l.title AND d.issuer IS l.issuer AND d.media_type IS l.media_type "
         "AND d.document_date IS l.document_date AND d.not_before IS l.not_before AND d.not_after IS l.not_after "
         "AND NOT EXISTS ("
         "SELECT 1 FROM counters AS c LEFT JOIN counters AS k ON k.key = l.key AND k.name = c.name "
-        "WHERE c.key = s.key AND (k.key IS NULL OR k.remaining > c.remaining)), d.seal "
+        "WHERE c.key = s.key AND (k.key IS NULL OR k.remaining > c.remaining)) "
         "FROM staged_ids AS s CROSS JOIN licenses AS l ON l.owner = s.owner AND l.id = s.id "
         "LEFT JOIN staged_licenses AS d ON d.key = s.key "
         "WHERE s.key BETWEEN ? AND ? AND +s.restore = ? ORDER BY s.key";
@@ -77,7 +79,6 @@ enum {
         COLUMN_DOCUMENT,
         COLUMN_CHARGE,
         COLUMN_SAME,
-        COLUMN_SEAL,
 };
 
 static int64_t revocation_of(sqlite3_stmt *statement, int column) {
@@ -91,7 +92,7 @@ static int read_ours(StoreConnection *connection, int64_t owner, Pair *pair, Err
         int r;
 
         statement = store_statement(connection,
-                "SELECT " LICENSE_COLUMNS ", l.key, l.revoked, l.present, l.charge, l.seal FROM licenses AS l "
+                "SELECT " LICENSE_COLUMNS ", l.key, l.revoked, l.present, l.charge FROM licenses AS l "
                 "WHERE l.owner = ? AND l.id = ?", error);
         if (!statement)
                 return (int)error->code;
@@ -112,8 +113,11 @@ static int read_ours(StoreConnection *connection, int64_t owner, Pair *pair, Err
         r = store_row_load_counters(connection, pair->row.key, &pair->ours, error);
         if (r != 0)
                 return r;
-        if (pair->row.present)
-                license_judge_row(&pair->ours, statement, N_LICENSE_COLUMNS + 4);
+        if (pair->row.present) {
+                store_row_judge(&pair->ours, pair->row.revoked);
+                pair->our_revocation = LICENSE_NO_TIME;
+                pair->row.revoked = false;
+        }
         return 0;
 }
 
@@ -128,13 +132,19 @@ static int read_pair(StoreConnection *connection, int64_t owner, sqlite3_stmt *s
         if ((r = license_from_row(statement, 0, &pair->theirs, error)) != 0 ||
             (r = store_row_load_counters(connection, pair->their_key, &pair->theirs, error)) != 0)
                 return r;
-        if (pair->their_document)
-                license_judge_row(&pair->theirs, statement, COLUMN_SEAL);
+        if (pair->their_document) {
+                store_row_judge(&pair->theirs, pair->their_revocation != LICENSE_NO_TIME);
+                pair->their_revocation = LICENSE_NO_TIME;
+        }
         return read_ours(connection, owner, pair, error);
 }
 
 static bool later_than(int64_t a, int64_t b) {
         return a != LICENSE_NO_DATE && b != LICENSE_NO_DATE && a > b;
+}
+
+static bool is_rotten(const License *license) {
+        return license->soundness == LICENSE_ROTTEN;
 }
 
 static Outcome decide(const Pair *pair) {
@@ -146,17 +156,16 @@ static Outcome decide(const Pair *pair) {
                 return OUTCOME_NOTHING;
         if (!pair->row.present)
                 return OUTCOME_RESTORED;
-        if (ours->size == theirs->size && memcmp(ours->digest, theirs->digest, sizeof ours->digest) == 0)
+        if (pair->same_document)
                 return OUTCOME_UNCHANGED;
+        /* The date of one that is damaged says nothing. */
+        if (is_rotten(ours) || is_rotten(theirs))
+                return OUTCOME_CONFLICT;
         if (later_than(theirs->document_date, ours->document_date))
                 return OUTCOME_RESTORED;
         if (later_than(ours->document_date, theirs->document_date))
                 return OUTCOME_NEWER_KEPT;
         return OUTCOME_CONFLICT;
-}
-
-static bool is_rotten(const License *license) {
-        return license->soundness == LICENSE_ROTTEN;
 }
 
 /* Lays the low marks of one side over the license that stays. *ret_changed is set where that changed it. */
@@ -178,7 +187,8 @@ static int keep_low_marks(License *license, const License *other, bool *ret_chan
                 license->generation = other->generation;
                 *ret_changed = true;
         }
-        if (license->allow_backup && !other->allow_backup) {
+        /* Who has lost a license to a bit that says so has lost it for good: the backup had it. */
+        if (license->allow_backup && !other->allow_backup && !is_rotten(other)) {
                 license->allow_backup = false;
                 *ret_changed = true;
         }
@@ -304,11 +314,14 @@ static int settle(Merge *merge, Pair *pair, Outcome *outcome, Error *error) {
         r = keep_low_marks(&pair->ours, &pair->theirs, &changed, error);
         if (r != 0)
                 return r;
-        if (*outcome == OUTCOME_UNCHANGED)
+        if (*outcome == OUTCOME_UNCHANGED) {
                 *outcome = combine(&pair->ours, &pair->theirs, &changed);
+                /* What nobody has proved there is not proved by being here. */
+                if (changed && pair->theirs.soundness == LICENSE_UNSEALED && !is_rotten(&pair->ours))
+                        pair->ours.soundness = LICENSE_UNSEALED;
+        }
         if (!changed)
                 return 0;
-        pair->ours.soundness = MAX(pair->ours.soundness, pair->theirs.soundness);
 
         charge = pair->row.present ? store_charge_license(&pair->ours) :
                                      store_charge_remembered(pair->ours.id, pair->ours.counters);
@@ -376,28 +389,44 @@ static int move_document(StoreConnection *connection, const Pair *pair, Error *e
 }
 
 /*
- * Of what is said to be one document: where ours is damaged, and theirs is not, theirs takes its place; with it goes
- * the row, where that is damaged: *outcome says so then. Of a reassigned owner theirs may be the damaged one.
+ * Of one document: where ours is damaged, and theirs is not, theirs takes its place; with it goes the row, where that is
+ * damaged: *outcome says so then. Of a reassigned owner theirs may be the damaged one.
  */
-static int repair(StoreConnection *connection, const Pair *pair, Outcome *outcome, bool *ret_repaired, Error *error) {
-        const bool with_row = is_rotten(&pair->ours) && !is_rotten(&pair->theirs);
-        bool differ = false, whole = false;
+static int repair(StoreConnection *connection, const Pair *pair, bool differ, Outcome *outcome, bool *ret_repaired,
+                Error *error) {
+        const bool row_is_damaged = is_rotten(&pair->ours) || !license_has_document(&pair->ours, &pair->theirs);
+        bool whole = false;
         int r;
 
-        if (!with_row) {
-                r = documents_differ(connection, pair, &differ, error);
-                if (r != 0 || !differ)
-                        return r;
-        }
+        if ((!differ && !row_is_damaged) || is_rotten(&pair->theirs))
+                return 0;
         r = check_document(connection, pair->their_key, &pair->theirs, &whole, error);
         if (r != 0 || !whole)
                 return r;
-        if (with_row) {
+        if (row_is_damaged) {
                 *outcome = OUTCOME_RESTORED;
                 return 0;
         }
         *ret_repaired = true;
         return move_document(connection, pair, error);
+}
+
+/* What is to become of the id, with a look at both documents where one may be damaged (doubted). */
+static int find_outcome(Merge *merge, Pair *pair, bool doubted, Outcome *ret, bool *ret_repaired, Error *error) {
+        bool differ = false;
+        int r;
+
+        pair->same_document = license_has_document(&pair->ours, &pair->theirs);
+        doubted = doubted && pair->their_document && pair->row.present;
+        if (doubted) {
+                r = documents_differ(merge->connection, pair, &differ, error);
+                if (r != 0)
+                        return r;
+                pair->same_document = pair->same_document || !differ;
+        }
+        *ret = decide(pair);
+        return doubted && *ret == OUTCOME_UNCHANGED ?
+                repair(merge->connection, pair, differ, ret, ret_repaired, error) : 0;
 }
 
 static int merge_known(Merge *merge, sqlite3_stmt *statement, Error *error) {
@@ -421,12 +450,8 @@ static int merge_known(Merge *merge, sqlite3_stmt *statement, Error *error) {
         r = read_pair(merge->connection, merge->owner, statement, &pair, error);
         if (r != 0)
                 return r;
-        outcome = decide(&pair);
-        if (outcome == OUTCOME_UNCHANGED && (doubted || is_rotten(&pair.ours)) &&
-            (r = repair(merge->connection, &pair, &outcome, &repaired, error)) != 0)
-                return r;
-        r = settle(merge, &pair, &outcome, error);
-        if (r != 0)
+        if ((r = find_outcome(merge, &pair, doubted, &outcome, &repaired, error)) != 0 ||
+            (r = settle(merge, &pair, &outcome, error)) != 0)
                 return r;
         if (repaired && outcome == OUTCOME_UNCHANGED)
                 outcome = OUTCOME_RESTORED;
@@ -509,10 +534,10 @@ static int add_new(Merge *merge, Error *error) {
 
         statement = staged_statement(merge,
                 "INSERT OR IGNORE INTO licenses (key, owner, id, generation, present, revoked, allow_backup, key_id, "
-                "title, issuer, media_type, not_before, not_after, extension, document_date, digest, size, charge, seal) "
+                "title, issuer, media_type, not_before, not_after, extension, document_date, digest, size, charge) "
                 "SELECT s.key, s.owner, s.id, s.generation, d.key IS NOT NULL, s.revoked, s.allow_backup, d.key_id, "
                 "d.title, d.issuer, d.media_type, d.not_before, d.not_after, d.extension, d.document_date, d.digest, "
-                "d.size, coalesce(d.charge, s.charge), d.seal "
+                "d.size, coalesce(d.charge, s.charge) "
                 "FROM staged_ids AS s LEFT JOIN staged_licenses AS d ON d.key = s.key "
                 "WHERE s.key BETWEEN ? AND ? AND +s.restore = ? ORDER BY s.key", error);
         return statement ? statement_write(merge->connection, statement, error) : (int)error->code;

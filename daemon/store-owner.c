@@ -197,9 +197,9 @@ static int stage_all(StoreConnection *connection, int64_t from, int64_t to, int6
                 "SELECT key + ?3, ?4, ?5, id, generation, revoked, allow_backup, charge FROM licenses "
                 "WHERE key BETWEEN ?1 AND ?2",
                 "INSERT INTO staged_licenses (key, key_id, title, issuer, media_type, not_before, not_after, "
-                "extension, document_date, digest, size, charge, seal) "
+                "extension, document_date, digest, size, charge) "
                 "SELECT key + ?3, key_id, title, issuer, media_type, not_before, not_after, extension, document_date, "
-                "digest, size, charge, seal FROM licenses WHERE key BETWEEN ?1 AND ?2 AND present",
+                "digest, size, charge FROM licenses WHERE key BETWEEN ?1 AND ?2 AND present",
                 "INSERT INTO documents (key, document) SELECT d.key + ?3, d.document FROM documents AS d "
                 "WHERE d.key BETWEEN ?1 AND ?2",
                 "INSERT INTO counters (key, name, remaining) SELECT key + ?3, name, remaining FROM counters "

@@ -90,11 +90,12 @@ int store_next_key(StoreConnection *connection, int64_t owner, int64_t *ret, Err
 int store_row_write(StoreConnection *connection, int64_t key, int64_t owner, const License *license,
         uint64_t charge, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        uint8_t proof[LICENSE_PROOF_SIZE];
 
         statement = store_statement(connection,
                 "INSERT OR REPLACE INTO licenses (key, owner, id, generation, present, allow_backup, key_id, "
-                "title, issuer, media_type, not_before, not_after, extension, document_date, digest, size, charge, seal) "
-                "VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", error);
+                "title, issuer, media_type, not_before, not_after, extension, document_date, digest, size, charge) "
+                "VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", error);
         if (!statement)
                 return (int)error->code;
 
@@ -112,10 +113,9 @@ int store_row_write(StoreConnection *connection, int64_t key, int64_t owner, con
         statement_bind_text(statement, 12, license->extension);
         if (license->document_date != LICENSE_NO_DATE)
                 sqlite3_bind_int64(statement, 13, license->document_date);
-        sqlite3_bind_blob(statement, 14, license->digest, sizeof license->digest, SQLITE_STATIC);
+        sqlite3_bind_blob64(statement, 14, proof, license_proof(license, proof), SQLITE_STATIC);
         sqlite3_bind_int64(statement, 15, (int64_t)license->size);
         sqlite3_bind_int64(statement, 16, (int64_t)charge);
-        statement_bind_seal(statement, 17, license);
         return statement_write(connection, statement, error);
 }
 

@@ -7,7 +7,6 @@
 #define APPLICATION_ID 0x4C564C54 /* "LVLT" */
 #define SCHEMA_VERSION 3
 #define VERSION_OF_STAGING 2
-#define VERSION_OF_SEALS 3
 
 /*
  * Owners are (uid, name), so that a number that goes to another person does not take the licenses with
@@ -17,6 +16,10 @@
  * A row of licenses is an id that was stored once. Deleting takes the document and the properties, and
  * leaves id, generation, counters and tombstone; present tells the two apart. Documents are rows of
  * their own, so that merging and listing do not move them. A counter only ever falls.
+ *
+ * digest is what license_proof() gives. Before version 3 it was the document's digest alone, and stays so until the
+ * license is stored again. (To add a column, newer SQLite checks all rows: one that is damaged would keep the store of
+ * all users closed.)
  */
 static const char tables[] =
         "CREATE TABLE owners ("
@@ -47,7 +50,6 @@ static const char tables[] =
         "  digest BLOB,"
         "  size INTEGER,"
         "  charge INTEGER NOT NULL,"
-        "  seal BLOB,"
         "  UNIQUE (owner, id)"
         ") STRICT;"
         "CREATE TABLE documents ("
@@ -97,13 +99,8 @@ static const char staged_tables[] =
         "  document_date INTEGER,"
         "  digest BLOB NOT NULL,"
         "  size INTEGER NOT NULL,"
-        "  charge INTEGER NOT NULL,"
-        "  seal BLOB"
+        "  charge INTEGER NOT NULL"
         ") STRICT;";
-
-/* What version 3 added: license_seal(). Licenses from before have none until they are stored again. */
-static const char sealed_licenses[] = "ALTER TABLE licenses ADD COLUMN seal BLOB;";
-static const char sealed_staged[] = "ALTER TABLE staged_licenses ADD COLUMN seal BLOB;";
 
 static int set_identity(StoreConnection *connection) {
         char identity[128];
@@ -148,7 +145,6 @@ int store_schema_check(StoreConnection *connection, Error *error) {
                 return error_set(error, ERROR_STORE_CORRUPT,
                         "licenses.db has format %" PRIi64 ", which there never was. The file was left as it is; "
                         "move it away, restart licensevaultd, and put the licenses back from a backup.", version);
-        connection->has_seals = version >= VERSION_OF_SEALS;
         return 0;
 }
 
@@ -162,15 +158,12 @@ int store_schema_upgrade(StoreConnection *connection, Error *error) {
 
         /* All or nothing: a store is of one version or of the other. */
         if ((rc = store_connection_exec(connection, "BEGIN IMMEDIATE")) != SQLITE_OK ||
-            (rc = store_connection_exec(connection, version < VERSION_OF_STAGING ? staged_tables : sealed_staged)) !=
-                SQLITE_OK ||
-            (rc = store_connection_exec(connection, sealed_licenses)) != SQLITE_OK ||
+            (version < VERSION_OF_STAGING && (rc = store_connection_exec(connection, staged_tables)) != SQLITE_OK) ||
             (rc = set_identity(connection)) != SQLITE_OK ||
             (rc = store_connection_exec(connection, "COMMIT")) != SQLITE_OK) {
                 r = store_connection_failed(connection, rc, true, error);
                 (void)store_connection_exec(connection, "ROLLBACK");
                 return r;
         }
-        connection->has_seals = true;
         return 0;
 }

@@ -181,10 +181,11 @@ static int compare(StoreConnection *connection, const StagedRow *staged, const L
 
 static int write_license(StoreConnection *connection, int64_t key, const License *license, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        uint8_t proof[LICENSE_PROOF_SIZE];
 
         statement = store_statement(connection,
                 "INSERT INTO staged_licenses (key, key_id, title, issuer, media_type, not_before, not_after, "
-                "extension, document_date, digest, size, charge, seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", error);
+                "extension, document_date, digest, size, charge) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", error);
         if (!statement)
                 return (int)error->code;
         sqlite3_bind_int64(statement, 1, key);
@@ -197,30 +198,27 @@ static int write_license(StoreConnection *connection, int64_t key, const License
         statement_bind_text(statement, 8, license->extension);
         if (license->document_date != LICENSE_NO_DATE)
                 sqlite3_bind_int64(statement, 9, license->document_date);
-        sqlite3_bind_blob(statement, 10, license->digest, sizeof license->digest, SQLITE_STATIC);
+        sqlite3_bind_blob64(statement, 10, proof, license_proof(license, proof), SQLITE_STATIC);
         sqlite3_bind_int64(statement, 11, (int64_t)license->size);
         sqlite3_bind_int64(statement, 12, (int64_t)store_charge_license(license));
-        statement_bind_seal(statement, 13, license);
         return statement_write(connection, statement, error);
 }
 
-/* Looks for damage to a license that is here and has, as it says, the document of the backup. */
+/* Looks for damage to a license that is here and has the document of the backup, or says that it has. */
 static int check_known(StoreConnection *connection, int64_t key, const License *license, const void *document,
                 StageResult *ret, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         g_auto(License) known = {};
+        bool says_so, has_it;
         int r;
 
         statement = store_statement(connection,
-                "SELECT " LICENSE_COLUMNS ", l.seal, d.document IS ? FROM licenses AS l "
-                "LEFT JOIN documents AS d ON d.key = l.key "
-                "WHERE l.key = ? AND l.present AND l.digest IS ? AND l.size IS ?", error);
+                "SELECT " LICENSE_COLUMNS ", l.revoked IS NOT NULL, d.document IS ? FROM licenses AS l "
+                "LEFT JOIN documents AS d ON d.key = l.key WHERE l.key = ? AND l.present", error);
         if (!statement)
                 return (int)error->code;
         sqlite3_bind_blob64(statement, 1, license->size > 0 ? document : "", license->size, SQLITE_STATIC);
         sqlite3_bind_int64(statement, 2, key);
-        sqlite3_bind_blob(statement, 3, license->digest, sizeof license->digest, SQLITE_STATIC);
-        sqlite3_bind_int64(statement, 4, (int64_t)license->size);
         r = statement_row(connection, statement, error);
         if (r <= 0)
                 return r < 0 ? (int)error->code : 0;
@@ -229,8 +227,10 @@ static int check_known(StoreConnection *connection, int64_t key, const License *
         if ((r = license_from_row(statement, 0, &known, error)) != 0 ||
             (r = store_row_load_counters(connection, key, &known, error)) != 0)
                 return r;
-        license_judge_row(&known, statement, N_LICENSE_COLUMNS);
-        if (known.soundness == LICENSE_ROTTEN || !sqlite3_column_int(statement, N_LICENSE_COLUMNS + 1))
+        store_row_judge(&known, sqlite3_column_int(statement, N_LICENSE_COLUMNS));
+        says_so = license_has_document(&known, license);
+        has_it = sqlite3_column_int(statement, N_LICENSE_COLUMNS + 1);
+        if (says_so != has_it || (has_it && known.soundness == LICENSE_ROTTEN))
                 *ret = STAGE_REPAIRS;
         return 0;
 }

@@ -577,7 +577,7 @@ int store_connect(Store *store, StoreConnection **ret, Error *error) {
         return open_existing(store->folder, false, ret, error);
 }
 
-/* Reads every document, and holds it against the digest that was taken when it was stored. */
+/* Reads every license, and holds it against digest and seal, which were taken when it was stored. */
 static int check_documents(StoreConnection *connection, Error *error) {
         g_autoptr(GPtrArray) owners = g_ptr_array_new();
         int r;

@@ -198,7 +198,7 @@ typedef struct StoreOwnerRow {
         int64_t owner; /* the store's own number */
         uid_t uid;
         char *name;
-        uint64_t licenses;
+        uint64_t licenses;   /* of store_snapshot_owners() those that there are, not those that were counted */
         uint64_t restricted; /* of store_snapshot_owners() alone */
         uint64_t bytes;      /* what counts against BytesPerUser= */
 } StoreOwnerRow;
@@ -224,11 +224,12 @@ typedef enum StoreDamage {
 } StoreDamage;
 
 typedef struct StoreCursorRow {
+        int64_t key;          /* of the row; no two have the same */
         License license;      /* of a deleted or revoked one: id, generation and counters */
         bool present;         /* there is a document */
         int64_t revoked;      /* when, LICENSE_NO_TIME if not */
         const void *document; /* where with_documents and present; the cursor's, until its next step */
-        StoreDamage damage;   /* where with_documents and present; of the document: that is NULL then */
+        StoreDamage damage;   /* of a document, which is NULL then, and by a seal only where with_documents */
 } StoreCursorRow;
 
 /* Walks all ids of an owner in the order in which they were first stored. */

@@ -262,19 +262,23 @@ static void set_all(License *license) {
         assert_int_equal(license_limit_counter(license, "print", 0), 0);
 }
 
-static LicenseSoundness judge(License *license, const uint8_t seal[LICENSE_SEAL_SIZE]) {
-        license_judge(license, seal, LICENSE_SEAL_SIZE);
+static LicenseSoundness judge(License *license, const uint8_t proof[LICENSE_PROOF_SIZE]) {
+        License kept = {};
+
+        license_take_proof(&kept, proof, LICENSE_PROOF_SIZE);
+        memcpy(license->seal, kept.seal, sizeof license->seal);
+        license_judge(license);
         return license->soundness;
 }
 
 static void test_seal_is_over_each_part_of_a_license(void **state) {
         License *license = &((Pair *)*state)->document;
-        uint8_t seal[LICENSE_SEAL_SIZE];
+        uint8_t proof[LICENSE_PROOF_SIZE];
         Counter extra = { .right = "play" };
 
         set_all(license);
-        assert_true(license_seal(license, seal));
-        assert_int_equal(judge(license, seal), LICENSE_SOUND);
+        assert_int_equal(license_proof(license, proof), LICENSE_PROOF_SIZE);
+        assert_int_equal(judge(license, proof), LICENSE_SOUND);
 
         for (unsigned i = 0;; i++) {
                 set_all(license);
@@ -306,40 +310,54 @@ static void test_seal_is_over_each_part_of_a_license(void **state) {
                         break;
                 default: return;
                 }
-                assert_int_equal(judge(license, seal), LICENSE_ROTTEN);
+                assert_int_equal(judge(license, proof), LICENSE_ROTTEN);
         }
 }
 
 static void test_each_bit_of_a_seal_counts(void **state) {
         License *license = &((Pair *)*state)->document;
-        uint8_t seal[LICENSE_SEAL_SIZE];
+        uint8_t proof[LICENSE_PROOF_SIZE];
 
         set_all(license);
-        assert_true(license_seal(license, seal));
-        for (unsigned i = 0; i < 8 * LICENSE_SEAL_SIZE; i++) {
-                seal[i / 8] ^= (uint8_t)(1 << i % 8);
+        assert_int_equal(license_proof(license, proof), LICENSE_PROOF_SIZE);
+        for (unsigned i = 8 * LICENSE_DIGEST_SIZE; i < 8 * LICENSE_PROOF_SIZE; i++) {
+                proof[i / 8] ^= (uint8_t)(1 << i % 8);
                 /* Of another version: what it is over is not known. */
-                assert_int_equal(judge(license, seal), i < 8 ? LICENSE_UNSEALED : LICENSE_ROTTEN);
-                seal[i / 8] ^= (uint8_t)(1 << i % 8);
+                assert_int_equal(judge(license, proof), i / 8 == LICENSE_DIGEST_SIZE ? LICENSE_UNSEALED : LICENSE_ROTTEN);
+                proof[i / 8] ^= (uint8_t)(1 << i % 8);
         }
-        assert_int_equal(judge(license, seal), LICENSE_SOUND);
-        license_judge(license, seal, LICENSE_SEAL_SIZE - 1);
-        assert_int_equal(license->soundness, LICENSE_ROTTEN);
-        license_judge(license, NULL, 0);
-        assert_int_equal(license->soundness, LICENSE_UNSEALED);
+        assert_int_equal(judge(license, proof), LICENSE_SOUND);
+}
+
+/* A digest that is not there is of no document. */
+static void test_proof_of_another_size_is_none(void **state) {
+        License *license = &((Pair *)*state)->document;
+        uint8_t proof[LICENSE_PROOF_SIZE + 1] = {};
+
+        set_all(license);
+        license_proof(license, proof);
+        for (size_t size = 0; size <= sizeof proof; size++) {
+                License found = { .size = 3, .soundness = LICENSE_SOUND };
+                bool good = size == LICENSE_DIGEST_SIZE || size == LICENSE_PROOF_SIZE;
+
+                license_take_proof(&found, size > 0 ? proof : NULL, size);
+                assert_int_equal(found.soundness, LICENSE_UNSEALED);
+                assert_int_equal(license_document_is_whole(&found, "abc", 3), good);
+                assert_int_equal(found.seal[0], size == LICENSE_PROOF_SIZE ? LICENSE_SEAL_VERSION : 0);
+        }
 }
 
 static void test_what_is_not_known_to_be_sound_does_not_become_so(void **state) {
         License *license = &((Pair *)*state)->document;
-        uint8_t seal[LICENSE_SEAL_SIZE];
+        uint8_t proof[LICENSE_PROOF_SIZE];
 
         set_all(license);
         license->soundness = LICENSE_UNSEALED;
-        assert_false(license_seal(license, seal));
+        assert_int_equal(license_proof(license, proof), LICENSE_DIGEST_SIZE);
         license->soundness = LICENSE_ROTTEN;
         for (unsigned i = 0; i < 3; i++) {
-                assert_true(license_seal(license, seal));
-                assert_int_equal(judge(license, seal), LICENSE_ROTTEN);
+                assert_int_equal(license_proof(license, proof), LICENSE_PROOF_SIZE);
+                assert_int_equal(judge(license, proof), LICENSE_ROTTEN);
                 license->not_after++;
         }
 }
@@ -367,6 +385,7 @@ int main(void) {
                 WITH_PAIR(test_digest_is_what_b2sum_says),
                 WITH_PAIR(test_seal_is_over_each_part_of_a_license),
                 WITH_PAIR(test_each_bit_of_a_seal_counts),
+                WITH_PAIR(test_proof_of_another_size_is_none),
                 WITH_PAIR(test_what_is_not_known_to_be_sound_does_not_become_so),
         };
 

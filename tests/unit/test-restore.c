@@ -399,7 +399,7 @@ static void test_backup_of_all_users_is_not_one_users(void **state) {
         plan = restore_plan(world, world->backup);
         plan.all_users = true;
         plan.individualize = true;
-        assert_plan_refused(world, plan, ERROR_INVALID_ARGUMENTS, "AllUsers");
+        assert_plan_refused(world, plan, ERROR_INVALID_ARGUMENTS, "Owner, --owner");
 }
 
 /* Damage in one user's part leaves all users' licenses as they were. */

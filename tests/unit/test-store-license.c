@@ -533,7 +533,7 @@ static LicenseSoundness judge(World *world, const char *id) {
         g_auto(Error) error = {};
 
         statement = store_statement(world->connection,
-                "SELECT " LICENSE_COLUMNS ", l.key, l.seal FROM licenses AS l WHERE l.id = ? AND l.present", &error);
+                "SELECT " LICENSE_COLUMNS ", l.key FROM licenses AS l WHERE l.id = ? AND l.present", &error);
         assert_non_null(statement);
         statement_bind_text(statement, 1, id);
         assert_int_equal(statement_row(world->connection, statement, &error), 1);
@@ -541,7 +541,7 @@ static LicenseSoundness judge(World *world, const char *id) {
         assert_good(license_from_row(statement, 0, &license, &error), &error);
         assert_good(store_row_load_counters(world->connection, sqlite3_column_int64(statement, N_LICENSE_COLUMNS),
                             &license, &error), &error);
-        license_judge_row(&license, statement, N_LICENSE_COLUMNS + 1);
+        license_judge(&license);
         return license.soundness;
 }
 
@@ -580,13 +580,28 @@ static void test_nothing_is_taken_from_a_counter_that_is_damaged(void **state) {
         assert_document(world, "one");
 }
 
+/* Where nothing but the counter itself tells. */
+static void test_nothing_is_taken_from_what_can_be_no_counter(void **state) {
+        World *world = *state;
+        g_auto(Error) error = {};
+        uint64_t remaining = 4711;
+
+        put_one(world, &alice, "a", "one", "print", 2);
+        edit(world, "UPDATE licenses SET digest = substr(digest, 1, 32)");
+        assert_good(consume(world, "a", "print", 1, NOW, &remaining, &error), &error);
+        assert_int_equal(judge(world, "a"), LICENSE_UNSEALED);
+        edit(world, "UPDATE counters SET remaining = -1");
+        assert_int_equal(consume(world, "a", "print", 1, NOW, &remaining, &error), ERROR_STORE_CORRUPT);
+        assert_int_equal(remaining, 1);
+}
+
 /* What can be no counter is no low mark, and must not get under a seal that is whole. */
 static void test_license_that_is_stored_again_is_sound_whatever_was_damaged(void **state) {
         static const char *const rots[] = {
                 "UPDATE counters SET name = 'No right'",
                 "UPDATE counters SET remaining = -1",
                 "UPDATE licenses SET title = 'rotten', generation = -5",
-                "UPDATE licenses SET seal = x'01'",
+                "UPDATE licenses SET digest = CAST(substr(digest, 1, 48) || x'55' AS BLOB)",
         };
         World *world = *state;
 
@@ -625,6 +640,7 @@ int main(void) {
                 IN_WORLD(test_books_balance_after_many_steps),
                 IN_WORLD(test_each_change_of_a_license_seals_it_anew),
                 IN_WORLD(test_nothing_is_taken_from_a_counter_that_is_damaged),
+                IN_WORLD(test_nothing_is_taken_from_what_can_be_no_counter),
                 IN_WORLD(test_license_that_is_stored_again_is_sound_whatever_was_damaged),
         };
 

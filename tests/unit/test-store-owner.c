@@ -189,6 +189,8 @@ static void test_reassigning_keeps_the_document_that_is_whole(void **state) {
 
 static int rot_work(StoreConnection *connection, void *userdata, Error *error) {
         static const char sql[] =
+                "UPDATE licenses SET digest = CAST(x'55' || substr(digest, 2) AS BLOB) WHERE id = 'her-digest' AND "
+                "owner = (SELECT owner FROM owners WHERE name = 'alice');"
                 "UPDATE licenses SET key_id = 'rotten' WHERE id = 'alone' OR "
                 "id = iif(owner = (SELECT owner FROM owners WHERE name = 'alice'), 'hers-is-rotten', 'his-is-rotten');"
                 "UPDATE documents SET document = zeroblob(3) WHERE key = (SELECT l.key FROM licenses AS l JOIN owners "
@@ -205,6 +207,7 @@ static int rot_work(StoreConnection *connection, void *userdata, Error *error) {
 static void test_reassigning_keeps_what_is_whole_and_knows_what_is_not(void **state) {
         static const Sketch hers[] = {
                 { .id = "alone", .document = "first" },
+                { .id = "her-digest", .document = "of both" },
                 { .id = "hers-is-rotten", .document = "second" },
                 { .id = "his-is-rotten", .document = "third" },
         };
@@ -213,20 +216,43 @@ static void test_reassigning_keeps_what_is_whole_and_knows_what_is_not(void **st
         uint64_t licenses;
 
         put_here(world, hers, G_N_ELEMENTS(hers));
-        put_for(world, &bob, &hers[1], 2);
+        put_for(world, &bob, &hers[1], 3);
         assert_good(do_write(world->store, rot_work, NULL, &error), &error);
-        assert_int_equal(count_judged(world->reader, LICENSE_ROTTEN), 3);
+        assert_int_equal(count_judged(world->reader, LICENSE_ROTTEN), 4);
 
         assert_good(reassign(world, &alice, &bob, &licenses, &error), &error);
-        assert_owner(world->reader, &bob, "alone 'first' g1 key=rotten\nhers-is-rotten 'second' g1\n"
-                                          "his-is-rotten 'third' g1 key=rotten\n");
+        assert_owner(world->reader, &bob, "alone 'first' g1 key=rotten\nher-digest 'of both' g1\n"
+                                          "hers-is-rotten 'second' g1\nhis-is-rotten 'third' g1 key=rotten\n");
         assert_int_equal(count_judged(world->reader, LICENSE_ROTTEN), 2);
-        assert_int_equal(count_judged(world->reader, LICENSE_SOUND), 1);
+        assert_int_equal(count_judged(world->reader, LICENSE_SOUND), 2);
+}
+
+static int rot_date_work(StoreConnection *connection, void *userdata, Error *error) {
+        assert_int_equal(store_connection_exec(connection,
+                "UPDATE licenses SET document_date = 99 WHERE owner = (SELECT owner FROM owners WHERE name = 'alice')"),
+                SQLITE_OK);
+        return 0;
+}
+
+/* Else his would be gone, for a date that is nobody's. */
+static void test_reassigning_believes_no_date_that_is_damaged(void **state) {
+        static const Sketch hers = { .id = "book", .document = "old", .date = 5 };
+        static const Sketch his = { .id = "book", .document = "new", .date = 9 };
+        StageWorld *world = *state;
+        g_auto(Error) error = {};
+        uint64_t licenses;
+
+        put_here(world, &hers, 1);
+        put_for(world, &bob, &his, 1);
+        assert_good(do_write(world->store, rot_date_work, NULL, &error), &error);
+        assert_int_equal(reassign(world, &alice, &bob, &licenses, &error), ERROR_INVALID_ARGUMENTS);
+        assert_error(&error, ERROR_INVALID_ARGUMENTS, "'book'");
+        assert_owner(world->reader, &bob, "book 'new' g1 date=9\n");
 }
 
 static int unseal_work(StoreConnection *connection, void *userdata, Error *error) {
         assert_int_equal(store_connection_exec(connection,
-                "UPDATE licenses SET seal = NULL WHERE owner = (SELECT owner FROM owners WHERE name = 'alice')"), SQLITE_OK);
+                "UPDATE licenses SET digest = substr(digest, 1, 32) WHERE owner = (SELECT owner FROM owners WHERE name = 'alice')"), SQLITE_OK);
         return 0;
 }
 
@@ -443,6 +469,7 @@ int main(void) {
                 TEST(test_reassigning_to_an_owner_who_has_some_merges),
                 TEST(test_reassigning_keeps_the_document_that_is_whole),
                 TEST(test_reassigning_keeps_what_is_whole_and_knows_what_is_not),
+                TEST(test_reassigning_believes_no_date_that_is_damaged),
                 TEST(test_reassigning_does_not_seal_what_was_not_sealed),
                 TEST(test_conflict_reassigns_nothing_and_names_the_license),
                 TEST(test_reassigning_keeps_to_the_limits_of_the_new_owner),
