@@ -62,7 +62,7 @@ static const char known_ids[] =
         "d.extension, d.document_date, d.digest, d.size, s.generation, "
         "s.key, s.revoked, d.key IS NOT NULL, coalesce(d.charge, s.charge), "
         "l.present AND substr(d.digest, 1, 32) IS substr(l.digest, 1, 32) AND d.size IS l.size "
-        "AND s.revoked IS NULL AND l.revoked IS NULL "
+        "AND s.revoked IS NULL "
         "AND s.generation <= l.generation AND s.allow_backup >= l.allow_backup "
         "AND d.key_id IS l.key_id AND d.title IS l.title AND d.issuer IS l.issuer AND d.media_type IS l.media_type "
         "AND d.document_date IS l.document_date AND d.not_before IS l.not_before AND d.not_after IS l.not_after "
@@ -394,16 +394,17 @@ static int move_document(StoreConnection *connection, const Pair *pair, Error *e
  */
 static int repair(StoreConnection *connection, const Pair *pair, bool differ, Outcome *outcome, bool *ret_repaired,
                 Error *error) {
-        const bool row_is_damaged = is_rotten(&pair->ours) || !license_has_document(&pair->ours, &pair->theirs);
+        const bool with_row = !is_rotten(&pair->theirs) &&
+                (is_rotten(&pair->ours) || !license_has_document(&pair->ours, &pair->theirs));
         bool whole = false;
         int r;
 
-        if ((!differ && !row_is_damaged) || is_rotten(&pair->theirs))
+        if (!differ && !with_row)
                 return 0;
         r = check_document(connection, pair->their_key, &pair->theirs, &whole, error);
         if (r != 0 || !whole)
                 return r;
-        if (row_is_damaged) {
+        if (with_row) {
                 *outcome = OUTCOME_RESTORED;
                 return 0;
         }

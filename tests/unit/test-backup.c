@@ -535,6 +535,30 @@ static void test_license_whose_digest_is_damaged_is_named_or_left_out(void **sta
         }
 }
 
+/* What is left of a deleted license is no license, and keeps none from being backed up. */
+static void test_damaged_memory_of_a_deleted_license_is_named_or_left_out(void **state) {
+        g_auto(Deed) gone = { .work = deed_delete, .owner = alice, .id = "some-1" };
+        World *world = *state;
+        g_autofree char *states = NULL, *paths = NULL;
+        _cleanup_fd_ int fd = new_target();
+        BackupPlan plan = plan_to(world, fd);
+        g_auto(WorkResult) result = {};
+        g_auto(Error) error = {};
+
+        put_some(world, 3, 1000);
+        assert_int_equal(deed_do(&gone, world->store), 0);
+        edit_store(world, "UPDATE licenses SET generation = -1 WHERE id = 'some-1'");
+        assert_fails(world, ERROR_STORE_CORRUPT, "'some-1' is damaged");
+        plan.skip_damaged = true;
+        forget(world);
+        assert_good(run(world, plan, &result, &error), &error);
+        assert_int_equal(result.licenses, 2);
+        assert_string_equal(result.damaged_licenses[0], "alice (1000): some-1");
+        assert_proved(fd, &result);
+        paths = list(fd, "state.jsonl", &states);
+        assert_null(strstr(states, "some-1"));
+}
+
 /* A sum that is wrong keeps nobody's licenses from being backed up, and makes no backup that no restore takes. */
 static void test_count_that_is_damaged_is_not_believed(void **state) {
         World *world = *state;
@@ -643,6 +667,7 @@ int main(void) {
                 IN_WORLD(test_first_of_the_rotten_documents_of_a_large_backup_is_named),
                 IN_WORLD(test_damaged_row_is_named_or_left_out),
                 IN_WORLD(test_license_whose_digest_is_damaged_is_named_or_left_out),
+                IN_WORLD(test_damaged_memory_of_a_deleted_license_is_named_or_left_out),
                 IN_WORLD(test_count_that_is_damaged_is_not_believed),
                 IN_WORLD(test_backup_is_of_one_moment),
                 IN_WORLD(test_backup_too_large_for_the_file_system_leaves_the_old_one),

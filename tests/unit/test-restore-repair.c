@@ -31,6 +31,7 @@ static const char *const rots[] = {
         "UPDATE licenses SET generation = -9 WHERE id = 'opaque'",
         "UPDATE licenses SET digest = CAST(substr(digest, 1, 48) || x'55' AS BLOB) WHERE id = 'opaque'",
         "UPDATE licenses SET digest = CAST(x'55' || substr(digest, 2) AS BLOB) WHERE id = 'opaque'",
+        "UPDATE licenses SET digest = zeroblob(32) WHERE id = 'opaque'",
         "UPDATE licenses SET size = size + 1 WHERE id = 'opaque'",
         "UPDATE licenses SET revoked = 0 WHERE id = 'opaque'",
         "UPDATE licenses SET allow_backup = 0 WHERE id = 'opaque'",

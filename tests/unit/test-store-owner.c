@@ -193,20 +193,24 @@ static int rot_work(StoreConnection *connection, void *userdata, Error *error) {
                 "owner = (SELECT owner FROM owners WHERE name = 'alice');"
                 "UPDATE licenses SET key_id = 'rotten' WHERE id = 'alone' OR "
                 "id = iif(owner = (SELECT owner FROM owners WHERE name = 'alice'), 'hers-is-rotten', 'his-is-rotten');"
+                "UPDATE licenses SET key_id = 'rotten' WHERE id = 'both-are-rotten';"
                 "UPDATE documents SET document = zeroblob(3) WHERE key = (SELECT l.key FROM licenses AS l JOIN owners "
-                "AS o ON o.owner = l.owner WHERE o.name = 'alice' AND l.id = 'his-is-rotten')";
+                "AS o ON o.owner = l.owner WHERE o.name = 'alice' AND l.id = 'his-is-rotten') OR "
+                "key = (SELECT l.key FROM licenses AS l JOIN owners AS o ON o.owner = l.owner WHERE o.name = 'bob' "
+                "AND l.id = 'both-are-rotten')";
 
         assert_int_equal(store_connection_exec(connection, sql), SQLITE_OK);
         return 0;
 }
 
 /*
- * Of what is damaged, what is whole on the other side stays. Of the last one her document is damaged and his row: his
- * document is all that is left, and neither it nor the knowledge that his row is damaged may go.
+ * Of what is damaged, what is whole on the other side stays: of the second one both rows are, and his document, of the
+ * last one her document and his row. What is left must not go, nor that it is known to be damaged.
  */
 static void test_reassigning_keeps_what_is_whole_and_knows_what_is_not(void **state) {
         static const Sketch hers[] = {
                 { .id = "alone", .document = "first" },
+                { .id = "both-are-rotten", .document = "zero" },
                 { .id = "her-digest", .document = "of both" },
                 { .id = "hers-is-rotten", .document = "second" },
                 { .id = "his-is-rotten", .document = "third" },
@@ -216,14 +220,14 @@ static void test_reassigning_keeps_what_is_whole_and_knows_what_is_not(void **st
         uint64_t licenses;
 
         put_here(world, hers, G_N_ELEMENTS(hers));
-        put_for(world, &bob, &hers[1], 3);
+        put_for(world, &bob, &hers[1], 4);
         assert_good(do_write(world->store, rot_work, NULL, &error), &error);
-        assert_int_equal(count_judged(world->reader, LICENSE_ROTTEN), 4);
+        assert_int_equal(count_judged(world->reader, LICENSE_ROTTEN), 6);
 
         assert_good(reassign(world, &alice, &bob, &licenses, &error), &error);
-        assert_owner(world->reader, &bob, "alone 'first' g1 key=rotten\nher-digest 'of both' g1\n"
+        assert_owner(world->reader, &bob, "alone 'first' g1 key=rotten\nboth-are-rotten 'zero' g1 key=rotten\nher-digest 'of both' g1\n"
                                           "hers-is-rotten 'second' g1\nhis-is-rotten 'third' g1 key=rotten\n");
-        assert_int_equal(count_judged(world->reader, LICENSE_ROTTEN), 2);
+        assert_int_equal(count_judged(world->reader, LICENSE_ROTTEN), 3);
         assert_int_equal(count_judged(world->reader, LICENSE_SOUND), 2);
 }
 
