@@ -5,9 +5,9 @@
 
 #include "archive-frame.h"
 
-/* What a batch holds at most; a single document may be larger. Each is synced: smaller ones wait more for the disk. */
+/* What a batch holds at most; a single document may be larger. */
 #define BATCH_ITEMS 1024U
-#define BATCH_BYTES (4U * 1024U * 1024U)
+#define BATCH_BYTES (1024U * 1024U)
 /* A transaction ends after 50 ms: this, and what its commit takes. */
 #define BATCH_USEC (40 * 1000)
 
