@@ -182,8 +182,8 @@ static Status fail_incomplete(Ctl *ctl, const JobEnd *end, const char *file) {
 
         note_damaged(ctl, end);
         return ctl_fail(ctl, STATUS_PARTIAL,
-                "'%s' is a good backup of all but %s, whose documents are damaged in the store of the service. Older "
-                "backups may have them whole%s. Let their users store them again, or remove them.",
+                "'%s' is a good backup of all but %s, damaged in the store of the service. Older backups may have "
+                "what is missing%s. Let its users store it again, restore it, or remove it.",
                 is_stdout(file) ? "standard output" : file, count, backup_folder ? ", and none was removed" : "");
 }
 

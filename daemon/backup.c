@@ -244,8 +244,8 @@ static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned rese
 /*
  * Writes and proves. What is on the disk is what was given, byte by byte, and that a restore takes it was seen to
  * when it was given: each license by its seal, or by the function that reads it back (backup_license_check()), each
- * document by its digest, and the form by pax.c, whose output the strict reader takes (test-pax, test-archive, fuzz-archive). So it is
- * not read as a backup again; VerifyBackup does that.
+ * document by its digest, and the form by pax.c, whose output the strict reader takes (test-pax, test-archive,
+ * fuzz-archive). So it is not read as a backup again; VerifyBackup does that.
  *
  * reserve: what must stay free where fd is, in percent; the service's own disk must never fill up.
  */

@@ -373,6 +373,7 @@ static int write_proof(StoreConnection *connection, int64_t key, const License *
 int store_license_consume(StoreConnection *connection, const StoreOwner *owner, const char *id,
         const char *right, uint64_t amount, int64_t now, uint64_t *ret_remaining, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        _cleanup_statement_ sqlite3_stmt *update = NULL;
         g_auto(License) license = {};
         const Counter *counter;
         uint64_t remaining;
@@ -406,7 +407,13 @@ int store_license_consume(StoreConnection *connection, const StoreOwner *owner, 
 
         remaining = counter->remaining - amount;
         (void)license_limit_counter(&license, right, remaining);
-        if ((r = store_row_write_counters(connection, key, &license, error)) != 0 ||
+        update = store_statement(connection, "UPDATE counters SET remaining = ? WHERE key = ? AND name = ?", error);
+        if (!update)
+                return (int)error->code;
+        sqlite3_bind_int64(update, 1, (int64_t)remaining);
+        sqlite3_bind_int64(update, 2, key);
+        statement_bind_text(update, 3, right);
+        if ((r = statement_write(connection, update, error)) != 0 ||
             (r = write_proof(connection, key, &license, error)) != 0)
                 return r;
         *ret_remaining = remaining;
