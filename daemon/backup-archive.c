@@ -5,10 +5,9 @@
 #include <sys/statvfs.h>
 
 #include "archive-manifest.h"
+#include "backup-attributes.h"
 #include "backup-read.h"
 #include "json-memory.h"
-#include "number.h"
-#include "pax.h"
 
 #define SAFE_ID_MAX 48
 #define PATH_SIZE 256
@@ -20,11 +19,8 @@
 #define DAMAGED_MAX 100U
 #define DAMAGED_BYTES (32U * 1024U)
 #define DAMAGED_HEAD \
-        "These licenses could not be backed up: their documents are damaged in the store. An older\n" \
+        "These licenses could not be backed up: they are damaged in the store. An older\n" \
         "backup may have them whole. Keep it until the user has stored them again.\n\n"
-/* Five strings, the counters, and what the service adds. */
-#define ATTRIBUTES_MAX (12 + LICENSE_COUNTERS_MAX)
-#define PREFIX ARCHIVE_ATTRIBUTE_PREFIX
 
 static const char readme[] =
         "This is a backup of licenses, made by Licensevault. It is a plain tar archive: no\n"
@@ -35,7 +31,8 @@ static const char readme[] =
         "                    backup of all users, each user's are in a folder of their own.\n"
         "manifest.json       when, where and for whom the backup was made, and how many\n"
         "                    licenses it holds\n"
-        "state.jsonl         one line for each license that was ever stored: its generation,\n"
+        "state.jsonl         one line for each license that was ever stored, but for those that\n"
+        "                    were damaged and are in NOT-BACKED-UP.txt: its generation,\n"
         "                    the uses that remain by right, whether it is restricted (may not be\n"
         "                    backed up), and, where it was revoked, when (Unix seconds)\n"
         "NOT-BACKED-UP.txt   if there are such: licenses that may not be backed up, or that could\n"
@@ -223,50 +220,6 @@ static void make_safe(const char *text, char *ret, size_t size) {
         ret[i] = 0;
 }
 
-typedef struct Attributes {
-        PaxAttribute list[ATTRIBUTES_MAX];
-        size_t n;
-        char numbers[8 + LICENSE_COUNTERS_MAX][NUMBER_SIZE];
-        size_t n_numbers;
-        char names[LICENSE_COUNTERS_MAX][sizeof(PREFIX "counter.") + LICENSE_RIGHT_MAX];
-        char hex[LICENSE_DIGEST_SIZE * 2 + 1];
-} Attributes;
-
-static void add_text(Attributes *attributes, const char *name, const char *value) {
-        if (value)
-                attributes->list[attributes->n++] = (PaxAttribute) { name, value };
-}
-
-static void add_number(Attributes *attributes, const char *name, int64_t value) {
-        add_text(attributes, name, number_to_text(value, attributes->numbers[attributes->n_numbers++]));
-}
-
-static void describe(const License *license, const char *owner, Attributes *attributes) {
-        attributes->n = attributes->n_numbers = 0;
-        license_digest_to_hex(license->digest, attributes->hex);
-
-        add_text(attributes, PREFIX "id", license->id);
-        add_text(attributes, PREFIX "key-id", license->key_id);
-        add_text(attributes, PREFIX "title", license->title);
-        add_text(attributes, PREFIX "issuer", license->issuer);
-        add_text(attributes, PREFIX "media-type", license->media_type);
-        add_text(attributes, PREFIX "blake2b", attributes->hex);
-        add_text(attributes, PREFIX "owner", owner);
-        add_number(attributes, PREFIX "generation", (int64_t)license->generation);
-        if (license->not_before != LICENSE_NO_TIME)
-                add_number(attributes, PREFIX "not-before", license->not_before);
-        if (license->not_after != LICENSE_NO_TIME)
-                add_number(attributes, PREFIX "not-after", license->not_after);
-        if (license->document_date != LICENSE_NO_DATE)
-                add_number(attributes, PREFIX "date", license->document_date);
-        for (unsigned i = 0; i < license->counters->len; i++) {
-                const Counter *counter = &g_array_index(license->counters, Counter, i);
-
-                snprintf(attributes->names[i], sizeof attributes->names[i], PREFIX "counter.%s", counter->right);
-                add_number(attributes, attributes->names[i], (int64_t)counter->remaining);
-        }
-}
-
 static void flush_signal(Writing *writing) {
         const WorkEvents *events = writing->archive->events;
 
@@ -306,7 +259,7 @@ static int skip_restricted(Writing *writing, const License *license, Error *erro
 static int add_document(Writing *writing, const char *owner, const License *license, const void *document,
                 Error *error) {
         char path[PATH_SIZE], id[SAFE_ID_MAX + 1], folder[SAFE_ID_MAX + 2] = "";
-        Attributes attributes;
+        BackupAttributes attributes;
         int r;
 
         if (writing->number >= ARCHIVE_DOCUMENTS_MAX)
@@ -320,7 +273,7 @@ static int add_document(Writing *writing, const char *owner, const License *lice
         }
         snprintf(path, sizeof path, ARCHIVE_LICENSES "%s%07" PRIu64 "-%s.%s", folder, ++writing->number, id,
                 license->extension);
-        describe(license, owner, &attributes);
+        backup_attributes(license, owner, &attributes);
 
         r = pax_writer_add_known(writing->pax, path, document, license->size, license->digest, attributes.list,
                 attributes.n);

@@ -120,14 +120,23 @@ int store_next_key(StoreConnection *connection, int64_t owner, int64_t *ret, Err
 int store_key_check(int64_t owner, int64_t key, Error *error);
 
 /*
- * Writes the row of a license that is there, its document, and its counters, which only ever fall. The row has the
- * seal: the license's counters are those that the store will have.
+ * Writes the row of a license that is there, and its counters, which only ever fall. The row has the seal: the license's
+ * counters are those that the store will have.
  */
 int store_row_write(StoreConnection *connection, int64_t key, int64_t owner, const License *license,
         uint64_t charge, Error *error);
-int store_row_write_document(StoreConnection *connection, int64_t key, const void *document, uint64_t size,
-        Error *error);
 int store_row_write_counters(StoreConnection *connection, int64_t key, const License *license, Error *error);
+
+/* store-document.c: documents, which are rows of their own under the keys of their licenses. */
+int store_document_write(StoreConnection *connection, int64_t key, const void *document, uint64_t size,
+        Error *error);
+/* Whether the document of a key is that of a license; one that is not there is not. */
+int store_document_check(StoreConnection *connection, int64_t key, const License *license, bool *ret_whole,
+        Error *error);
+/* Whether key has a document, and other another one or none. */
+int store_documents_differ(StoreConnection *connection, int64_t key, int64_t other, bool *ret, Error *error);
+/* Puts a document in the place of another, or of none. */
+int store_document_move(StoreConnection *connection, int64_t from, int64_t to, Error *error);
 
 /* store-sweep.c */
 /* The largest number that a staged row has, and the smallest above one; 0 where there is none. */

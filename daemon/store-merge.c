@@ -338,56 +338,6 @@ static bool may_repair(const Merge *merge, int64_t their_key) {
         return events->may_repair && events->may_repair(their_key, events->userdata);
 }
 
-static int check_document(StoreConnection *connection, int64_t key, const License *license, bool *ret_whole,
-                Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-
-        statement = store_statement(connection, "SELECT document FROM documents WHERE key = ?", error);
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, key);
-        if (statement_row(connection, statement, error) < 0)
-                return (int)error->code;
-        const void *document = sqlite3_column_blob(statement, 0);
-        size_t size = (size_t)sqlite3_column_bytes(statement, 0);
-        if (sqlite3_errcode(connection->db) == SQLITE_NOMEM)
-                return error_set_no_memory(error);
-        *ret_whole = license_document_is_whole(license, document ?: "", size);
-        return 0;
-}
-
-static int documents_differ(StoreConnection *connection, const Pair *pair, bool *ret, Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        int r;
-
-        statement = store_statement(connection,
-                "SELECT 1 FROM documents WHERE key = ?1 "
-                "AND document IS NOT (SELECT document FROM documents WHERE key = ?2)", error);
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, pair->their_key);
-        sqlite3_bind_int64(statement, 2, pair->row.key);
-        r = statement_row(connection, statement, error);
-        *ret = r > 0;
-        return r < 0 ? (int)error->code : 0;
-}
-
-/* Puts their document under our row. */
-static int move_document(StoreConnection *connection, const Pair *pair, Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        int r;
-
-        r = store_run_for_key(connection, "DELETE FROM documents WHERE key = ?", pair->row.key, error);
-        if (r != 0)
-                return r;
-        statement = store_statement(connection, "UPDATE documents SET key = ? WHERE key = ?", error);
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, pair->row.key);
-        sqlite3_bind_int64(statement, 2, pair->their_key);
-        return statement_write(connection, statement, error);
-}
-
 /*
  * Of one document: where ours is damaged, and theirs is not, theirs takes its place; with it goes the row, where that is
  * damaged: *outcome says so then. Of a reassigned owner theirs may be the damaged one.
@@ -401,7 +351,7 @@ static int repair(StoreConnection *connection, const Pair *pair, bool differ, Ou
 
         if (!differ && !with_row)
                 return 0;
-        r = check_document(connection, pair->their_key, &pair->theirs, &whole, error);
+        r = store_document_check(connection, pair->their_key, &pair->theirs, &whole, error);
         if (r != 0 || !whole)
                 return r;
         if (with_row) {
@@ -409,7 +359,7 @@ static int repair(StoreConnection *connection, const Pair *pair, bool differ, Ou
                 return 0;
         }
         *ret_repaired = true;
-        return move_document(connection, pair, error);
+        return store_document_move(connection, pair->their_key, pair->row.key, error);
 }
 
 /* What is to become of the id, with a look at both documents where one may be damaged (doubted). */
@@ -420,7 +370,7 @@ static int find_outcome(Merge *merge, Pair *pair, bool doubted, Outcome *ret, bo
         pair->same_document = license_has_document(&pair->ours, &pair->theirs);
         doubted = doubted && pair->their_document && pair->row.present;
         if (doubted) {
-                r = documents_differ(merge->connection, pair, &differ, error);
+                r = store_documents_differ(merge->connection, pair->their_key, pair->row.key, &differ, error);
                 if (r != 0)
                         return r;
                 pair->same_document = pair->same_document || !differ;

@@ -119,20 +119,6 @@ int store_row_write(StoreConnection *connection, int64_t key, int64_t owner, con
         return statement_write(connection, statement, error);
 }
 
-int store_row_write_document(StoreConnection *connection, int64_t key, const void *document, uint64_t size,
-        Error *error) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-
-        statement = store_statement(connection,
-                "INSERT OR REPLACE INTO documents (key, document) VALUES (?, ?)", error);
-        if (!statement)
-                return (int)error->code;
-        sqlite3_bind_int64(statement, 1, key);
-        /* An empty document is a blob of no bytes, not NULL. */
-        sqlite3_bind_blob64(statement, 2, size > 0 ? document : "", size, SQLITE_STATIC);
-        return statement_write(connection, statement, error);
-}
-
 int store_row_write_counters(StoreConnection *connection, int64_t key, const License *license, Error *error) {
         int r = 0;
 
@@ -206,7 +192,7 @@ int store_license_put(StoreConnection *connection, const StoreOwner *owner, Lice
                 return r;
 
         if ((r = store_row_write(connection, key, number, license, charge, error)) != 0 ||
-            (r = store_row_write_document(connection, key, document, license->size, error)) != 0 ||
+            (r = store_document_write(connection, key, document, license->size, error)) != 0 ||
             (r = store_row_write_counters(connection, key, license, error)) != 0)
                 return r;
         return store_owner_add(connection, number, !row.present, row.key == 0,

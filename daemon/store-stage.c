@@ -267,5 +267,5 @@ int store_stage_license(StoreConnection *connection, StoreStage *stage, const Li
             (r = write_license(connection, staged.key, license, error)) != 0)
                 return r;
         stage->last_document = staged.key;
-        return store_row_write_document(connection, staged.key, document, license->size, error);
+        return store_document_write(connection, staged.key, document, license->size, error);
 }

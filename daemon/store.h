@@ -359,9 +359,9 @@ typedef struct StoreMergeEvents {
  *  - of the same document, unchanged, the narrower times stay, and a text that is missing here is taken; one
  *    that differs is a conflict, and stays as it is here;
  *  - of two documents, the one with the later date of its own stays, with its texts and times: restored, or
- *    newer_kept; where a date is missing or both are equal, the store's stays, a conflict;
+ *    newer_kept; where a date is missing or both are equal, or one of the two is damaged, the store's stays, a conflict;
  *  - a document that is damaged here, of which the backup has what was stored once, is repaired: restored; so is
- *    what is known beside it, which then is what the backup says, and the low marks of both.
+ *    what is known beside it, which then is what the backup says, and the low marks of both, but for a restriction.
  *
  * For a task of its own (alone): anything but 0 leaves the transaction to be rolled back.
  * ERROR_LIMIT_EXCEEDED where an owner would have more than is allowed.

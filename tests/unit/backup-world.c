@@ -232,3 +232,69 @@ void assert_path_proved(const char *path, const WorkResult *result) {
         assert_int_equal(st.st_nlink, 1);
         assert_proved(fd, result);
 }
+
+char *backup_list(int fd, const char *wanted, char **ret_content) {
+        g_autoptr(ArchiveReader) reader = NULL;
+        g_autoptr(GString) content = g_string_new(NULL);
+        GString *paths = g_string_new(NULL);
+        g_auto(Error) error = {};
+        const ArchiveEntry *entry;
+
+        assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+        assert_good(archive_reader_new(fd, UINT64_MAX, -1, NULL, &reader, &error), &error);
+        for (;;) {
+                assert_good(archive_reader_next(reader, &entry, &error), &error);
+                if (!entry)
+                        break;
+                g_string_append_printf(paths, "%s\n", entry->path);
+                if (!g_str_equal(entry->path, wanted))
+                        continue;
+                if (entry->content)
+                        g_string_append_len(content, (const char *)entry->content, (gssize)entry->size);
+                for (const char *line; !entry->content;) {
+                        assert_good(archive_reader_line(reader, &line, &error), &error);
+                        if (!line)
+                                break;
+                        g_string_append_printf(content, "%s\n", line);
+                }
+                for (unsigned i = 0; i < entry->attributes->len; i += 2)
+                        g_string_append_printf(content, "[%s=%s]", (char *)entry->attributes->pdata[i],
+                                (char *)entry->attributes->pdata[i + 1]);
+        }
+        *ret_content = g_string_free(g_steal_pointer(&content), false);
+        return g_string_free(paths, false);
+}
+
+void make_old_backup(World *world) {
+        write_path(world->target, OLD_BACKUP, strlen(OLD_BACKUP));
+}
+
+void assert_old_backup(World *world) {
+        g_autoptr(GBytes) bytes = read_path(world->target);
+
+        assert_int_equal(g_bytes_get_size(bytes), strlen(OLD_BACKUP));
+        assert_memory_equal(g_bytes_get_data(bytes, NULL), OLD_BACKUP, strlen(OLD_BACKUP));
+        assert_nothing_left(world);
+}
+
+void assert_backup_fails(World *world, ErrorCode code, const char *words) {
+        BackupPlan plan = new_plan(world);
+        g_auto(Error) error = {};
+        WorkResult result = { .licenses = 77 };
+
+        plan.overwrite = true;
+        assert_int_equal(run(world, plan, &result, &error), code);
+        assert_error(&error, code, words);
+        assert_int_equal(result.licenses, 77);
+        assert_old_backup(world);
+}
+
+void assert_fails(World *world, ErrorCode code, const char *words) {
+        make_old_backup(world);
+        assert_backup_fails(world, code, words);
+}
+
+void forget(World *world) {
+        world->n_begins = world->n_progress = world->n_signals = world->percent = 0;
+        world->completed = 0;
+}

@@ -55,3 +55,20 @@ void assert_nothing_left(World *world);
 /* Is a whole backup, of what the result says; by name, it is alice's alone, too. */
 void assert_proved(int fd, const WorkResult *result);
 void assert_path_proved(const char *path, const WorkResult *result);
+
+/* What is in a backup: the paths by line, and the content of one of them (both g_free). */
+char *backup_list(int fd, const char *wanted, char **ret_content);
+
+#define OLD_BACKUP "the old backup"
+/* Puts something in the place of alice's backup; it is still that, and nothing else is there. */
+void make_old_backup(World *world);
+void assert_old_backup(World *world);
+/* Runs an overwriting backup that fails, over an old one: that which is there, or one that it makes. */
+void assert_backup_fails(World *world, ErrorCode code, const char *words);
+void assert_fails(World *world, ErrorCode code, const char *words);
+/* What the backup before told. */
+void forget(World *world);
+
+/* So large that most of it is proved while the rest is still read: there, documents show late as rotten. */
+#define LARGE_N 24U
+#define LARGE_SIZE 200000U

@@ -11,65 +11,21 @@
 
 #include <cmocka.h>
 
-#include "archive.h"
 #include "backup-world.h"
 #include "user-name.h"
 
 /* What a backup holds, and that one that fails leaves the old one whole. */
 
-#define OLD_BACKUP "the old backup"
-
-static void assert_old_backup(World *world) {
-        g_autoptr(GBytes) bytes = read_path(world->target);
-
-        assert_int_equal(g_bytes_get_size(bytes), strlen(OLD_BACKUP));
-        assert_memory_equal(g_bytes_get_data(bytes, NULL), OLD_BACKUP, strlen(OLD_BACKUP));
-        assert_nothing_left(world);
-}
-
-/* What is in a backup: the paths by line, and the content of one of them. */
-static char *list(int fd, const char *wanted, char **ret_content) {
-        g_autoptr(ArchiveReader) reader = NULL;
-        g_autoptr(GString) content = g_string_new(NULL);
-        GString *paths = g_string_new(NULL);
-        g_auto(Error) error = {};
-        const ArchiveEntry *entry;
-
-        assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
-        assert_good(archive_reader_new(fd, UINT64_MAX, -1, NULL, &reader, &error), &error);
-        for (;;) {
-                assert_good(archive_reader_next(reader, &entry, &error), &error);
-                if (!entry)
-                        break;
-                g_string_append_printf(paths, "%s\n", entry->path);
-                if (!g_str_equal(entry->path, wanted))
-                        continue;
-                if (entry->content)
-                        g_string_append_len(content, (const char *)entry->content, (gssize)entry->size);
-                for (const char *line; !entry->content;) {
-                        assert_good(archive_reader_line(reader, &line, &error), &error);
-                        if (!line)
-                                break;
-                        g_string_append_printf(content, "%s\n", line);
-                }
-                for (unsigned i = 0; i < entry->attributes->len; i += 2)
-                        g_string_append_printf(content, "[%s=%s]", (char *)entry->attributes->pdata[i],
-                                (char *)entry->attributes->pdata[i + 1]);
-        }
-        *ret_content = g_string_free(g_steal_pointer(&content), false);
-        return g_string_free(paths, false);
-}
-
 static void assert_paths(int fd, const char *expected) {
         g_autofree char *content = NULL;
-        g_autofree char *paths = list(fd, "", &content);
+        g_autofree char *paths = backup_list(fd, "", &content);
 
         assert_string_equal(paths, expected);
 }
 
 static void assert_content(int fd, const char *path, const char *expected) {
         g_autofree char *content = NULL;
-        g_autofree char *paths = list(fd, path, &content);
+        g_autofree char *paths = backup_list(fd, path, &content);
 
         assert_non_null(strstr(paths, path));
         assert_string_equal(content, expected);
@@ -175,7 +131,7 @@ static void test_restricted_licenses_are_left_out_and_told(void **state) {
         assert_string_equal(read->pdata[0], "secret-1249");
 
         fd = open(world->target, O_RDONLY | O_CLOEXEC);
-        paths = list(fd, "NOT-BACKED-UP.txt", &text);
+        paths = backup_list(fd, "NOT-BACKED-UP.txt", &text);
         assert_null(strstr(paths, "secret"));
         assert_non_null(strstr(text, "\nsecret-0\n"));
         assert_non_null(strstr(text, "\nsecret-1249\n"));
@@ -284,10 +240,6 @@ static void test_backup_that_is_there_stays_without_overwrite(void **state) {
         assert_old_backup(world);
 }
 
-static void make_old_backup(World *world) {
-        write_path(world->target, OLD_BACKUP, strlen(OLD_BACKUP));
-}
-
 static void test_backup_that_appears_meanwhile_stays_without_overwrite(void **state) {
         World *world = *state;
         g_auto(Error) error = {};
@@ -309,24 +261,6 @@ static void test_overwrite_replaces_the_backup(void **state) {
         run_good(world, plan, &result);
         assert_path_proved(world->target, &result);
         assert_nothing_left(world);
-}
-
-/* Runs an overwriting backup that fails, over an old one. */
-static void assert_backup_fails(World *world, ErrorCode code, const char *words) {
-        BackupPlan plan = new_plan(world);
-        g_auto(Error) error = {};
-        WorkResult result = { .licenses = 77 };
-
-        plan.overwrite = true;
-        assert_int_equal(run(world, plan, &result, &error), code);
-        assert_error(&error, code, words);
-        assert_int_equal(result.licenses, 77);
-        assert_old_backup(world);
-}
-
-static void assert_fails(World *world, ErrorCode code, const char *words) {
-        make_old_backup(world);
-        assert_backup_fails(world, code, words);
 }
 
 static void test_cancel_at_the_beginning_leaves_the_old_backup(void **state) {
@@ -363,35 +297,6 @@ static void test_cancel_before_a_backup_of_nothing_leaves_the_old_backup(void **
         assert_fails(world, ERROR_CANCELED, "Enough.");
 }
 
-static void test_rotten_document_is_named_and_the_old_backup_stays(void **state) {
-        World *world = *state;
-
-        put_some(world, 5, 100);
-        edit_store(world,
-                "UPDATE documents SET document = zeroblob(100) WHERE key = "
-                "(SELECT key FROM licenses WHERE id = 'some-3')");
-        assert_fails(world, ERROR_STORE_CORRUPT, "'some-3'");
-}
-
-/* A restricted one that is rotten is rotten all the same. */
-static void test_rotten_restricted_document_is_named(void **state) {
-        World *world = *state;
-
-        put_restricted(world, "secret-1");
-        edit_store(world, "DELETE FROM documents");
-        assert_fails(world, ERROR_STORE_CORRUPT, "'secret-1'");
-}
-
-/* So large that most of it is proved while the rest is still read: there, documents show late as rotten. */
-#define LARGE_N 24U
-#define LARGE_SIZE 200000U
-
-/* What the backup before told. */
-static void forget(World *world) {
-        world->n_begins = world->n_progress = world->n_signals = world->percent = 0;
-        world->completed = 0;
-}
-
 static void test_large_backup_is_whole(void **state) {
         World *world = *state;
         BackupPlan plan = new_plan(world);
@@ -419,160 +324,6 @@ static void test_large_backup_is_canceled_at_every_point(void **state) {
         }
 }
 
-static void test_first_of_the_rotten_documents_of_a_large_backup_is_named(void **state) {
-        static const unsigned places[] = { LARGE_N - 1, LARGE_N / 2, 1, 0 };
-        World *world = *state;
-
-        put_some(world, LARGE_N, LARGE_SIZE);
-        put_restricted(world, "secret-1");
-        edit_store(world, "UPDATE documents SET document = CAST('rotten' AS BLOB) WHERE key = "
-                          "(SELECT key FROM licenses WHERE id = 'secret-1')");
-        forget(world);
-        assert_fails(world, ERROR_STORE_CORRUPT, "'secret-1'");
-        edit_store(world, "UPDATE documents SET document = CAST('secret' AS BLOB) "
-                          "WHERE document = CAST('rotten' AS BLOB)");
-        for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
-                g_autofree char *sql = g_strdup_printf(
-                        "UPDATE documents SET document = CAST(replace(document, 'ddd', 'ded') AS BLOB) WHERE key = "
-                        "(SELECT key FROM licenses WHERE id = 'some-%u')", places[i]);
-                g_autofree char *name = g_strdup_printf("The document of license 'some-%u' is damaged", places[i]);
-
-                edit_store(world, sql);
-                forget(world);
-                assert_fails(world, ERROR_STORE_CORRUPT, name);
-        }
-}
-
-typedef struct Rot {
-        const char *set;
-        bool in_state;    /* what is remembered of the id is no state of a license, there or not */
-        bool sealed;      /* nothing but the seal tells */
-        const char *name; /* NULL: some-1 */
-        unsigned left;    /* how many are whole; 0: 2 */
-} Rot;
-
-/* Tries to back up with one license damaged. */
-static void back_up_rotten(World *world, const Rot *rot) {
-        g_autofree char *sql = g_strdup_printf("UPDATE licenses SET %s WHERE id = 'some-1'", rot->set);
-        g_autofree char *told = g_strdup_printf("alice (1000): %s", rot->name ?: "some-1");
-        g_autofree char *states = NULL, *paths = NULL;
-        _cleanup_fd_ int fd = new_target();
-        BackupPlan plan = plan_to(world, fd);
-        g_auto(Error) error = {};
-        g_auto(WorkResult) result = {};
-
-        edit_store(world, sql);
-        forget(world);
-        assert_fails(world, ERROR_STORE_CORRUPT, rot->in_state ? "is damaged" : "license 'some-1' is damaged");
-
-        plan.skip_damaged = true;
-        forget(world);
-        assert_good(run(world, plan, &result, &error), &error);
-        assert_int_equal(result.licenses, rot->left ?: 2);
-        assert_string_equal(result.damaged_licenses[0], told);
-        assert_proved(fd, &result);
-        /* What is remembered of a damaged row would spoil what is whole elsewhere. */
-        paths = list(fd, "state.jsonl", &states);
-        assert_true((strstr(states, "\"some-1\"") == NULL) == (rot->left == 0));
-}
-
-/* No document is rotten, but what stands beside it: what comes of it might be a backup that no restore takes. */
-static void test_damaged_row_is_named_or_left_out(void **state) {
-        static const Rot rots[] = {
-                { "document_date = 5" },
-                { "title = CAST(x'ff' AS TEXT)" },
-                { "issuer = ''" },
-                { "media_type = 'application/vnd.readium.lcp.license.v1.0+json'" },
-                { "not_before = -7" },
-                { "generation = 0", .in_state = true },
-                { "title = NULL WHERE 0; INSERT INTO counters SELECT key, 'print', -1 FROM licenses", .in_state = true },
-                { "id = CAST(x'fe' AS TEXT)", .in_state = true, .name = "\xef\xbf\xbd" },
-                { "present = 0", .in_state = true },
-                { "revoked = 0", .in_state = true },
-                { "title = 'another'", .sealed = true },
-                { "key_id = 'another'", .sealed = true },
-                { "not_after = 5", .sealed = true },
-                { "generation = 2", .sealed = true },
-                { "extension = 'lcpl'", .sealed = true },
-                { "allow_backup = 0", .sealed = true },
-                { "digest = CAST(substr(digest, 1, 48) || x'55' AS BLOB)", .sealed = true },
-                { "title = NULL WHERE 0; INSERT INTO counters SELECT key, 'print', 1 FROM licenses", .sealed = true },
-        };
-        World *world = *state;
-
-        put_some(world, 3, 1000);
-        edit_store(world, "CREATE TABLE sound AS SELECT * FROM licenses");
-        for (unsigned sealed = 0; sealed < 2; sealed++)
-                for (size_t i = 0; i < G_N_ELEMENTS(rots); i++) {
-                        if (rots[i].sealed && !sealed)
-                                continue;
-                        /* In a store that had no seals, the documents tell what they can. */
-                        if (!sealed)
-                                edit_store(world, "UPDATE licenses SET digest = substr(digest, 1, 32)");
-                        back_up_rotten(world, &rots[i]);
-                        edit_store(world, "DELETE FROM counters; DELETE FROM licenses; "
-                                          "INSERT INTO licenses SELECT * FROM sound");
-                }
-}
-
-/* Where digest or size are what is damaged, the document seems to be. What is remembered of it is whole. */
-static void test_license_whose_digest_is_damaged_is_named_or_left_out(void **state) {
-        static const Rot rots[] = {
-                { "size = size + 1" },
-                { "digest = zeroblob(32)" },
-                { "digest = NULL" },
-        };
-        World *world = *state;
-
-        put_some(world, 3, 1000);
-        edit_store(world, "CREATE TABLE sound AS SELECT * FROM licenses");
-        for (size_t i = 0; i < G_N_ELEMENTS(rots); i++) {
-                Rot rot = rots[i];
-
-                rot.left = 2;
-                back_up_rotten(world, &rot);
-                edit_store(world, "DELETE FROM licenses; INSERT INTO licenses SELECT * FROM sound");
-        }
-}
-
-/* What is left of a deleted license is no license, and keeps none from being backed up. */
-static void test_damaged_memory_of_a_deleted_license_is_named_or_left_out(void **state) {
-        g_auto(Deed) gone = { .work = deed_delete, .owner = alice, .id = "some-1" };
-        World *world = *state;
-        g_autofree char *states = NULL, *paths = NULL;
-        _cleanup_fd_ int fd = new_target();
-        BackupPlan plan = plan_to(world, fd);
-        g_auto(WorkResult) result = {};
-        g_auto(Error) error = {};
-
-        put_some(world, 3, 1000);
-        assert_int_equal(deed_do(&gone, world->store), 0);
-        edit_store(world, "UPDATE licenses SET generation = -1 WHERE id = 'some-1'");
-        assert_fails(world, ERROR_STORE_CORRUPT, "'some-1' is damaged");
-        plan.skip_damaged = true;
-        forget(world);
-        assert_good(run(world, plan, &result, &error), &error);
-        assert_int_equal(result.licenses, 2);
-        assert_string_equal(result.damaged_licenses[0], "alice (1000): some-1");
-        assert_proved(fd, &result);
-        paths = list(fd, "state.jsonl", &states);
-        assert_null(strstr(states, "some-1"));
-}
-
-/* A sum that is wrong keeps nobody's licenses from being backed up, and makes no backup that no restore takes. */
-static void test_count_that_is_damaged_is_not_believed(void **state) {
-        World *world = *state;
-        _cleanup_fd_ int fd = new_target();
-        g_auto(WorkResult) result = {};
-        g_auto(Error) error = {};
-
-        put_some(world, 3, 1000);
-        edit_store(world, "UPDATE owners SET licenses = 7");
-        assert_good(run(world, plan_to(world, fd), &result, &error), &error);
-        assert_int_equal(result.licenses, 3);
-        assert_proved(fd, &result);
-}
-
 static void put_one_more(World *world) {
         put(world->store, &alice, "late", "d");
         edit_store(world, "UPDATE licenses SET generation = 9");
@@ -589,7 +340,7 @@ static void test_backup_is_of_one_moment(void **state) {
         run_good(world, new_plan(world), &result);
         assert_int_equal(result.licenses, 3);
         fd = open(world->target, O_RDONLY | O_CLOEXEC);
-        paths = list(fd, "state.jsonl", &state_lines);
+        paths = backup_list(fd, "state.jsonl", &state_lines);
         assert_null(strstr(state_lines, "late"));
         assert_null(strstr(state_lines, ":9,"));
 }
@@ -660,15 +411,8 @@ int main(void) {
                 IN_WORLD(test_cancel_between_licenses_leaves_the_old_backup),
                 IN_WORLD(test_cancel_while_verifying_leaves_the_old_backup),
                 IN_WORLD(test_cancel_before_a_backup_of_nothing_leaves_the_old_backup),
-                IN_WORLD(test_rotten_document_is_named_and_the_old_backup_stays),
-                IN_WORLD(test_rotten_restricted_document_is_named),
                 IN_WORLD(test_large_backup_is_whole),
                 IN_WORLD(test_large_backup_is_canceled_at_every_point),
-                IN_WORLD(test_first_of_the_rotten_documents_of_a_large_backup_is_named),
-                IN_WORLD(test_damaged_row_is_named_or_left_out),
-                IN_WORLD(test_license_whose_digest_is_damaged_is_named_or_left_out),
-                IN_WORLD(test_damaged_memory_of_a_deleted_license_is_named_or_left_out),
-                IN_WORLD(test_count_that_is_damaged_is_not_believed),
                 IN_WORLD(test_backup_is_of_one_moment),
                 IN_WORLD(test_backup_too_large_for_the_file_system_leaves_the_old_one),
                 IN_WORLD(test_full_disk_leaves_the_old_backup),

@@ -6,144 +6,11 @@
 
 #include <cmocka.h>
 
-#include "common.h"
-#include "store-connection.h"
+#include "license-world.h"
 
-/* What is done with licenses, on a connection of the test's own, each call a transaction. */
+/* What is done with licenses. */
 
-#define NOW INT64_C(1700000000)
-
-static const StoreOwner alice = { 1000, "alice" };
-static const StoreOwner bob = { 1001, "bob" };
 static const StoreOwner next_alice = { 1000, "alina" }; /* who got the number of a deleted user */
-
-typedef struct World {
-        char *folder;
-        StoreConnection *connection;
-        License license; /* the last that was read */
-        void *document;
-} World;
-
-static int setup(void **state) {
-        World *world = g_new0(World, 1);
-        g_autofree char *path = NULL;
-        g_auto(Error) error = {};
-        Store *store;
-
-        world->folder = temp_folder_new();
-        path = g_build_filename(world->folder, "licenses.db", NULL);
-        assert_good(store_open(world->folder, &no_limits, &store, &error), &error);
-        store_free(store);
-        assert_good(store_connection_open(path, true, &world->connection, &error), &error);
-        world->connection->limits = no_limits;
-        *state = world;
-        return 0;
-}
-
-static int teardown(void **state) {
-        World *world = *state;
-
-        store_connection_free(world->connection);
-        license_clear(&world->license);
-        g_free(world->document);
-        temp_folder_remove(world->folder);
-        g_free(world);
-        return 0;
-}
-
-/* Whether the sums that an owner is charged with are those of its rows. */
-static void assert_books_balance(World *world) {
-        static const char sql[] =
-                "SELECT count(*) FROM owners AS o WHERE "
-                "licenses != (SELECT count(*) FROM licenses AS l WHERE l.owner = o.owner AND present) OR "
-                "remembered != (SELECT count(*) FROM licenses AS l WHERE l.owner = o.owner) OR "
-                "bytes != (SELECT ifnull(sum(charge), 0) FROM licenses AS l WHERE l.owner = o.owner)";
-        static const char orphans[] =
-                "SELECT count(*) FROM documents WHERE key NOT IN (SELECT key FROM licenses WHERE present)";
-        g_auto(Error) error = {};
-        int64_t n;
-
-        assert_good(store_connection_integer(world->connection, sql, &n, &error), &error);
-        assert_int_equal(n, 0);
-        assert_good(store_connection_integer(world->connection, orphans, &n, &error), &error);
-        assert_int_equal(n, 0);
-}
-
-static int put_license(World *world, const StoreOwner *owner, License *license, const char *document,
-                Error *error) {
-        return store_license_put(world->connection, owner, license, document, error);
-}
-
-/* Stores a license, with one counter where right is not NULL. Returns its generation. */
-static uint64_t put_one(World *world, const StoreOwner *owner, const char *id, const char *document,
-                const char *right, uint64_t uses) {
-        g_auto(License) license = {};
-        g_auto(Error) error = {};
-
-        license_make(&license, id, document);
-        if (right)
-                assert_int_equal(license_limit_counter(&license, right, uses), 0);
-        assert_good(put_license(world, owner, &license, document, &error), &error);
-        assert_books_balance(world);
-        return license.generation;
-}
-
-static int get_code(World *world, const StoreOwner *owner, const char *id, Error *error) {
-        license_clear(&world->license);
-        license_init(&world->license);
-        g_clear_pointer(&world->document, g_free);
-        return store_license_get(world->connection, owner, id, UINT64_MAX, &world->license,
-                &world->document, error);
-}
-
-static const License *get(World *world, const StoreOwner *owner, const char *id) {
-        g_auto(Error) error = {};
-
-        assert_good(get_code(world, owner, id, &error), &error);
-        return &world->license;
-}
-
-static void assert_document(World *world, const char *document) {
-        assert_int_equal(world->license.size, strlen(document));
-        assert_memory_equal(world->document, document, strlen(document));
-}
-
-static void assert_unavailable(World *world, const StoreOwner *owner, const char *id) {
-        g_auto(Error) error = {};
-
-        assert_int_equal(get_code(world, owner, id, &error), ERROR_LICENSE_UNAVAILABLE);
-        assert_error(&error, ERROR_LICENSE_UNAVAILABLE, id);
-}
-
-static void assert_counter(const License *license, const char *right, uint64_t remaining) {
-        const Counter *counter = license_find_counter(license, right);
-
-        assert_non_null(counter);
-        assert_true(counter->remaining == remaining);
-}
-
-static void delete_one(World *world, const char *id) {
-        g_auto(Error) error = {};
-
-        assert_good(store_license_delete(world->connection, &alice, id, &error), &error);
-        assert_books_balance(world);
-}
-
-static int consume(World *world, const char *id, const char *right, uint64_t amount, int64_t now,
-                uint64_t *ret, Error *error) {
-        return store_license_consume(world->connection, &alice, id, right, amount, now, ret, error);
-}
-
-/* SQL on the file, behind the service's back. */
-static void edit(World *world, const char *sql) {
-        g_autofree char *path = g_build_filename(world->folder, "licenses.db", NULL);
-        sqlite3 *db;
-
-        assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-        assert_true(sqlite3_total_changes(db) > 0);
-        assert_int_equal(sqlite3_close(db), SQLITE_OK);
-}
 
 static void test_all_of_a_license_comes_back(void **state) {
         static const char document[] = "byte\0for\0byte\xff";
@@ -527,98 +394,8 @@ static void test_books_balance_after_many_steps(void **state) {
         }
 }
 
-static LicenseSoundness judge(World *world, const char *id) {
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        g_auto(License) license = {};
-        g_auto(Error) error = {};
-
-        statement = store_statement(world->connection,
-                "SELECT " LICENSE_COLUMNS ", l.key FROM licenses AS l WHERE l.id = ? AND l.present", &error);
-        assert_non_null(statement);
-        statement_bind_text(statement, 1, id);
-        assert_int_equal(statement_row(world->connection, statement, &error), 1);
-        license_init(&license);
-        assert_good(license_from_row(statement, 0, &license, &error), &error);
-        assert_good(store_row_load_counters(world->connection, sqlite3_column_int64(statement, N_LICENSE_COLUMNS),
-                            &license, &error), &error);
-        license_judge(&license);
-        return license.soundness;
-}
-
-static void test_each_change_of_a_license_seals_it_anew(void **state) {
-        World *world = *state;
-        g_auto(Error) error = {};
-        uint64_t remaining;
-
-        put_one(world, &alice, "a", "one", "print", 9);
-        assert_int_equal(judge(world, "a"), LICENSE_SOUND);
-        assert_good(consume(world, "a", "print", 2, NOW, &remaining, &error), &error);
-        assert_int_equal(remaining, 7);
-        assert_int_equal(judge(world, "a"), LICENSE_SOUND);
-        /* Its generation, and the counter that stays low, are under it. */
-        put_one(world, &alice, "a", "two", "print", 8);
-        assert_counter(get(world, &alice, "a"), "print", 7);
-        assert_int_equal(judge(world, "a"), LICENSE_SOUND);
-        delete_one(world, "a");
-        put_one(world, &alice, "a", "three", NULL, 0);
-        assert_counter(get(world, &alice, "a"), "print", 7);
-        assert_int_equal(judge(world, "a"), LICENSE_SOUND);
-}
-
-static void test_nothing_is_taken_from_a_counter_that_is_damaged(void **state) {
-        World *world = *state;
-        g_auto(Error) error = {};
-        uint64_t remaining = 4711;
-
-        put_one(world, &alice, "a", "one", "print", 2);
-        edit(world, "UPDATE counters SET remaining = 200");
-        assert_int_equal(consume(world, "a", "print", 1, NOW, &remaining, &error), ERROR_STORE_CORRUPT);
-        assert_error(&error, ERROR_STORE_CORRUPT, "What is known beside the document of license 'a' is damaged");
-        assert_int_equal(remaining, 4711);
-        /* The document is what was stored, and its reader still gets it. */
-        (void)get(world, &alice, "a");
-        assert_document(world, "one");
-}
-
-/* Where nothing but the counter itself tells. */
-static void test_nothing_is_taken_from_what_can_be_no_counter(void **state) {
-        World *world = *state;
-        g_auto(Error) error = {};
-        uint64_t remaining = 4711;
-
-        put_one(world, &alice, "a", "one", "print", 2);
-        edit(world, "UPDATE licenses SET digest = substr(digest, 1, 32)");
-        assert_good(consume(world, "a", "print", 1, NOW, &remaining, &error), &error);
-        assert_int_equal(judge(world, "a"), LICENSE_UNSEALED);
-        edit(world, "UPDATE counters SET remaining = -1");
-        assert_int_equal(consume(world, "a", "print", 1, NOW, &remaining, &error), ERROR_STORE_CORRUPT);
-        assert_int_equal(remaining, 1);
-}
-
-/* What can be no counter is no low mark, and must not get under a seal that is whole. */
-static void test_license_that_is_stored_again_is_sound_whatever_was_damaged(void **state) {
-        static const char *const rots[] = {
-                "UPDATE counters SET name = 'No right'",
-                "UPDATE counters SET remaining = -1",
-                "UPDATE licenses SET title = 'rotten', generation = -5",
-                "UPDATE licenses SET digest = CAST(substr(digest, 1, 48) || x'55' AS BLOB)",
-        };
-        World *world = *state;
-
-        for (size_t i = 0; i < G_N_ELEMENTS(rots); i++) {
-                put_one(world, &alice, "a", "one", "print", 2);
-                edit(world, rots[i]);
-                assert_int_equal(judge(world, "a"), LICENSE_ROTTEN);
-                put_one(world, &alice, "a", "one", "print", 2);
-                assert_int_equal(judge(world, "a"), LICENSE_SOUND);
-                assert_counter(get(world, &alice, "a"), "print", 2);
-                assert_int_equal(world->license.counters->len, 1);
-                assert_true(world->license.generation > 0 && world->license.generation <= INT64_MAX);
-        }
-}
-
 int main(void) {
-#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, license_world_setup, license_world_teardown)
         const struct CMUnitTest tests[] = {
                 IN_WORLD(test_all_of_a_license_comes_back),
                 IN_WORLD(test_what_was_not_set_is_not_set),
@@ -638,10 +415,6 @@ int main(void) {
                 IN_WORLD(test_owners_do_not_see_each_other),
                 IN_WORLD(test_changed_document_is_an_error_that_names_the_license),
                 IN_WORLD(test_books_balance_after_many_steps),
-                IN_WORLD(test_each_change_of_a_license_seals_it_anew),
-                IN_WORLD(test_nothing_is_taken_from_a_counter_that_is_damaged),
-                IN_WORLD(test_nothing_is_taken_from_what_can_be_no_counter),
-                IN_WORLD(test_license_that_is_stored_again_is_sound_whatever_was_damaged),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
