@@ -288,7 +288,14 @@ static int open_store(Manager *manager) {
         tidy(manager->state_folder);
         folder_tidy_root(backups);
 
-        if (store_open(manager->state_folder, &manager->config.limits, &manager->store, &manager->store_error) != 0)
+        r = store_open(manager->state_folder, &manager->config.limits, &manager->store, &manager->store_error);
+        if (r == ERROR_STORE_LOCKED) {
+                /* That passes by itself. Whoever started this one starts it again. */
+                log_error("%s (%s)", error_message(&manager->store_error),
+                        error_hresult_name(manager->store_error.code));
+                return EXIT_FAILED;
+        }
+        if (r != 0)
                 log_event(LOG_EVENT_STORE_UNREADABLE, LOG_VALUES(error_hresult_name(manager->store_error.code)),
                         "%s (%s)", error_message(&manager->store_error),
                         error_hresult_name(manager->store_error.code));

@@ -2,31 +2,72 @@
 #include "store-connection.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 
 #include "store-vfs.h"
+
+/*
+ * How long a program that has the store open is waited for at a start. With RestartSec= it is more than a tenth of
+ * StartLimitIntervalSec= (licensevaultd.service): who waits for longer than one wait is not given up.
+ */
+#define BUSY_MSEC 10000
 
 static void finalize(void *statement) {
         sqlite3_finalize(statement);
 }
 
-int store_connection_open(const char *path, bool write, StoreConnection **ret, Error *error) {
-        g_autoptr(StoreConnection) connection = NULL;
+static int open_to_look(const char *path, StoreConnection *connection, Error *error) {
+        g_autofree char *real = NULL, *wal = NULL, *uri = NULL, *immutable = NULL;
+        const char *vfs = store_vfs_look_name();
+        struct stat st;
+        bool has_wal;
         int rc;
+
+        if (!vfs)
+                return error_set_no_memory(error);
+        real = realpath(path, NULL);
+        if (!real)
+                return error_set_errno(error, ERROR_STORE_READ, -errno, "The license store cannot be read");
+        wal = g_strconcat(real, "-wal", NULL);
+        uri = g_filename_to_uri(real, NULL, NULL);
+        immutable = g_strconcat(uri, "?immutable=1", NULL);
+        has_wal = stat(wal, &st) >= 0 && st.st_size > 0;
+
+        /* A WAL can be read without its index, and without a lock, by who seems to have the store for itself. */
+        errno = 0;
+        rc = sqlite3_open_v2(has_wal ? uri : immutable, &connection->db,
+                SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, vfs);
+        if (rc == SQLITE_OK && has_wal)
+                rc = store_connection_exec(connection, "PRAGMA locking_mode = EXCLUSIVE");
+        return rc == SQLITE_OK ? 0 : store_connection_failed(connection, rc, false, error);
+}
+
+int store_connection_open(const char *path, StoreAccess access, StoreConnection **ret, Error *error) {
+        g_autoptr(StoreConnection) connection = NULL;
+        int r, rc;
 
         connection = g_try_new0(StoreConnection, 1);
         if (!connection)
                 return error_set_no_memory(error);
         connection->statements = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, finalize);
 
-        /* Each connection belongs to one thread. A reader opens for writing, too: it may have to recover the WAL. */
-        errno = 0;
-        rc = sqlite3_open_v2(path, &connection->db,
-                SQLITE_OPEN_READWRITE | (write ? SQLITE_OPEN_CREATE : 0) | SQLITE_OPEN_NOMUTEX, store_vfs_name());
-        if (rc != SQLITE_OK)
-                return store_connection_failed(connection, rc, false, error);
+        if (access == STORE_LOOK) {
+                r = open_to_look(path, connection, error);
+                if (r != 0)
+                        return r;
+        } else {
+                /* Each belongs to one thread. A reader opens for writing, too: it may have to recover the WAL. */
+                errno = 0;
+                rc = sqlite3_open_v2(path, &connection->db,
+                        SQLITE_OPEN_READWRITE | (access == STORE_WRITE ? SQLITE_OPEN_CREATE : 0) | SQLITE_OPEN_NOMUTEX,
+                        store_vfs_name());
+                if (rc != SQLITE_OK)
+                        return store_connection_failed(connection, rc, false, error);
+        }
 
         sqlite3_extended_result_codes(connection->db, 1);
-        sqlite3_busy_timeout(connection->db, 5000);
+        sqlite3_busy_timeout(connection->db, BUSY_MSEC);
         sqlite3_db_config(connection->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         sqlite3_db_config(connection->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
 
@@ -35,7 +76,7 @@ int store_connection_open(const char *path, bool write, StoreConnection **ret, E
                 "PRAGMA cell_size_check = ON;"
                 "PRAGMA temp_store = MEMORY;"
                 "PRAGMA journal_size_limit = 16777216");
-        if (rc == SQLITE_OK && !write)
+        if (rc == SQLITE_OK && access != STORE_WRITE)
                 rc = store_connection_exec(connection, "PRAGMA query_only = ON");
         if (rc != SQLITE_OK)
                 return store_connection_failed(connection, rc, false, error);
@@ -93,7 +134,9 @@ int store_connection_failed(StoreConnection *connection, int rc, bool write, Err
                 if (code == ENOMEM)
                         return error_set_no_memory(error);
                 reason = g_strerror(code);
-        }
+        } else if ((rc & 0xff) == SQLITE_BUSY)
+                return error_set(error, ERROR_STORE_LOCKED,
+                        "Another program has the license store open. End that program, then try again.");
 
         if (write)
                 return error_set(error, ERROR_STORE_WRITE,

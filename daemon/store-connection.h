@@ -15,12 +15,18 @@ struct StoreConnection {
         bool store_full;        /* the writer's: the database is as large as it may be */
 };
 
-/* Opens the database file of an existing store. Schema and identity are not looked at. */
-int store_connection_open(const char *path, bool write, StoreConnection **ret, Error *error);
+typedef enum StoreAccess {
+        STORE_READ,  /* in the process that has it open to write */
+        STORE_WRITE, /* for this process alone; the file is made where there is none */
+        STORE_LOOK,  /* beside another process, which may write: see store-check.c */
+} StoreAccess;
+
+/* Opens the database file of a store. Schema and identity are not looked at. */
+int store_connection_open(const char *path, StoreAccess access, StoreConnection **ret, Error *error);
 
 /*
- * Puts an SQLite result code into words: ERROR_NO_MEMORY, ERROR_STORE_CORRUPT, else ERROR_STORE_READ or _WRITE. errno
- * is the reason, and was 0 before the call that failed.
+ * Puts an SQLite result code into words: ERROR_NO_MEMORY, ERROR_STORE_CORRUPT, ERROR_STORE_LOCKED for what another
+ * process has open, else ERROR_STORE_READ or _WRITE. errno is the reason, and was 0 before the call that failed.
  */
 int store_connection_failed(StoreConnection *connection, int rc, bool write, Error *error);
 

@@ -7,17 +7,22 @@
 #include <stdbool.h>
 
 /*
+ * The index of the WAL lies in the heap (SQLite's "unix-excl"). Beside the store it would be a file that is mapped: on
+ * file systems that copy on write, a page of it has no place on a disk that is full or over its quota, and a store that
+ * nobody writes to cannot be read any more. For that no other process may have the store open, which is meant anyway.
+ *
  * SQLite takes EIO of a read for a file system that is damaged, and makes a damaged database of it. To its owner that
  * says "move the store away, and take a backup" where a cable is loose. Here it stays the I/O error that it is.
  */
 
 #define NAME "licensevault"
+#define LOOK_NAME "licensevault-look"
 
-/* The main file, and the WAL, which is not locked, have each a table of their own, with the same function to read. */
+/* The main file, and what is not locked, have each a table of their own, with the same function to read. */
 #define N_METHODS 4U
 
-static sqlite3_vfs ours;
-static sqlite3_vfs *original;
+static sqlite3_vfs ours, ours_to_look;
+static sqlite3_vfs *original, *original_to_look;
 static int (*original_read)(sqlite3_file *file, void *data, int size, sqlite3_int64 offset);
 static struct {
         const sqlite3_io_methods *original;
@@ -25,7 +30,7 @@ static struct {
 } methods[N_METHODS];
 static pthread_mutex_t methods_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static const char *name;
+static const char *name, *look_name;
 
 static _Thread_local struct {
         int rc, reason;
@@ -70,15 +75,32 @@ static const sqlite3_io_methods *methods_for(const sqlite3_io_methods *found) {
         return found;
 }
 
+static void take_methods(sqlite3_file *file) {
+        pthread_mutex_lock(&methods_mutex);
+        file->pMethods = methods_for(file->pMethods);
+        pthread_mutex_unlock(&methods_mutex);
+}
+
 static int open_file(sqlite3_vfs *vfs, const char *path, sqlite3_file *file, int flags, int *ret_flags) {
         int rc = original->xOpen(original, path, file, flags, ret_flags);
 
-        if (rc == SQLITE_OK) {
-                pthread_mutex_lock(&methods_mutex);
-                file->pMethods = methods_for(file->pMethods);
-                pthread_mutex_unlock(&methods_mutex);
-        }
+        if (rc == SQLITE_OK)
+                take_methods(file);
         return rc;
+}
+
+/* Whatever SQLite wants to do with the WAL of a store that it takes for its own: the kernel does not let it. */
+static int open_file_to_look(sqlite3_vfs *vfs, const char *path, sqlite3_file *file, int flags, int *ret_flags) {
+        int rc = original_to_look->xOpen(original_to_look, path, file,
+                (flags & ~(SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)) | SQLITE_OPEN_READONLY, ret_flags);
+
+        if (rc == SQLITE_OK)
+                take_methods(file);
+        return rc;
+}
+
+static int refuse_to_delete(sqlite3_vfs *vfs, const char *path, int sync_folder) {
+        return SQLITE_IOERR_DELETE;
 }
 
 /*
@@ -108,7 +130,7 @@ static int open_path(const char *path, int flags, int mode) {
 }
 
 static void set_up(void) {
-        original = sqlite3_vfs_find(NULL);
+        original = sqlite3_vfs_find("unix-excl") ?: sqlite3_vfs_find(NULL);
         if (!original)
                 return;
         if (original->iVersion >= 3)
@@ -119,9 +141,25 @@ static void set_up(void) {
         ours.xOpen = open_file;
         if (sqlite3_vfs_register(&ours, 0) == SQLITE_OK)
                 name = NAME;
+
+        original_to_look = sqlite3_vfs_find("unix-none");
+        if (!original_to_look)
+                return;
+        ours_to_look = *original_to_look;
+        ours_to_look.pNext = NULL;
+        ours_to_look.zName = LOOK_NAME;
+        ours_to_look.xOpen = open_file_to_look;
+        ours_to_look.xDelete = refuse_to_delete;
+        if (sqlite3_vfs_register(&ours_to_look, 0) == SQLITE_OK)
+                look_name = LOOK_NAME;
 }
 
 const char *store_vfs_name(void) {
         pthread_once(&once, set_up);
         return name;
+}
+
+const char *store_vfs_look_name(void) {
+        pthread_once(&once, set_up);
+        return look_name;
 }

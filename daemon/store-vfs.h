@@ -4,10 +4,16 @@
 #include <sqlite3.h>
 
 /*
- * The name of the VFS that stores are opened with: SQLite's own, but that a disk which cannot be read says so. Any
- * thread. NULL: SQLite's own as it is, where there is no memory for another.
+ * The name of the VFS that stores are opened with: SQLite's own for a store of one process, but that a disk which cannot
+ * be read says so. Any thread. NULL: SQLite's own as it is, where there is no memory for another.
  */
 const char *store_vfs_name(void);
+
+/*
+ * The same, for who looks at a store that may be another process's: takes no lock, sees none, and cannot write. NULL:
+ * there is no memory for it.
+ */
+const char *store_vfs_look_name(void);
 
 /*
  * SQLite's code for the first read of this thread's that failed since this was asked last, with errno as it was then;

@@ -9,12 +9,10 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#include "io.h"
 #include "store-connection.h"
+#include "store-file.h"
 #include "store-readers.h"
-#include "store-vfs.h"
 
-#define STORE_FILE "licenses.db"
 /* A transaction takes no more tasks after this long, so that nobody's reply waits for a crowd. */
 #define TRANSACTION_USEC (50 * 1000)
 /* After a sweep that failed, as on a full disk. */
@@ -41,120 +39,6 @@ struct Store {
         bool writer_runs;
         StoreReaders *readers;
 };
-
-int store_lock(const char *folder, int *ret_fd, Error *error) {
-        _cleanup_fd_ int fd = -1;
-        _cleanup_fd_ int dir = -1;
-
-        dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (dir < 0)
-                return error_set_errno(error, ERROR_STORE_READ, -errno,
-                        "The state directory '%s' cannot be opened", folder);
-        fd = openat(dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd < 0)
-                return error_set_errno(error, ERROR_STORE_WRITE, -errno,
-                        "The lock of the state directory '%s' cannot be made", folder);
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-                return errno == EWOULDBLOCK ?
-                        error_set(error, ERROR_STORE_LOCKED,
-                                "Another licensevaultd works on the state directory '%s'. Stop it first.", folder) :
-                        error_set_errno(error, ERROR_STORE_WRITE, -errno,
-                                "The state directory '%s' cannot be locked", folder);
-
-        *ret_fd = fd_steal(&fd);
-        return 0;
-}
-
-static char *path_of(const char *folder, const char *suffix) {
-        return g_strconcat(folder, "/" STORE_FILE, suffix, NULL);
-}
-
-static int sync_folder(const char *folder) {
-        _cleanup_fd_ int fd = -1;
-
-        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        return fd < 0 || fsync(fd) < 0 ? -errno : 0;
-}
-
-/* Makes an empty store under another name, and names it when it is whole: there is none, or a good one. */
-static int create(const char *folder, const char *path, Error *error) {
-        g_autoptr(StoreConnection) connection = NULL;
-        g_autofree char *new = path_of(folder, ".new"), *journal = path_of(folder, ".new-journal");
-        int r;
-
-        if ((unlink(journal) < 0 && errno != ENOENT) || (unlink(new) < 0 && errno != ENOENT))
-                return error_set_errno(error, ERROR_STORE_WRITE, -errno,
-                        "What is left of an unfinished license store cannot be removed");
-
-        r = store_connection_open(new, true, &connection, error);
-        if (r == 0)
-                r = store_schema_create(connection, error);
-        connection = store_connection_free(connection);
-
-        if (r == 0 && rename(new, path) < 0)
-                r = error_set_errno(error, ERROR_STORE_WRITE, -errno, "The license store cannot be made");
-        else if (r == 0)
-                return (r = sync_folder(folder)) < 0 ?
-                        error_set_errno(error, ERROR_STORE_WRITE, r, "The license store cannot be made") : 0;
-
-        /* Nothing is lost with it, and the next start would remove it. */
-        (void)unlink(journal);
-        (void)unlink(new);
-        return r;
-}
-
-/* Whether there is a store, without ever taking an emptied or half-removed one for a new start. */
-static int find(const char *folder, const char *path, bool *ret_exists, Error *error) {
-        g_autofree char *wal = path_of(folder, "-wal");
-        struct stat st;
-
-        if (stat(path, &st) >= 0) {
-                if (st.st_size == 0)
-                        return error_set(error, ERROR_STORE_CORRUPT,
-                                "The license store is damaged: licenses.db is empty. It was left as it is. Ask the "
-                                "administrator to move it away, restart licensevaultd, and put the licenses "
-                                "back from a backup.");
-                *ret_exists = true;
-                return 0;
-        }
-        if (errno != ENOENT)
-                return error_set_errno(error, ERROR_STORE_READ, -errno, "The license store cannot be read");
-
-        /* The store was moved to a disk that is not there: an empty one in its place would hide it. */
-        if (lstat(path, &st) >= 0)
-                return error_set(error, ERROR_STORE_READ,
-                        "The license store cannot be read: licenses.db is a link to a file that is not there. "
-                        "Mount its disk, or put the file back, then restart licensevaultd.");
-
-        if (stat(wal, &st) >= 0 && st.st_size > 0)
-                return error_set(error, ERROR_STORE_CORRUPT,
-                        "The license store is damaged: licenses.db is gone and licenses.db-wal is there. Ask the "
-                        "administrator to put it back, or to move the rest away and put the licenses back from "
-                        "a backup.");
-        *ret_exists = false;
-        return 0;
-}
-
-static int open_existing(const char *folder, bool write, StoreConnection **ret, Error *error) {
-        g_autoptr(StoreConnection) connection = NULL;
-        g_autofree char *path = path_of(folder, "");
-        int r, rc;
-
-        if ((r = store_connection_open(path, write, &connection, error)) != 0 ||
-            (r = store_schema_check(connection, error)) != 0)
-                return r;
-        if (write) {
-                rc = store_connection_exec(connection, "PRAGMA journal_mode = WAL");
-                if (rc != SQLITE_OK)
-                        return store_connection_failed(connection, rc, true, error);
-                r = store_schema_upgrade(connection, error);
-                if (r != 0)
-                        return r;
-        }
-
-        *ret = g_steal_pointer(&connection);
-        return 0;
-}
 
 static int update_count(Store *store, StoreConnection *connection, Error *error) {
         int64_t count;
@@ -377,7 +261,7 @@ static int start_threads(Store *store, Error *error) {
         int r = 0;
 
         for (unsigned i = 0; i < STORE_READERS && r == 0; i++)
-                r = open_existing(store->folder, false, &connections[i], error);
+                r = store_file_open(store->folder, STORE_READ, &connections[i], error);
         if (r != 0) {
                 for (unsigned i = 0; i < STORE_READERS; i++)
                         store_connection_free(connections[i]);
@@ -416,13 +300,12 @@ static void condition_init(pthread_cond_t *condition) {
 
 int store_open(const char *folder, const StoreLimits *limits, Store **ret, Error *error) {
         g_autoptr(Store) store = NULL;
-        g_autofree char *path = path_of(folder, "");
         bool exists = false;
         int r;
 
-        r = find(folder, path, &exists, error);
+        r = store_file_find(folder, &exists, error);
         if (r == 0 && !exists)
-                r = create(folder, path, error);
+                r = store_file_create(folder, error);
         if (r != 0)
                 return r;
 
@@ -434,7 +317,7 @@ int store_open(const char *folder, const StoreLimits *limits, Store **ret, Error
         store->readers = store_readers_new();
         store->ended_restores = g_array_new(false, false, sizeof(int64_t));
 
-        if ((r = open_existing(folder, true, &store->write_connection, error)) != 0 ||
+        if ((r = store_file_open(folder, STORE_WRITE, &store->write_connection, error)) != 0 ||
             (r = find_ended_restores(store, error)) != 0 ||
             (r = update_count(store, store->write_connection, error)) != 0 ||
             (r = start_threads(store, error)) != 0)
@@ -574,64 +457,5 @@ void store_restore_end(Store *store, int64_t restore) {
 }
 
 int store_connect(Store *store, StoreConnection **ret, Error *error) {
-        return open_existing(store->folder, false, ret, error);
-}
-
-/* Reads every license, and holds it against digest and seal, which were taken when it was stored. */
-static int check_documents(StoreConnection *connection, Error *error) {
-        g_autoptr(GPtrArray) owners = g_ptr_array_new();
-        int r;
-
-        r = store_snapshot_begin(connection, error);
-        if (r != 0)
-                return r;
-
-        r = store_snapshot_owners(connection, (uid_t)-1, NULL, owners, error);
-        for (unsigned i = 0; r == 0 && i < owners->len; i++) {
-                const StoreOwnerRow *owner = owners->pdata[i];
-                g_autoptr(StoreCursor) cursor = NULL;
-                const StoreCursorRow *row = NULL;
-
-                r = store_cursor_new(connection, owner->owner, true, &cursor, error);
-                do {
-                        r = r == 0 ? store_cursor_next(cursor, &row, error) : r;
-                        if (r == 0 && row && row->damage != STORE_DAMAGE_NONE) {
-                                store_license_rotten(row->license.id, row->damage, error);
-                                r = error_prefix(error, "Of user '%s' (%" PRIu32 ")", owner->name,
-                                        (uint32_t)owner->uid);
-                        }
-                } while (r == 0 && row);
-        }
-
-        store_snapshot_end(connection);
-        return r;
-}
-
-int store_check(const char *folder, uint64_t *ret_licenses, Error *error) {
-        g_autoptr(StoreConnection) connection = NULL;
-        g_autofree char *path = path_of(folder, "");
-        _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        int64_t count;
-        bool exists = false;
-        int r;
-
-        *ret_licenses = 0;
-        r = find(folder, path, &exists, error);
-        if (r != 0 || !exists)
-                return r;
-        if ((r = open_existing(folder, false, &connection, error)) != 0 ||
-            (r = store_connection_integer(connection, "SELECT sum(licenses) FROM owners", &count, error)) != 0)
-                return r;
-
-        (void)store_vfs_failed_read();
-        statement = store_statement(connection, "PRAGMA integrity_check(1)", error);
-        if (!statement || statement_row(connection, statement, error) < 0)
-                return (int)error->code;
-        if (g_strcmp0((const char *)sqlite3_column_text(statement, 0), "ok") != 0)
-                return store_connection_failed(connection, store_vfs_failed_read() ?: SQLITE_CORRUPT, false, error);
-
-        r = check_documents(connection, error);
-        if (r == 0)
-                *ret_licenses = (uint64_t)count;
-        return r;
+        return store_file_open(store->folder, STORE_READ, ret, error);
 }

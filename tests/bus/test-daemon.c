@@ -49,6 +49,62 @@ static void test_check_says_what_it_finds(void **state) {
         assert_non_null(strstr(bad, "DocumentBytes"));
 }
 
+static void test_check_works_beside_the_service(void **state) {
+        Harness *h = *state;
+        g_autofree char *wal = g_build_filename(h->state, "licenses.db-wal", NULL);
+        struct stat st;
+        harness_start(h);
+        sd_bus *bus = harness_connect(h, 0);
+        store_many(bus, "a", 7, 10);
+        assert_int_equal(stat(wal, &st), 0);
+        assert_true(st.st_size > 0);
+
+        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        harness_expect_log(h, " 7 licenses");
+        store_many(bus, "b", 7, 10);
+        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        harness_expect_log(h, " 14 licenses");
+}
+
+/* It waits for some seconds, and ends in a way in which it is started again. */
+static void test_store_that_another_program_has_open_is_not_opened(void **state) {
+        Harness *h = *state;
+        g_autofree char *path = g_build_filename(h->state, "licenses.db", NULL);
+        sqlite3 *db = NULL;
+        harness_start(h);
+        store_simple(harness_connect(h, 0), "kept");
+        assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, "SELECT id FROM licenses", NULL, NULL, NULL), SQLITE_BUSY);
+        harness_stop(h);
+
+        assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT id FROM licenses", NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(run_with_log(h, NULL), 1);
+        harness_expect_log(h, "Another program has the license store open.");
+
+        assert_int_equal(sqlite3_close(db), SQLITE_OK);
+
+        /* One that ends in time is waited for. */
+        int ready[2];
+        char byte = 0;
+        assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK ||
+                    sqlite3_exec(db, "BEGIN; SELECT id FROM licenses", NULL, NULL, NULL) != SQLITE_OK ||
+                    write(ready[1], &byte, 1) != 1)
+                        _exit(EXIT_FAILURE);
+                sleep_msec(1000);
+                _exit(EXIT_SUCCESS);
+        }
+        assert_int_equal(read(ready[0], &byte, 1), 1);
+        close(ready[0]);
+        close(ready[1]);
+        harness_start(h);
+        call_void(harness_connect(h, 0), ROOT, "LicenseStore.GetLicense", "s", "kept");
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 static void test_check_tells_what_is_wrong_with_the_store(void **state) {
         Harness *h = *state;
         g_autofree char *path = g_build_filename(h->state, "licenses.db", NULL);
@@ -438,6 +494,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_version_and_help_need_no_bus),
                 TEST(test_check_says_what_it_finds),
+                TEST(test_check_works_beside_the_service),
+                TEST(test_store_that_another_program_has_open_is_not_opened),
                 TEST(test_check_tells_what_is_wrong_with_the_store),
                 TEST(test_state_directory_that_cannot_be_used_is_told),
                 TEST(test_bus_without_our_policy_is_told),

@@ -284,8 +284,7 @@ static void write_out(const char *path, const GByteArray *bytes) {
         close(fd);
 }
 
-static void cut_folder(const Node *node, PowerLoss loss, GRand *random, const char *skip, const char *into,
-        GChecksum *digest) {
+static void cut_folder(const Node *node, PowerLoss loss, GRand *random, const char *into, GChecksum *digest) {
         bool keep_names = loss == POWER_LOSS_STRICT || loss == POWER_LOSS_NAMELESS ||
                 (loss == POWER_LOSS_RANDOM && g_rand_boolean(random));
         GHashTable *names = keep_names ? node->safe_names : node->names;
@@ -300,12 +299,10 @@ static void cut_folder(const Node *node, PowerLoss loss, GRand *random, const ch
                 const Node *child = g_hash_table_lookup(names, sorted[i]);
                 g_autofree char *path = g_build_filename(into, sorted[i], NULL);
 
-                if (g_str_has_suffix(sorted[i], skip))
-                        continue;
                 g_checksum_update(digest, (const guchar *)path + strlen(into), -1);
                 g_checksum_update(digest, (const guchar *)(child->is_folder ? "{" : "="), 1);
                 if (child->is_folder) {
-                        cut_folder(child, loss, random, skip, path, digest);
+                        cut_folder(child, loss, random, path, digest);
                         g_checksum_update(digest, (const guchar *)"}", 1);
                 } else {
                         g_autoptr(GByteArray) bytes = cut_file(child, loss, random);
@@ -319,11 +316,11 @@ static void cut_folder(const Node *node, PowerLoss loss, GRand *random, const ch
         }
 }
 
-char *power_disk_cut(const PowerDisk *disk, PowerLoss loss, guint32 seed, const char *skip, const char *into) {
+char *power_disk_cut(const PowerDisk *disk, PowerLoss loss, guint32 seed, const char *into) {
         g_autoptr(GChecksum) digest = g_checksum_new(G_CHECKSUM_SHA256);
         GRand *random = g_rand_new_with_seed(seed);
 
-        cut_folder(disk->root, loss, random, skip, into, digest);
+        cut_folder(disk->root, loss, random, into, digest);
         g_rand_free(random);
         return g_strdup(g_checksum_get_string(digest));
 }

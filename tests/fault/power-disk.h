@@ -56,8 +56,5 @@ bool power_disk_apply(PowerDisk *disk, const PowerEntry *entry);
 /* All that is there is safe. */
 void power_disk_sync_all(PowerDisk *disk);
 
-/*
- * Writes what a power cut now leaves into a new folder. Files that end in skip are left out: SQLite's shared
- * memory, which a mapping writes, and which is made anew by the first that opens it. Returns a digest of all.
- */
-char *power_disk_cut(const PowerDisk *disk, PowerLoss loss, guint32 seed, const char *skip, const char *into);
+/* Writes what a power cut now leaves into a new folder. Returns a digest of all. */
+char *power_disk_cut(const PowerDisk *disk, PowerLoss loss, guint32 seed, const char *into);

@@ -20,7 +20,7 @@ int license_world_setup(void **state) {
         path = g_build_filename(world->folder, "licenses.db", NULL);
         assert_good(store_open(world->folder, &no_limits, &store, &error), &error);
         store_free(store);
-        assert_good(store_connection_open(path, true, &world->connection, &error), &error);
+        assert_good(store_connection_open(path, STORE_WRITE, &world->connection, &error), &error);
         world->connection->limits = no_limits;
         *state = world;
         return 0;

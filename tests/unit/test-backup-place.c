@@ -82,7 +82,7 @@ static void set_path(World *world, const char *path) {
         g_autoptr(StoreConnection) connection = NULL;
         g_auto(Error) error = {};
 
-        assert_good(store_connection_open(file, true, &connection, &error), &error);
+        assert_good(store_connection_open(file, STORE_WRITE, &connection, &error), &error);
         assert_good(store_property_set(connection, &alice, "BackupPath", path, &error), &error);
 }
 

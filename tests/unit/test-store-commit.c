@@ -112,7 +112,7 @@ static bool is_stored(const char *folder, const char *id) {
         int r;
 
         license_init(&license);
-        assert_good(store_connection_open(path, false, &connection, &error), &error);
+        assert_good(store_connection_open(path, STORE_READ, &connection, &error), &error);
         r = store_license_get(connection, &alice, id, UINT64_MAX, &license, &document, &error);
         if (r != 0)
                 assert_int_equal(r, ERROR_LICENSE_UNAVAILABLE);

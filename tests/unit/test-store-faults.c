@@ -247,7 +247,7 @@ static int run_sweep(FaultWorld *world, Error *error) {
         bool more;
         int r;
 
-        r = store_connection_open(path, true, &connection, error);
+        r = store_connection_open(path, STORE_WRITE, &connection, error);
         return r != 0 ? r : store_sweep(connection, world->stage.restore, &more, error);
 }
 

@@ -32,7 +32,7 @@ static int setup(void **state) {
         world->folder = temp_folder_new();
         path = g_build_filename(world->folder, "licenses.db", NULL);
         assert_good(store_open(world->folder, &no_limits, &world->store, &error), &error);
-        assert_good(store_connection_open(path, true, &world->writer, &error), &error);
+        assert_good(store_connection_open(path, STORE_WRITE, &world->writer, &error), &error);
         world->writer->limits = no_limits;
         assert_good(store_connect(world->store, &world->reader, &error), &error);
         *state = world;

@@ -124,6 +124,18 @@ static void test_unfinished_new_store_is_begun_again(void **state) {
         assert_int_equal(access(journal, F_OK), -1);
 }
 
+/* What a daemon of another kind of VFS left, where it was killed. */
+static void test_index_of_a_killed_daemon_is_removed(void **state) {
+        g_autofree char *path = store_path(*state);
+        g_autofree char *index = g_strconcat(path, "-shm", NULL);
+
+        make_store(*state);
+        write_path(index, "index", 5);
+        g_autoptr(Store) store = open_store(*state);
+        assert_int_equal(access(index, F_OK), -1);
+        assert_has_license(store, "a", "the document");
+}
+
 static void test_second_lock_is_refused_until_the_first_goes(void **state) {
         _cleanup_fd_ int first = -1, second = -1;
         g_auto(Error) error = {};
@@ -270,75 +282,6 @@ static void test_cut_off_store_is_left_alone(void **state) {
         assert_left_alone(*state, ERROR_STORE_CORRUPT, "damaged");
 }
 
-static void test_check_counts_licenses_beside_a_running_store(void **state) {
-        g_autoptr(Store) store = open_store(*state);
-        g_auto(Error) error = {};
-        uint64_t licenses;
-
-        assert_good(store_check(*state, &licenses, &error), &error);
-        assert_int_equal(licenses, 0);
-        put(store, &alice, "a", "1");
-        put(store, &alice, "b", "2");
-        assert_good(store_check(*state, &licenses, &error), &error);
-        assert_int_equal(licenses, 2);
-}
-
-static void test_check_of_no_store_makes_none(void **state) {
-        g_autofree char *path = store_path(*state);
-        g_auto(Error) error = {};
-        uint64_t licenses = 77;
-
-        assert_good(store_check(*state, &licenses, &error), &error);
-        assert_int_equal(licenses, 0);
-        assert_int_equal(access(path, F_OK), -1);
-}
-
-/* Damage in a page that opening does not look at. */
-static void test_check_finds_a_broken_page(void **state) {
-        g_autofree char *path = store_path(*state);
-        _cleanup_fd_ int fd = -1;
-        g_auto(Error) error = {};
-        uint64_t licenses;
-        struct stat st;
-        char noise[512];
-
-        {
-                g_autoptr(Store) store = open_store(*state);
-                g_autofree char *document = g_strnfill(100000, 'd');
-
-                put(store, &alice, "a", document);
-        }
-
-        /* The first pages are the roots of the tables; that of the owners stays whole, so that it opens. */
-        assert_int_equal(stat(path, &st), 0);
-        fd = open(path, O_RDWR | O_CLOEXEC);
-        assert_true(fd >= 0);
-        memset(noise, 0xee, sizeof noise);
-        for (off_t at = 8192 * 2; at < 8192 * 6; at += 8192)
-                assert_int_equal(pwrite(fd, noise, sizeof noise, at), sizeof noise);
-
-        assert_int_equal(store_check(*state, &licenses, &error), ERROR_STORE_CORRUPT);
-        assert_error(&error, ERROR_STORE_CORRUPT, "damaged");
-}
-
-/* Who has it is told to root alone, who has to find them: the file is whole, and one license of one user is not. */
-static void test_check_names_a_damaged_document_and_its_owner(void **state) {
-        const StoreOwner bob = { 1001, "bob" };
-        g_auto(Error) error = {};
-        uint64_t licenses;
-
-        {
-                g_autoptr(Store) store = open_store(*state);
-
-                put(store, &alice, "a", "sound");
-                put(store, &bob, "b", "rotten");
-        }
-        edit(*state, "UPDATE documents SET document = x'00' WHERE key = (SELECT key FROM licenses WHERE id = 'b')");
-        assert_int_equal(store_check(*state, &licenses, &error), ERROR_STORE_CORRUPT);
-        assert_error(&error, ERROR_STORE_CORRUPT, "Of user 'bob' (1001): The document of license 'b' is damaged");
-        assert_int_equal(licenses, 0);
-}
-
 /* A limit refuses a license with its own name, and lets go what makes room. */
 static void assert_limited(const char *folder, const StoreLimits *limits, const char *setting) {
         g_autoptr(Store) store = open_store(folder);
@@ -422,6 +365,7 @@ int main(void) {
                 IN_FOLDER(test_store_is_made_in_an_empty_folder_and_opened_again),
                 IN_FOLDER(test_closing_leaves_one_file_alone),
                 IN_FOLDER(test_unfinished_new_store_is_begun_again),
+                IN_FOLDER(test_index_of_a_killed_daemon_is_removed),
                 IN_FOLDER(test_second_lock_is_refused_until_the_first_goes),
                 IN_FOLDER(test_file_system_without_locks_is_no_other_daemon),
                 IN_FOLDER(test_lock_of_a_missing_folder_says_which),
@@ -435,10 +379,6 @@ int main(void) {
                 IN_FOLDER(test_other_database_is_left_alone),
                 IN_FOLDER(test_newer_store_is_left_alone),
                 IN_FOLDER(test_cut_off_store_is_left_alone),
-                IN_FOLDER(test_check_counts_licenses_beside_a_running_store),
-                IN_FOLDER(test_check_of_no_store_makes_none),
-                IN_FOLDER(test_check_finds_a_broken_page),
-                IN_FOLDER(test_check_names_a_damaged_document_and_its_owner),
                 cmocka_unit_test(test_each_limit_is_named_with_its_setting),
                 IN_FOLDER(test_disk_with_too_little_free_takes_no_license),
                 IN_FOLDER(test_license_at_the_limit_may_be_stored_again),
