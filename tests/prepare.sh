@@ -15,7 +15,7 @@ packages_build="build-essential meson ninja-build pkg-config libsystemd-dev libg
 packages_run="dbus systemd libglib2.0-bin bsdutils"
 packages_test="git python3 clang clang-tidy clang-tools libclang-rt-dev libarchive-tools p7zip-full attr strace
     age gnupg zstd restic jq man-db mandoc systemd-container dbus-broker polkitd pkexec
-    bindfs fuse3 e2fsprogs mount gcovr python3-gi xdg-dbus-proxy zsh fish"
+    bindfs fuse3 btrfs-progs e2fsprogs mount gcovr python3-gi xdg-dbus-proxy zsh fish"
 packages_window="libgtk-4-dev libadwaita-1-dev xvfb"
 packages_bench="python3 gnome-keyring"
 # By its name in Debian 12; the runtime of clang's sanitizers is a package of each version.

@@ -193,16 +193,25 @@ void disk_make_ext4(const char *image, unsigned mib, const char *features) {
                 "lazy_itable_init=0,lazy_journal_init=0", "-O", features, image, NULL });
 }
 
-bool disk_try_image(const char *image, const char *path, const char *options) {
+void disk_make_btrfs(const char *image) {
+        run((const char *[]) { "truncate", "-s", "256M", image, NULL });
+        run((const char *[]) { "mkfs.btrfs", "-q", image, NULL });
+}
+
+static bool try_mount(const char *image, const char *type, const char *path, const char *options, char **said) {
         g_autofree char *all = g_strconcat("loop,", options, NULL);
 
-        return run_program((const char *[]) { "mount", "-t", "ext4", "-o", all, image, path, NULL }, NULL, NULL) == 0;
+        return run_program((const char *[]) { "mount", "-t", type, "-o", all, image, path, NULL }, NULL, said) == 0;
+}
+
+bool disk_try_image(const char *image, const char *type, const char *path, const char *options) {
+        return try_mount(image, type, path, options, NULL);
 }
 
 void disk_mount_image(const char *image, const char *path, const char *options) {
-        g_autofree char *all = g_strconcat("loop,", options, NULL), *said = NULL;
+        g_autofree char *said = NULL;
 
-        if (run_program((const char *[]) { "mount", "-t", "ext4", "-o", all, image, path, NULL }, NULL, &said) == 0)
+        if (try_mount(image, "ext4", path, options, &said))
                 return;
         if (access("/dev/loop-control", F_OK) < 0 || strstr(said, "failed to setup loop device")) {
                 print_message("skipped: there are no loop devices: %s", said);

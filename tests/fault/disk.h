@@ -5,8 +5,8 @@
 #include "disk-meddler.h"
 
 /*
- * Disks for one test: file systems in memory, or ext4 on a loop device, mounted where only this process and its
- * children see them. Needs root.
+ * Disks for one test: file systems in memory, or ext4 or btrfs on a loop device, mounted where only this process and
+ * its children see them. Needs root.
  */
 
 /* For cmocka's setup and teardown: a world with a bus and no daemon yet; skips where there are no disks to be had. */
@@ -22,7 +22,10 @@ void disk_mount_memory(const char *path, unsigned kib);
 void disk_make_ext4(const char *image, unsigned mib, const char *features);
 /* Skips the test where there are no loop devices. */
 void disk_mount_image(const char *image, const char *path, const char *options);
-bool disk_try_image(const char *image, const char *path, const char *options);
+/* The same for any file system of mount's; false where this kernel does not have it, or not with these options. */
+bool disk_try_image(const char *image, const char *type, const char *path, const char *options);
+/* Makes an image with btrfs on it, of which the kernel itself can limit the use; large enough for any test here. */
+void disk_make_btrfs(const char *image);
 /* options as in "remount,ro". */
 void disk_remount(const char *path, const char *options);
 void disk_unmount(const char *path);

@@ -8,8 +8,10 @@
 #include <sys/quota.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <linux/btrfs.h>
 #include <linux/capability.h>
 #include <linux/fs.h>
 
@@ -150,24 +152,24 @@ static void test_store_on_a_full_disk(void **state) {
         fill_store(h, "*No space left on device*", filler_gone);
 }
 
-/* Quota */
+/* Quotas: of a project on ext4, and of all of a btrfs; which of them there are is the kernel's. */
 
-static void set_quota(Harness *h, uint64_t mib) {
+static void limit_project(const char *path, uint64_t mib) {
         struct dqblk quota = { .dqb_bhardlimit = mib * 1024, .dqb_valid = QIF_BLIMITS };
         struct stat st;
         g_autofree char *device = NULL;
 
-        assert_int_equal(stat(h->state, &st), 0);
-        device = g_strdup_printf("/dev/loop%u", (unsigned)(st.st_dev & 0xff));
+        assert_int_equal(stat(path, &st), 0);
+        device = g_strdup_printf("/dev/loop%u", minor(st.st_dev));
         if (quotactl(QCMD(Q_SETQUOTA, PRJQUOTA), device, 7, (void *)&quota) < 0)
                 fail_msg("No quota can be set: %s", strerror(errno));
 }
 
-static void more_quota(Harness *h) {
-        set_quota(h, 1000);
+static void more_for_project(Harness *h) {
+        limit_project(h->state, 1000);
 }
 
-static void test_store_over_quota(void **state) {
+static void test_store_over_quota_of_ext4(void **state) {
         Harness *h = world(state);
         g_autofree char *image = harness_path(h, "image");
         struct fsxattr attributes = {};
@@ -175,8 +177,8 @@ static void test_store_over_quota(void **state) {
 
         disk_make_ext4(image, 64, "quota,project");
         /* A kernel without CONFIG_QFMT_V2 does not mount it. */
-        if (!disk_try_image(image, h->state, "prjquota")) {
-                print_message("skipped: this kernel knows no quotas\n");
+        if (!disk_try_image(image, "ext4", h->state, "prjquota")) {
+                print_message("skipped: this kernel knows no quotas of ext4\n");
                 skip();
         }
         fd = open(h->state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -190,8 +192,63 @@ static void test_store_over_quota(void **state) {
         disk_start(h);
 
         prepare_store(h);
-        set_quota(h, 30);
-        fill_store(h, "*Disk quota exceeded*", more_quota);
+        limit_project(h->state, 30);
+        fill_store(h, "*Disk quota exceeded*", more_for_project);
+}
+
+static void limit_btrfs(const char *path, uint64_t mib) {
+        /* Group 0: that of the subvolume path is in. */
+        struct btrfs_ioctl_qgroup_limit_args limit = {
+                .lim = { .flags = BTRFS_QGROUP_LIMIT_MAX_RFER, .max_rfer = mib << 20 }
+        };
+        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        assert_true(fd >= 0);
+        if (ioctl(fd, BTRFS_IOC_QGROUP_LIMIT, &limit) < 0)
+                fail_msg("No limit can be set: %s", strerror(errno));
+        close(fd);
+}
+
+static void mount_btrfs(Harness *h, const char *path) {
+        struct btrfs_ioctl_quota_ctl_args enable = { .cmd = BTRFS_QUOTA_CTL_ENABLE };
+        g_autofree char *image = harness_path(h, "image");
+        int fd;
+
+        disk_make_btrfs(image);
+        if (!disk_try_image(image, "btrfs", path, "noatime")) {
+                print_message("skipped: this kernel has no btrfs\n");
+                skip();
+        }
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_true(fd >= 0);
+        if (ioctl(fd, BTRFS_IOC_QUOTA_CTL, &enable) < 0)
+                fail_msg("Quotas cannot be enabled: %s", strerror(errno));
+        close(fd);
+}
+
+/* A file system that copies on write: what is mapped of a file has no place on it either when it is full. */
+static void test_store_on_a_full_btrfs(void **state) {
+        Harness *h = world(state);
+        mount_btrfs(h, h->state);
+        disk_start(h);
+
+        prepare_store(h);
+        disk_fill(h->state, 20000);
+        fill_store(h, "*No space left on device*", filler_gone);
+}
+
+static void more_for_btrfs(Harness *h) {
+        limit_btrfs(h->state, 200);
+}
+
+static void test_store_over_quota_of_btrfs(void **state) {
+        Harness *h = world(state);
+        mount_btrfs(h, h->state);
+        disk_start(h);
+
+        prepare_store(h);
+        limit_btrfs(h->state, 30);
+        fill_store(h, "*Disk quota exceeded*", more_for_btrfs);
 }
 
 /* The service's own disk must never fill up to the last block. */
@@ -266,6 +323,21 @@ static void test_backup_to_a_full_disk(void **state) {
         disk_make_ext4(image, 16, "none,has_journal,extent,filetype");
         disk_mount_image(image, h->media, "noatime");
         fill_media(h);
+}
+
+static void test_backup_over_quota_of_btrfs(void **state) {
+        Harness *h = world(state);
+        g_autofree char *media = disk_media(h);
+        mount_btrfs(h, h->media);
+        sd_bus *bus = prepare_media(h);
+        pid_t pid = h->daemon;
+
+        /* Room for the backup that is there, and for half of another. */
+        limit_btrfs(h->media, 4);
+        disk_back_up_fails(bus, media, 1, MEDIUM, "Backup to '*' failed: *Disk quota exceeded*unchanged.");
+        limit_btrfs(h->media, 200);
+        disk_back_up(bus, 1);
+        disk_assert_alive(h, bus, pid);
 }
 
 static void test_backup_to_a_read_only_disk(void **state) {
@@ -347,7 +419,10 @@ int main(void) {
                 TEST(test_backup_to_a_read_only_disk),
                 TEST(test_store_on_a_disk_that_turns_read_only),
                 TEST(test_start_on_a_read_only_disk),
-                TEST(test_store_over_quota),
+                TEST(test_store_on_a_full_btrfs),
+                TEST(test_store_over_quota_of_btrfs),
+                TEST(test_backup_over_quota_of_btrfs),
+                TEST(test_store_over_quota_of_ext4),
         };
 
         int failed = cmocka_run_group_tests_name("disk-full", tests, NULL, NULL);
