@@ -75,6 +75,11 @@ pid_t harness_spawn(Harness *h, const char *const *arguments);
 void harness_stop(Harness *h);
 /* kill -9. */
 void harness_kill(Harness *h);
+/*
+ * Copies the store, which nobody can open beside a daemon, as a kill would leave it now. Returns the path of the copy,
+ * which the next one replaces.
+ */
+char *harness_copy_store(Harness *h);
 /* Waits for a child. Returns its exit status, or 128 and its signal. */
 int harness_wait(Harness *h, pid_t pid);
 /* Stops the bus. */

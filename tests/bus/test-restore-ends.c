@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Restores that end before their time: canceled, stalled, left, stopped, killed. All or nothing, and others go on. */
 #include <fcntl.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <sqlite3.h>
@@ -48,36 +46,13 @@ static char *make_backup(Harness *h, sd_bus *bus, size_t *ret_size) {
         return read_file(path, ret_size);
 }
 
-static void copy_if_there(const char *from, const char *to) {
-        g_autofree char *content = NULL;
-        size_t size;
-
-        (void)unlink(to);
-        if (access(from, F_OK) < 0)
-                return;
-        content = read_file(from, &size);
-        write_file(to, content, size);
-}
-
-/* Of a copy, for nobody else can have the store open: a daemon that is stopped leaves files as one that is killed. */
 static int64_t count_rows(Harness *h, const char *sql) {
-        g_autofree char *path = g_build_filename(h->state, "licenses.db", NULL), *copy = harness_path(h, "copy.db");
-        g_autofree char *wal = g_strconcat(path, "-wal", NULL), *copied_wal = g_strconcat(copy, "-wal", NULL);
+        g_autofree char *path = harness_copy_store(h);
         sqlite3_stmt *statement = NULL;
         sqlite3 *db = NULL;
         int64_t n;
-        int status;
 
-        if (h->daemon > 0) {
-                assert_int_equal(kill(h->daemon, SIGSTOP), 0);
-                assert_int_equal(waitpid(h->daemon, &status, WUNTRACED), h->daemon);
-        }
-        copy_if_there(path, copy);
-        copy_if_there(wal, copied_wal);
-        if (h->daemon > 0)
-                assert_int_equal(kill(h->daemon, SIGCONT), 0);
-
-        assert_int_equal(sqlite3_open_v2(copy, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
         assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &statement, NULL), SQLITE_OK);
         assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
         n = sqlite3_column_int64(statement, 0);

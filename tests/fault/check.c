@@ -45,6 +45,11 @@ static bool is_fit(const char *text) {
         return true;
 }
 
+/* What pthread_create() makes of it. */
+static bool is_of_a_thread(int error, const char *message) {
+        return error == ENOMEM && strstr(message, g_strerror(EAGAIN));
+}
+
 /* What a fault of a disk, or of memory, may be. */
 static bool may_be(const World *world, ErrorCode code, const char *message) {
         switch (code) {
@@ -60,15 +65,11 @@ static bool may_be(const World *world, ErrorCode code, const char *message) {
                         strcmp(world->operation->name, "verify") == 0 || strcmp(world->operation->name, "read") == 0;
         case ERROR_LIMIT_EXCEEDED:
                 /* No thread, or no descriptor, for more. */
-                return world->plan->error == EAGAIN || world->plan->error == EMFILE;
+                return world->plan->error == EAGAIN || world->plan->error == EMFILE ||
+                        is_of_a_thread(world->plan->error, message);
         default:
                 return false;
         }
-}
-
-/* What pthread_create() makes of it. */
-static bool is_of_a_thread(int error, const char *message) {
-        return error == ENOMEM && strstr(message, g_strerror(EAGAIN));
 }
 
 void check_error(World *world, const Outcome *outcome, int error) {

@@ -188,9 +188,9 @@ static void look_at_files(const char *top, const char *below, PowerView *view) {
         g_dir_close(folder);
 }
 
-PowerView *power_look(const char *disk, char **ret_error) {
+/* What is in a folder that looks like world->disk, but that its store may be read elsewhere. */
+static PowerView *look(const char *disk, const char *store, char **ret_error) {
         g_autoptr(GHashTable) view = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-        g_autofree char *store = g_build_filename(disk, "state/licenses.db", NULL);
 
         if (g_file_test(store, G_FILE_TEST_EXISTS) && !look_at_store(store, view)) {
                 *ret_error = g_strdup("the store cannot be read");
@@ -204,7 +204,8 @@ PowerView *power_look(const char *disk, char **ret_error) {
 
 static void remember(PowerWorld *world) {
         char *error = NULL;
-        PowerView *view = power_look(world->disk, &error);
+        g_autofree char *store = harness_copy_store(world->h);
+        PowerView *view = look(world->disk, store, &error);
 
         if (!view)
                 fail_msg("%s", error);
@@ -316,6 +317,7 @@ static void tidy_output(const char *cut) {
 
 static Outcome *restart(Trial *trial, const char *cut) {
         g_autofree char *state = g_build_filename(cut, "state", NULL), *media = g_build_filename(cut, "media", NULL);
+        g_autofree char *store = g_build_filename(state, "licenses.db", NULL);
         Outcome *outcome = g_new0(Outcome, 1);
         bool real = trial->restarts++ % DAEMON_EVERY == 0;
         unsigned uid = trial->world->h->users[0];
@@ -323,7 +325,7 @@ static Outcome *restart(Trial *trial, const char *cut) {
         outcome->error = real ? restart_daemon(trial->world->h, state, media) : restart_core(state, media);
         tidy_output(cut);
         if (!outcome->error)
-                outcome->view = power_look(cut, &outcome->error);
+                outcome->view = look(cut, store, &outcome->error);
         if (real && outcome->view) {
                 /* What the daemon was asked to store is not what was recorded: taken out again. */
                 g_autofree char *key = g_strdup_printf("license %u power is back", uid);

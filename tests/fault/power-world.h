@@ -46,9 +46,6 @@ void power_end(PowerWorld *world);
 /* Within such a step: what this key stands for was acknowledged. */
 void power_acknowledge(PowerWorld *world, const char *key);
 
-/* The view of what is in a folder that looks like world->disk. Fails the test where it cannot be had. */
-PowerView *power_look(const char *disk, char **ret_error);
-
 /*
  * Stops the daemon, holds the log against the disk, and tries the points: max of them (all with power_long), always
  * all around what orders writes. Fails the test with what was found.
