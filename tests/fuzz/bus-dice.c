@@ -23,9 +23,15 @@ const char *dice_word(Dice *dice) {
         return dice->words->pdata[dice_below(dice, dice->words->len)];
 }
 
+void dice_give(Dice *dice, int fd, uid_t uid) {
+        DiceGiven given = { fd, uid };
+
+        g_array_append_val(dice->given, given);
+}
+
 void dice_close(Dice *dice) {
         for (unsigned i = 0; i < dice->given->len; i++)
-                close(g_array_index(dice->given, int, i));
+                close(g_array_index(dice->given, DiceGiven, i).fd);
         g_array_set_size(dice->given, 0);
 }
 
@@ -93,7 +99,7 @@ static int any_descriptor(Dice *dice) {
         if (fds[1] >= 0 && dice_below(dice, 2))
                 close(fds[1]);
         else if (fds[1] >= 0)
-                g_array_append_val(dice->given, fds[1]);
+                dice_give(dice, fds[1], dice->sender);
         return fds[0];
 }
 
@@ -101,8 +107,13 @@ static int append_descriptor(Dice *dice, sd_bus_message *message) {
         int fd = -1, r;
 
         /* One that was answered, or one of ours. */
-        if (dice->given->len > 0 && dice_below(dice, 3) == 0)
-                fd = fcntl(g_array_index(dice->given, int, dice_below(dice, dice->given->len)), F_DUPFD_CLOEXEC, 3);
+        if (dice->given->len > 0 && dice_below(dice, 3) == 0) {
+                const DiceGiven *given =
+                        &g_array_index(dice->given, DiceGiven, dice_below(dice, dice->given->len));
+
+                if (given->uid == dice->sender)
+                        fd = fcntl(given->fd, F_DUPFD_CLOEXEC, 3);
+        }
         if (fd < 0)
                 fd = any_descriptor(dice);
         if (fd < 0)

@@ -8,11 +8,20 @@
 typedef struct Dice {
         uint64_t state;
         GPtrArray *words;  /* of char *: what strings are drawn from, beside noise; the owner's to fill */
-        GArray *given;     /* of int: ends that we hold of descriptors that were sent; closed by dice_close() */
+        GArray *given;     /* of DiceGiven; closed by dice_close() */
+        uid_t sender;      /* of what is appended next */
 } Dice;
+
+/* An end that we hold of a descriptor that this user sent, or one that the service answered the user with. */
+typedef struct DiceGiven {
+        int fd;
+        uid_t uid; /* who alone sends it, for a backup may come out of it */
+} DiceGiven;
 
 unsigned dice_below(Dice *dice, unsigned n);
 const char *dice_word(Dice *dice);
+/* Keeps a descriptor, which is the dice's from then on. */
+void dice_give(Dice *dice, int fd, uid_t uid);
 /* Closes all that was kept open for those who have the other end. */
 void dice_close(Dice *dice);
 

@@ -38,5 +38,5 @@ void dice_send_raw(Dice *dice, const char *address, uid_t uid, const char *inter
                 bytes->data[size + dice_below(dice, bytes->len - (guint)size)] ^= (uint8_t)(1U << dice_below(dice, 8));
         size = dice_below(dice, 2) ? bytes->len : dice_below(dice, bytes->len);
         (void)!send(fd, bytes->data, size, MSG_NOSIGNAL);
-        g_array_append_val(dice->given, fd);
+        dice_give(dice, fd, uid);
 }

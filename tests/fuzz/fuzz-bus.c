@@ -133,9 +133,10 @@ static void check_descriptor(Fuzz *fuzz, int fd, uid_t uid) {
         n = pread(fd, data, 1 << 20, 0);
         if (n > 0)
                 check_text(fuzz, data, (size_t)n, uid);
-        /* It may be sent back. */
+        /* It may be sent back. By another user it would be a backup that was handed over, whose licenses are theirs then. */
         fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-        g_array_append_val(fuzz->dice.given, fd);
+        if (fd >= 0)
+                dice_give(&fuzz->dice, fd, uid);
 }
 
 static void check_values(Fuzz *fuzz, sd_bus_message *message, uid_t uid) {
@@ -260,6 +261,7 @@ static void call_any(Fuzz *fuzz, Client *client) {
         }
         assert_true(sd_bus_message_new_method_call(client->bus, &message, "org.licensevault1", path,
                             dice_below(&fuzz->dice, 32) ? method->interface : other->interface, method->member) >= 0);
+        fuzz->dice.sender = client->uid;
         if (dice_append(&fuzz->dice, message, signature) >= 0) {
                 Question *question = question_new(fuzz, client, method->member);
                 sd_bus_slot *slot = NULL;
@@ -453,7 +455,7 @@ static void fuzz_begin(Fuzz *fuzz, Harness *h) {
                 .seed = seed ? strtoull(seed, NULL, 10) : (uint64_t)g_get_real_time(),
         };
         fuzz->dice = (Dice) { .state = fuzz->seed * UINT64_C(0x9E3779B97F4A7C15) | 1,
-                .words = g_ptr_array_new_with_free_func(g_free), .given = g_array_new(false, false, sizeof(int)) };
+                .words = g_ptr_array_new_with_free_func(g_free), .given = g_array_new(false, false, sizeof(DiceGiven)) };
         print_message("FUZZ_BUS_SEED=%" PRIu64 "\n", fuzz->seed);
         add_words(fuzz);
         introspect(fuzz, bus, ROOT);
