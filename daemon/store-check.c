@@ -76,13 +76,14 @@ static int check_documents(StoreConnection *connection, Error *error) {
         return r;
 }
 
-static int check_all(const char *folder, uint64_t *ret_licenses, Error *error) {
+static int check_all(const char *path, uint64_t *ret_licenses, Error *error) {
         g_autoptr(StoreConnection) connection = NULL;
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         int64_t count;
         int r;
 
-        if ((r = store_file_open(folder, STORE_LOOK, &connection, error)) != 0 ||
+        if ((r = store_connection_open(path, STORE_LOOK, &connection, error)) != 0 ||
+            (r = store_schema_check(connection, error)) != 0 ||
             (r = store_connection_integer(connection, "SELECT sum(licenses) FROM owners", &count, error)) != 0)
                 return r;
 
@@ -115,23 +116,25 @@ int store_check(const char *folder, uint64_t *ret_licenses, Error *error) {
         wal = g_strconcat(path, "-wal", NULL);
         for (unsigned i = 0; i < TRIES; i++) {
                 StoreFiles before, after;
+                uint64_t licenses = 0;
                 int found;
 
                 r = look_at_files(path, wal, &before, error);
                 if (r != 0)
                         return r;
                 g_usleep(TICK_USEC);
-                found = check_all(folder, ret_licenses, error);
+                found = check_all(path, &licenses, error);
 
                 g_auto(Error) failure = {};
                 r = look_at_files(path, wal, &after, &failure);
-                if (r == 0 && !have_moved(&before, &after))
+                if (r == 0 && !have_moved(&before, &after)) {
+                        *ret_licenses = licenses;
                         return found;
+                }
                 error_clear(error);
                 if (r != 0)
                         return error_move(error, &failure);
         }
-        *ret_licenses = 0;
         return error_set(error, ERROR_STORE_LOCKED,
                 "It was written to each time that it was read. Stop licensevaultd, or try again when less is stored.");
 }

@@ -2,7 +2,6 @@
 #include "store-connection.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "store-vfs.h"
@@ -18,21 +17,15 @@ static void finalize(void *statement) {
 }
 
 static int open_to_look(const char *path, StoreConnection *connection, Error *error) {
-        g_autofree char *real = NULL, *wal = NULL, *uri = NULL, *immutable = NULL;
+        g_autofree char *wal = g_strconcat(path, "-wal", NULL), *uri = g_filename_to_uri(path, NULL, NULL);
+        g_autofree char *immutable = g_strconcat(uri, "?immutable=1", NULL);
         const char *vfs = store_vfs_look_name();
         struct stat st;
-        bool has_wal;
+        bool has_wal = stat(wal, &st) >= 0 && st.st_size > 0;
         int rc;
 
         if (!vfs)
                 return error_set_no_memory(error);
-        real = realpath(path, NULL);
-        if (!real)
-                return error_set_errno(error, ERROR_STORE_READ, -errno, "The license store cannot be read");
-        wal = g_strconcat(real, "-wal", NULL);
-        uri = g_filename_to_uri(real, NULL, NULL);
-        immutable = g_strconcat(uri, "?immutable=1", NULL);
-        has_wal = stat(wal, &st) >= 0 && st.st_size > 0;
 
         /* A WAL can be read without its index, and without a lock, by who seems to have the store for itself. */
         errno = 0;

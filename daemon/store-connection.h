@@ -18,7 +18,7 @@ struct StoreConnection {
 typedef enum StoreAccess {
         STORE_READ,  /* in the process that has it open to write */
         STORE_WRITE, /* for this process alone; the file is made where there is none */
-        STORE_LOOK,  /* beside another process, which may write: see store-check.c */
+        STORE_LOOK,  /* beside another process, which may write, by a path without links: see store-check.c */
 } StoreAccess;
 
 /* Opens the database file of a store. Schema and identity are not looked at. */

@@ -189,6 +189,20 @@ static void test_check_follows_a_link_to_the_store(void **state) {
         assert_count(*state, 1);
 }
 
+static void test_check_says_why_the_files_cannot_be_read(void **state) {
+        g_autofree char *path = store_path(*state), *wal = g_strconcat(path, "-wal", NULL);
+        g_auto(Error) error = {};
+        uint64_t licenses = 77;
+
+        {
+                g_autoptr(Store) store = open_store(*state);
+        }
+        assert_int_equal(mkdir(wal, 0700), 0);
+        assert_int_equal(store_check(*state, &licenses, &error), ERROR_STORE_READ);
+        assert_error(&error, ERROR_STORE_READ, "Is a directory");
+        assert_int_equal(licenses, 0);
+}
+
 #define WRITTEN 10U
 
 /* Stores without end, in a process of its own that ends with this one; returns when it has begun. */
@@ -255,6 +269,7 @@ int main(void) {
                 IN_FOLDER(test_check_names_a_damaged_document_and_its_owner),
                 IN_FOLDER(test_check_changes_nothing),
                 IN_FOLDER(test_check_follows_a_link_to_the_store),
+                IN_FOLDER(test_check_says_why_the_files_cannot_be_read),
                 IN_FOLDER(test_check_beside_a_writer_finds_no_damage),
         };
 
