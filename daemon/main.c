@@ -45,6 +45,7 @@ static int check(void) {
         unsigned problems;
         uint64_t licenses;
         Config config;
+        int r;
 
         if (!config_find_folders(&state, &folder))
                 return EXIT_ENVIRONMENT;
@@ -56,13 +57,15 @@ static int check(void) {
                 printf("Store in %s: %s.\n", state, g_strerror(errno));
                 return EXIT_ENVIRONMENT;
         }
-        if (store_check(state, &licenses, &error) == 0)
+        r = store_check(state, &licenses, &error);
+        if (r == 0)
                 printf("Store in %s: %" PRIu64 " license%s, no damage.\n", state, licenses, licenses == 1 ? "" : "s");
         else {
                 printf("Store in %s: %s (%s)\n", state, error_message(&error), error_hresult_name(error.code));
-                problems++;
+                /* What could not be told is no problem of the store's. */
+                problems += r != ERROR_STORE_LOCKED;
         }
-        return problems > 0 ? EXIT_PROBLEMS : EXIT_GOOD;
+        return problems > 0 ? EXIT_PROBLEMS : r == ERROR_STORE_LOCKED ? EXIT_LOCKED : EXIT_GOOD;
 }
 
 static int run(void) {
