@@ -28,7 +28,7 @@ static const char description[] =
         "  1  failed for another reason\n"
         "  2  wrong usage\n"
         "  3  the state directory is missing or cannot be used\n"
-        "  4  another licensevaultd works on the state directory\n"
+        "  4  another licensevaultd works on the state directory; --check: all the time\n"
         "  5  the name org.licensevault1 is taken on the bus\n"
         "  6  the connection to the bus was lost\n"
         "  7  --check found problems\n"
