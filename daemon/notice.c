@@ -14,6 +14,7 @@ void notice_error(const Error *error) {
 
         switch (error->code) {
         case ERROR_STORE_READ:
+        case ERROR_STORE_LOCKED:
         case ERROR_STORE_CORRUPT:
                 event = LOG_EVENT_STORE_UNREADABLE;
                 break;
@@ -42,6 +43,7 @@ static bool is_ours(const Job *job, ErrorCode code) {
         switch (code) {
         case ERROR_STORE_READ:
         case ERROR_STORE_WRITE:
+        case ERROR_STORE_LOCKED:
         case ERROR_STORE_CORRUPT:
         case ERROR_STORE_FULL:
         case ERROR_USERS_UNKNOWN:

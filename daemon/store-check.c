@@ -14,13 +14,15 @@
 /*
  * A store is looked at without a lock, which the daemon beside may hold, and without a word of it: what was read counts
  * where the files say that nothing moved below it. Frames that a writer appends to the WAL move nothing; a checkpoint
- * does, and so does the WAL when it begins anew.
+ * does, and so does the WAL when it begins anew. (What a commit that failed left in the WAL may be read, and overwritten
+ * meanwhile, without a sign of it: that takes a disk that fails.)
  */
 
 /* A store that is written to without end would be read without end. */
 #define TRIES 3
-/* Longer than what two changes can have the same time for: a tick of the kernel's clock. */
+/* Longer than two changes can have the same time: a tick of the kernel's clock, or of a file system's that keeps seconds. */
 #define TICK_USEC (20 * 1000)
+#define LONG_TICK_USEC (2100 * 1000)
 
 typedef struct StoreFiles {
         struct stat store;
@@ -36,6 +38,14 @@ static int look_at_files(const char *path, const char *wal, StoreFiles *files, E
             stat(path, &files->store) < 0)
                 return error_set_errno(error, ERROR_STORE_READ, -errno, "The license store cannot be read");
         return 0;
+}
+
+/* After this, no change has the time of one before. */
+static void wait_for_tick(const struct stat *store) {
+        int64_t age = g_get_real_time() / G_USEC_PER_SEC - store->st_mtim.tv_sec;
+        bool keeps_seconds = store->st_mtim.tv_nsec == 0;
+
+        g_usleep(keeps_seconds && ABS(age) <= 3 ? LONG_TICK_USEC : TICK_USEC);
 }
 
 static bool have_moved(const StoreFiles *before, const StoreFiles *after) {
@@ -100,13 +110,30 @@ static int check_all(const char *path, uint64_t *ret_licenses, Error *error) {
         return r;
 }
 
+/* Of a daemon that ended while it made the store one with a WAL. Without its journal a store is read as damaged. */
+static int check_journal(const char *path, Error *error) {
+        g_autofree char *journal = g_strconcat(path, "-journal", NULL);
+        struct stat st;
+
+        if (stat(journal, &st) >= 0 && st.st_size > 0)
+                return error_set(error, ERROR_STORE_READ,
+                        "A write to the license store was not finished. Start licensevaultd, which takes it back.");
+        return 0;
+}
+
 int store_check(const char *folder, uint64_t *ret_licenses, Error *error) {
         g_autofree char *name = store_file_path(folder, ""), *path = NULL, *wal = NULL;
-        bool exists = false;
+        bool exists = false, was_damaged = false;
         int r;
 
         *ret_licenses = 0;
         r = store_file_find(folder, &exists, error);
+        if (r != 0) {
+                /* It may have been made just then. */
+                error_clear(error);
+                g_usleep(TICK_USEC);
+                r = store_file_find(folder, &exists, error);
+        }
         if (r != 0 || !exists)
                 return r;
 
@@ -122,18 +149,24 @@ int store_check(const char *folder, uint64_t *ret_licenses, Error *error) {
                 r = look_at_files(path, wal, &before, error);
                 if (r != 0)
                         return r;
-                g_usleep(TICK_USEC);
-                found = check_all(path, &licenses, error);
+                wait_for_tick(&before.store);
+                found = check_journal(path, error);
+                if (found == 0)
+                        found = check_all(path, &licenses, error);
 
                 g_auto(Error) failure = {};
                 r = look_at_files(path, wal, &after, &failure);
-                if (r == 0 && !have_moved(&before, &after)) {
-                        *ret_licenses = licenses;
-                        return found;
-                }
-                error_clear(error);
                 if (r != 0)
                         return error_move(error, &failure);
+                if (!have_moved(&before, &after)) {
+                        /* Damage is what is found twice: SQLite calls a page so, too, that it had no memory for. */
+                        if (found != ERROR_STORE_CORRUPT || was_damaged) {
+                                *ret_licenses = licenses;
+                                return found;
+                        }
+                        was_damaged = true;
+                }
+                error_clear(error);
         }
         return error_set(error, ERROR_STORE_LOCKED,
                 "It was written to each time that it was read. Stop licensevaultd, or try again when less is stored.");

@@ -16,16 +16,17 @@ static void finalize(void *statement) {
         sqlite3_finalize(statement);
 }
 
-static int open_to_look(const char *path, StoreConnection *connection, Error *error) {
+static int open_to_look(const char *path, const char *vfs, StoreConnection *connection, Error *error) {
         g_autofree char *wal = g_strconcat(path, "-wal", NULL), *uri = g_filename_to_uri(path, NULL, NULL);
         g_autofree char *immutable = g_strconcat(uri, "?immutable=1", NULL);
-        const char *vfs = store_vfs_look_name();
         struct stat st;
-        bool has_wal = stat(wal, &st) >= 0 && st.st_size > 0;
+        bool has_wal;
         int rc;
 
-        if (!vfs)
-                return error_set_no_memory(error);
+        rc = stat(wal, &st);
+        if (rc < 0 && errno != ENOENT)
+                return error_set_errno(error, ERROR_STORE_READ, -errno, "The license store cannot be read");
+        has_wal = rc == 0 && st.st_size > 0;
 
         /* A WAL can be read without its index, and without a lock, by who seems to have the store for itself. */
         errno = 0;
@@ -38,15 +39,19 @@ static int open_to_look(const char *path, StoreConnection *connection, Error *er
 
 int store_connection_open(const char *path, StoreAccess access, StoreConnection **ret, Error *error) {
         g_autoptr(StoreConnection) connection = NULL;
+        const char *vfs = access == STORE_LOOK ? store_vfs_look_name() : store_vfs_name();
         int r, rc;
 
+        /* Never with SQLite's own, which takes other locks. */
+        if (!vfs)
+                return error_set_no_memory(error);
         connection = g_try_new0(StoreConnection, 1);
         if (!connection)
                 return error_set_no_memory(error);
         connection->statements = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, finalize);
 
         if (access == STORE_LOOK) {
-                r = open_to_look(path, connection, error);
+                r = open_to_look(path, vfs, connection, error);
                 if (r != 0)
                         return r;
         } else {
@@ -54,7 +59,7 @@ int store_connection_open(const char *path, StoreAccess access, StoreConnection 
                 errno = 0;
                 rc = sqlite3_open_v2(path, &connection->db,
                         SQLITE_OPEN_READWRITE | (access == STORE_WRITE ? SQLITE_OPEN_CREATE : 0) | SQLITE_OPEN_NOMUTEX,
-                        store_vfs_name());
+                        vfs);
                 if (rc != SQLITE_OK)
                         return store_connection_failed(connection, rc, false, error);
         }

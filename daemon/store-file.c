@@ -121,9 +121,13 @@ int store_file_open(const char *folder, StoreAccess access, StoreConnection **re
                 r = store_schema_upgrade(connection, error);
                 if (r != 0)
                         return r;
-                /* Of an earlier daemon, which had it in a file and was killed. Nobody else has the store open now. */
+                /*
+                 * Of an earlier daemon, which had it in a file and was killed. Nobody else has the store open now; but
+                 * of a file that cannot be written SQLite does not lock others out, and shares that index with them.
+                 */
                 index = g_strconcat(sqlite3_db_filename(connection->db, "main"), "-shm", NULL);
-                (void)unlink(index);
+                if (sqlite3_db_readonly(connection->db, "main") == 0)
+                        (void)unlink(index);
         }
 
         *ret = g_steal_pointer(&connection);

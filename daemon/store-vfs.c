@@ -130,7 +130,7 @@ static int open_path(const char *path, int flags, int mode) {
 }
 
 static void set_up(void) {
-        original = sqlite3_vfs_find("unix-excl") ?: sqlite3_vfs_find(NULL);
+        original = sqlite3_vfs_find("unix-excl");
         if (!original)
                 return;
         if (original->iVersion >= 3)

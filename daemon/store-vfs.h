@@ -5,13 +5,13 @@
 
 /*
  * The name of the VFS that stores are opened with: SQLite's own for a store of one process, but that a disk which cannot
- * be read says so. Any thread. NULL: SQLite's own as it is, where there is no memory for another.
+ * be read says so. Any thread. NULL: there is no memory for it.
  */
 const char *store_vfs_name(void);
 
 /*
- * The same, for who looks at a store that may be another process's: takes no lock, sees none, and cannot write. NULL:
- * there is no memory for it.
+ * The same, for who looks at a store that may be another process's: takes no lock, sees none, and cannot write. As
+ * above.
  */
 const char *store_vfs_look_name(void);
 

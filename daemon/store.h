@@ -117,8 +117,9 @@ StoreConnection *store_connection_free(StoreConnection *connection);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreConnection, store_connection_free)
 
 /*
- * Reads all of the store in folder and tells what is wrong with it, for --check; works beside a
- * running daemon. *ret_licenses counts the licenses of all owners.
+ * Reads all of the store in folder and tells what is wrong with it, for --check; works beside a running daemon,
+ * and never in one: the kernel drops the locks of a process that closes the file. *ret_licenses counts the licenses of
+ * all owners. ERROR_STORE_LOCKED: too much was written to it meanwhile.
  */
 int store_check(const char *folder, uint64_t *ret_licenses, Error *error);
 

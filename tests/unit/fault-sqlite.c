@@ -44,7 +44,12 @@ bool fault_fails(FaultKind kind) {
 
 #define N_METHODS 4U
 
-static sqlite3_vfs ours, *original;
+/* Those that the store is opened with, and looked at with; ours go by their names, and are found before them. */
+static struct {
+        const char *name;
+        sqlite3_vfs ours, *original;
+} disks[] = { { .name = "unix-excl" }, { .name = "unix-none" } };
+#define N_DISKS (sizeof disks / sizeof *disks)
 static sqlite3_io_methods first; /* the original's, of the first file opened: a database */
 static struct {
         const sqlite3_io_methods *original;
@@ -113,7 +118,16 @@ static const sqlite3_io_methods *methods_for(const sqlite3_io_methods *found) {
         return found;
 }
 
+static sqlite3_vfs *original_of(const sqlite3_vfs *vfs) {
+        for (size_t i = 0; i < N_DISKS; i++)
+                if (vfs == &disks[i].ours)
+                        return disks[i].original;
+        fail_msg("A VFS of another name");
+        return NULL;
+}
+
 static int open_file(sqlite3_vfs *vfs, const char *path, sqlite3_file *file, int flags, int *ret_flags) {
+        sqlite3_vfs *original = original_of(vfs);
         int rc;
 
         if (fault_fails(FAULT_OPEN)) {
@@ -129,7 +143,10 @@ static int open_file(sqlite3_vfs *vfs, const char *path, sqlite3_file *file, int
         return rc;
 }
 
+/* Called for a copy of ours, too; of all that SQLite has for Unix it is one function. */
 static int delete_file(sqlite3_vfs *vfs, const char *path, int sync) {
+        sqlite3_vfs *original = disks[0].original;
+
         return fault_fails(FAULT_DELETE) ? plan.rc : original->xDelete(original, path, sync);
 }
 
@@ -181,14 +198,18 @@ void fault_sqlite_install(void) {
         /* Small blocks kept by a connection would hide most allocations. */
         assert_int_equal(sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0), SQLITE_OK);
 
-        original = sqlite3_vfs_find(NULL);
-        assert_non_null(original);
-        ours = *original;
-        ours.pNext = NULL;
-        ours.zName = "failing";
-        ours.xOpen = open_file;
-        ours.xDelete = delete_file;
-        assert_int_equal(sqlite3_vfs_register(&ours, 1), SQLITE_OK);
+        for (size_t i = 0; i < N_DISKS; i++) {
+                sqlite3_vfs *ours = &disks[i].ours, *original = sqlite3_vfs_find(disks[i].name);
+
+                assert_non_null(original);
+                disks[i].original = original;
+                *ours = *original;
+                ours->pNext = NULL;
+                ours->xOpen = open_file;
+                ours->xDelete = delete_file;
+                assert_int_equal(sqlite3_vfs_register(ours, 0), SQLITE_OK);
+                assert_ptr_equal(sqlite3_vfs_find(disks[i].name), ours);
+        }
 }
 
 void fault_sqlite_arm(FaultKind kind, int rc, unsigned at, bool onward) {

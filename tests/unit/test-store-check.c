@@ -203,6 +203,22 @@ static void test_check_says_why_the_files_cannot_be_read(void **state) {
         assert_int_equal(licenses, 0);
 }
 
+/* What its journal has taken back is not read as damage, nor is the journal passed over. */
+static void test_check_leaves_an_unfinished_write_to_the_service(void **state) {
+        g_autofree char *path = store_path(*state), *journal = g_strconcat(path, "-journal", NULL);
+        g_auto(Error) error = {};
+        uint64_t licenses = 77;
+
+        {
+                g_autoptr(Store) store = open_store(*state);
+        }
+        write_path(journal, "journal", 7);
+        assert_int_equal(store_check(*state, &licenses, &error), ERROR_STORE_READ);
+        assert_error(&error, ERROR_STORE_READ, "Start licensevaultd");
+        assert_int_equal(licenses, 0);
+        assert_int_equal(access(journal, F_OK), 0);
+}
+
 #define WRITTEN 10U
 
 /* Stores without end, in a process of its own that ends with this one; returns when it has begun. */
@@ -270,6 +286,7 @@ int main(void) {
                 IN_FOLDER(test_check_changes_nothing),
                 IN_FOLDER(test_check_follows_a_link_to_the_store),
                 IN_FOLDER(test_check_says_why_the_files_cannot_be_read),
+                IN_FOLDER(test_check_leaves_an_unfinished_write_to_the_service),
                 IN_FOLDER(test_check_beside_a_writer_finds_no_damage),
         };
 

@@ -594,6 +594,7 @@ static void test_every_point_of_every_operation(void **state) {
         FaultWorld world = { .folder = temp_folder_new(), .pristine = temp_folder_new(), .told = g_string_new("") };
         const char *only = g_getenv("FAULT_OPERATION");
         unsigned counts[_FAULT_KIND_MAX];
+        bool tried[_FAULT_KIND_MAX] = {};
 
         memset(large, 'x', sizeof large - 1);
         memset(long_text, 'y', sizeof long_text - 1);
@@ -604,9 +605,15 @@ static void test_every_point_of_every_operation(void **state) {
                 world.operation = &operations[i];
                 calibrate(&world, counts);
                 for (size_t j = 0; j < G_N_ELEMENTS(faults); j++)
-                        if (counts[faults[j].kind] > 0)
+                        if (counts[faults[j].kind] > 0) {
                                 run_fault(&world, &faults[j], counts[faults[j].kind]);
+                                tried[faults[j].kind] = true;
+                        }
         }
+        /* What fails nowhere went past us. */
+        for (size_t j = 0; j < G_N_ELEMENTS(faults) && !only; j++)
+                if (!tried[faults[j].kind])
+                        fail_msg("No operation has a call of '%s'", faults[j].name);
         temp_folder_remove(world.folder);
         temp_folder_remove(world.pristine);
         g_free(world.before);
