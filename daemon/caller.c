@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "caller.h"
 
-#include <pthread.h>
 #include <string.h>
 
 #include "inbox.h"
 #include "log.h"
 #include "outbox.h"
 #include "polkit.h"
+#include "thread.h"
 #include "user-name.h"
 
 #define LOOKUPS_MAX 8U
@@ -157,19 +157,17 @@ static void start_lookups(Manager *manager) {
         while (manager->n_lookups < LOOKUPS_MAX && !g_queue_is_empty(&manager->lookups)) {
                 Caller *caller = g_queue_pop_head(&manager->lookups);
                 Lookup *lookup;
-                pthread_t thread;
 
                 lookup = g_new0(Lookup, 1);
                 lookup->mail.deliver = on_looked_up;
                 lookup->manager = manager;
                 lookup->caller = caller;
                 lookup->uid = caller->user->uid;
-                if (pthread_create(&thread, NULL, lookup_thread, lookup) != 0) {
+                if (thread_start(lookup_thread, lookup) < 0) {
                         g_free(lookup);
                         caller_unknown(caller, NULL);
                         continue;
                 }
-                pthread_detach(thread);
                 caller->lookup = lookup;
                 manager->n_lookups++;
         }

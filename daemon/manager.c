@@ -23,6 +23,7 @@
 #include "outbox.h"
 #include "polkit.h"
 #include "restricted.h"
+#include "thread.h"
 
 #define TICK_USEC (1 * G_USEC_PER_SEC)
 /* For jobs to end, answers to be sent, and threads to come back, when the daemon stops. */
@@ -230,15 +231,12 @@ static void *roots_thread(void *userdata) {
 }
 
 static void look_at_roots(Manager *manager) {
-        pthread_t thread;
         char **roots;
 
         if (!*manager->config.roots)
                 return;
         roots = g_strdupv(manager->config.roots);
-        if (pthread_create(&thread, NULL, roots_thread, roots) == 0)
-                pthread_detach(thread);
-        else
+        if (thread_start(roots_thread, roots) < 0)
                 g_strfreev(roots);
 }
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "request.h"
 
-#include <pthread.h>
-
 #include "outbox.h"
+#include "thread.h"
 
 /* Of one user, and of all together. */
 #define USER_THREADS_MAX 4U
@@ -184,17 +183,15 @@ static void *request_thread(void *userdata) {
 
 int request_submit_thread(Request *request, Error *error) {
         Manager *manager = request->manager;
-        pthread_t thread;
         int r;
 
         if (request->user->n_threads >= USER_THREADS_MAX || manager->n_request_threads >= REQUEST_THREADS_MAX)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "Too many calls wait for a disk already. Wait for their answers, or try again later.");
 
-        r = pthread_create(&thread, NULL, request_thread, request);
-        if (r != 0)
-                return error_set_errno(error, ERROR_LIMIT_EXCEEDED, -r, "No thread can be started");
-        pthread_detach(thread);
+        r = thread_start(request_thread, request);
+        if (r < 0)
+                return error_set_errno(error, ERROR_LIMIT_EXCEEDED, r, "No thread can be started");
         request->thread = true;
         manager->n_request_threads++;
         request->user->n_threads++;

@@ -5,6 +5,8 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "thread.h"
+
 /* Threads that wait for the next work, so that a job need not wait for a new one: so many, for so long. */
 #define IDLE_MAX 2U
 #define IDLE_SEC 2
@@ -273,8 +275,6 @@ static void *worker_thread(void *userdata) {
 /* Gives it to a thread that waits for one, or to a new one. Returns 0 or a negative errno. */
 static int start(Worker *worker) {
         bool taken = false;
-        pthread_t thread;
-        int r;
 
         pthread_mutex_lock(&pool.mutex);
         if (pool.workers.length < pool.n_idle) {
@@ -283,13 +283,7 @@ static int start(Worker *worker) {
                 taken = true;
         }
         pthread_mutex_unlock(&pool.mutex);
-        if (taken)
-                return 0;
-
-        r = pthread_create(&thread, NULL, worker_thread, worker);
-        if (r == 0)
-                pthread_detach(thread);
-        return -r;
+        return taken ? 0 : thread_start(worker_thread, worker);
 }
 
 int worker_start(Mailbox *mailbox, const WorkClass *class, void *work, Cancel *cancel, const WorkerEvents *events,
