@@ -287,6 +287,24 @@ static void test_draft_of_this_process_stays_where_there_are_no_locks(void **sta
         play_without(refusals, G_N_ELEMENTS(refusals), tidying_without_locks, *state);
 }
 
+static const char *tidying_what_cannot_be_opened(void *userdata) {
+        _cleanup_fd_ int folder = open_folder(userdata);
+
+        SCENE_CHECK(draft_tidy(folder, NAME) == 0);
+        SCENE_CHECK(count_entries(userdata) == 1);
+        return NULL;
+}
+
+/* Who works on it cannot be asked. */
+static void test_partial_file_that_cannot_be_opened_stays(void **state) {
+        const Refusal refusal = { SYS_openat, 2, O_NOCTTY, EMFILE };
+        _cleanup_fd_ int folder = open_folder(*state);
+
+        close(openat(folder, "." NAME ".89abcdef.partial", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+        play_without(&refusal, 1, tidying_what_cannot_be_opened, *state);
+        assert_int_equal(draft_tidy(folder, NAME), 1);
+}
+
 /* On file systems that can neither rename without replacing nor link. */
 static void test_killed_publishers_empty_file_is_tidied(void **state) {
         _cleanup_fd_ int folder = open_folder(*state);
@@ -319,6 +337,7 @@ int main(void) {
                 IN_FOLDER(test_killed_drafts_partial_file_is_tidied),
                 IN_FOLDER(test_partial_file_that_someone_works_on_stays),
                 IN_FOLDER(test_draft_of_this_process_stays_where_there_are_no_locks),
+                IN_FOLDER(test_partial_file_that_cannot_be_opened_stays),
                 IN_FOLDER(test_killed_publishers_empty_file_is_tidied),
                 IN_FOLDER(test_empty_file_of_a_publisher_at_work_stays),
         };
