@@ -8,8 +8,8 @@
 
 /*
  * The index of the WAL lies in the heap (SQLite's "unix-excl"). Beside the store it would be a file that is mapped: on
- * file systems that copy on write, a page of it has no place on a disk that is full or over its quota, and a store that
- * nobody writes to cannot be read any more. For that no other process may have the store open, which is meant anyway.
+ * file systems that copy on write, a page of it has no place on a disk that is full or over its quota, and who reads the
+ * store has an error then, or SIGBUS. For that no other process may have the store open, which is meant anyway.
  *
  * SQLite takes EIO of a read for a file system that is damaged, and makes a damaged database of it. To its owner that
  * says "move the store away, and take a backup" where a cable is loose. Here it stays the I/O error that it is.
@@ -99,6 +99,7 @@ static int open_file_to_look(sqlite3_vfs *vfs, const char *path, sqlite3_file *f
         return rc;
 }
 
+/* It would delete the WAL of a database that it finds empty. */
 static int refuse_to_delete(sqlite3_vfs *vfs, const char *path, int sync_folder) {
         return SQLITE_IOERR_DELETE;
 }
