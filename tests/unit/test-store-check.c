@@ -194,9 +194,7 @@ static void test_check_says_why_the_files_cannot_be_read(void **state) {
         g_auto(Error) error = {};
         uint64_t licenses = 77;
 
-        {
-                g_autoptr(Store) store = open_store(*state);
-        }
+        store_free(open_store(*state));
         assert_int_equal(mkdir(wal, 0700), 0);
         assert_int_equal(store_check(*state, &licenses, &error), ERROR_STORE_READ);
         assert_error(&error, ERROR_STORE_READ, "Is a directory");
@@ -209,9 +207,7 @@ static void test_check_leaves_an_unfinished_write_to_the_service(void **state) {
         g_auto(Error) error = {};
         uint64_t licenses = 77;
 
-        {
-                g_autoptr(Store) store = open_store(*state);
-        }
+        store_free(open_store(*state));
         write_path(journal, "journal", 7);
         assert_int_equal(store_check(*state, &licenses, &error), ERROR_STORE_READ);
         assert_error(&error, ERROR_STORE_READ, "Start licensevaultd");
