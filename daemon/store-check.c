@@ -14,13 +14,13 @@
 /*
  * A store is looked at without a lock, which the daemon beside may hold, and without a word of it: what was read counts
  * where the files say that nothing moved below it. Frames that a writer appends to the WAL move nothing; a checkpoint
- * does, and so does the WAL when it begins anew. (What a commit that failed left in the WAL may be read, and overwritten
- * meanwhile, without a sign of it: that takes a disk that fails.)
+ * does, and so does the WAL when it begins anew. (What a commit that failed left in the WAL may be read, and
+ * overwritten meanwhile, without a sign of it: that takes a disk that fails.)
  */
 
 /* A store that is written to without end would be read without end. */
 #define TRIES 3
-/* Longer than two changes can have the same time: a tick of the kernel's clock, or of a file system's that keeps seconds. */
+/* Longer than two changes can have the same time: a tick of the kernel's clock; or two seconds, where those are kept. */
 #define TICK_USEC (20 * 1000)
 #define LONG_TICK_USEC (2100 * 1000)
 

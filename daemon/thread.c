@@ -10,8 +10,8 @@ int thread_start(void *(*run)(void *userdata), void *userdata) {
 
         (void)pthread_attr_init(&attributes);
         /*
-         * From its start, not by pthread_detach(): the leak sanitizer does not see that, remembers each such thread by its
-         * number for ever, and passes over the one that has the number when the kernel begins them anew.
+         * From its start, not by pthread_detach(): the leak sanitizer does not see that, remembers each such thread by
+         * its number for ever, and passes over the one that has the number when the kernel begins them anew.
          */
         (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
         r = pthread_create(&thread, &attributes, run, userdata);

@@ -398,34 +398,6 @@ void harness_start(Harness *h) {
         }
 }
 
-static void copy_if_there(const char *from, const char *to) {
-        g_autofree char *content = NULL;
-        size_t size;
-
-        (void)unlink(to);
-        if (access(from, F_OK) < 0)
-                return;
-        content = read_file(from, &size);
-        write_file(to, content, size);
-}
-
-char *harness_copy_store(Harness *h) {
-        g_autofree char *path = g_build_filename(h->state, "licenses.db", NULL), *wal = g_strconcat(path, "-wal", NULL);
-        char *copy = harness_path(h, "copy.db");
-        g_autofree char *copied_wal = g_strconcat(copy, "-wal", NULL);
-        int status;
-
-        if (h->daemon > 0) {
-                assert_int_equal(kill(h->daemon, SIGSTOP), 0);
-                assert_int_equal(waitpid(h->daemon, &status, WUNTRACED), h->daemon);
-        }
-        copy_if_there(path, copy);
-        copy_if_there(wal, copied_wal);
-        if (h->daemon > 0)
-                assert_int_equal(kill(h->daemon, SIGCONT), 0);
-        return copy;
-}
-
 int harness_wait(Harness *h, pid_t pid) {
         int status;
 

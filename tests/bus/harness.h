@@ -75,11 +75,6 @@ pid_t harness_spawn(Harness *h, const char *const *arguments);
 void harness_stop(Harness *h);
 /* kill -9. */
 void harness_kill(Harness *h);
-/*
- * Copies the store, which nobody can open beside a daemon, as a kill would leave it now. Returns the path of the copy,
- * which the next one replaces.
- */
-char *harness_copy_store(Harness *h);
 /* Waits for a child. Returns its exit status, or 128 and its signal. */
 int harness_wait(Harness *h, pid_t pid);
 /* Stops the bus. */
@@ -113,6 +108,11 @@ void assert_file_equal(const char *path, const void *content, size_t size);
 /* All of a file. */
 char *read_file(const char *path, size_t *ret_size);
 void write_file(const char *path, const void *content, size_t size);
+/*
+ * Copies the store, which nobody can open beside a daemon, as a kill would leave it now. Returns the path of the copy,
+ * which the next one replaces.
+ */
+char *harness_copy_store(Harness *h);
 /* How many names a folder has, but for "." and "..". */
 unsigned count_names(const char *path);
 

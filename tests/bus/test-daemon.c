@@ -80,7 +80,6 @@ static void test_store_that_another_program_has_open_is_not_opened(void **state)
         assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT id FROM licenses", NULL, NULL, NULL), SQLITE_OK);
         assert_int_equal(run_with_log(h, NULL), 1);
         harness_expect_log(h, "Another program has the license store open.");
-
         assert_int_equal(sqlite3_close(db), SQLITE_OK);
 
         /* One that ends in time is waited for. */
@@ -88,6 +87,7 @@ static void test_store_that_another_program_has_open_is_not_opened(void **state)
         char byte = 0;
         assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
         pid_t pid = fork();
+        int status;
         assert_true(pid >= 0);
         if (pid == 0) {
                 if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK ||
@@ -102,7 +102,8 @@ static void test_store_that_another_program_has_open_is_not_opened(void **state)
         close(ready[1]);
         harness_start(h);
         call_void(harness_connect(h, 0), ROOT, "LicenseStore.GetLicense", "s", "kept");
-        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
 }
 
 static void test_check_tells_what_is_wrong_with_the_store(void **state) {

@@ -14,43 +14,11 @@
 #include <cmocka.h>
 
 #include "common.h"
-#include "store-connection.h"
+#include "store-folder.h"
 
 /* A store that is looked at, beside whoever has it open: what is wrong is found, and nothing is changed. */
 
 static const StoreOwner alice = { 1000, "alice" };
-
-static int setup(void **state) {
-        *state = temp_folder_new();
-        return 0;
-}
-
-static int teardown(void **state) {
-        temp_folder_remove(*state);
-        return 0;
-}
-
-static char *store_path(const char *folder) {
-        return g_build_filename(folder, "licenses.db", NULL);
-}
-
-static Store *open_store(const char *folder) {
-        g_auto(Error) error = {};
-        Store *store;
-
-        assert_good(store_open(folder, &no_limits, &store, &error), &error);
-        return store;
-}
-
-/* SQL on the file, behind the service's back. */
-static void edit(const char *folder, const char *sql) {
-        g_autofree char *path = store_path(folder);
-        sqlite3 *db;
-
-        assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-        assert_int_equal(sqlite3_close(db), SQLITE_OK);
-}
 
 static void assert_count(const char *folder, uint64_t n) {
         g_auto(Error) error = {};
@@ -140,7 +108,7 @@ static void test_check_names_a_damaged_document_and_its_owner(void **state) {
                 put(store, &alice, "a", "sound");
                 put(store, &bob, "b", "rotten");
         }
-        edit(*state, "UPDATE documents SET document = x'00' WHERE key = (SELECT key FROM licenses WHERE id = 'b')");
+        edit_store(*state, "UPDATE documents SET document = x'00' WHERE key = (SELECT key FROM licenses WHERE id = 'b')");
         assert_int_equal(store_check(*state, &licenses, &error), ERROR_STORE_CORRUPT);
         assert_error(&error, ERROR_STORE_CORRUPT, "Of user 'bob' (1001): The document of license 'b' is damaged");
         assert_int_equal(licenses, 0);
@@ -273,7 +241,7 @@ static void test_check_beside_a_writer_finds_no_damage(void **state) {
 }
 
 int main(void) {
-#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, store_folder_setup, store_folder_teardown)
         const struct CMUnitTest tests[] = {
                 IN_FOLDER(test_check_counts_licenses_beside_a_running_store),
                 IN_FOLDER(test_check_of_no_store_makes_none),

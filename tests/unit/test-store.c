@@ -11,49 +11,17 @@
 #include <cmocka.h>
 
 #include "common.h"
-#include "store-connection.h"
+#include "store-folder.h"
 
 /* The store as a file: made, opened, locked, refused and left alone. */
 
 static const StoreOwner alice = { 1000, "alice" };
-
-static int setup(void **state) {
-        *state = temp_folder_new();
-        return 0;
-}
-
-static int teardown(void **state) {
-        temp_folder_remove(*state);
-        return 0;
-}
-
-static char *store_path(const char *folder) {
-        return g_build_filename(folder, "licenses.db", NULL);
-}
-
-static Store *open_store(const char *folder) {
-        g_auto(Error) error = {};
-        Store *store;
-
-        assert_good(store_open(folder, &no_limits, &store, &error), &error);
-        return store;
-}
 
 /* Makes a store with one license in it. */
 static void make_store(const char *folder) {
         g_autoptr(Store) store = open_store(folder);
 
         put(store, &alice, "a", "the document");
-}
-
-/* SQL on the file, behind the service's back. */
-static void edit(const char *folder, const char *sql) {
-        g_autofree char *path = store_path(folder);
-        sqlite3 *db;
-
-        assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-        assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
 /* Opening, and checking, answer the code; the file stays byte for byte. */
@@ -254,20 +222,20 @@ static void test_folder_in_the_place_of_the_store_is_refused(void **state) {
 }
 
 static void test_other_database_is_left_alone(void **state) {
-        edit(*state, "CREATE TABLE notes (text); INSERT INTO notes VALUES ('mine')");
+        edit_store(*state, "CREATE TABLE notes (text); INSERT INTO notes VALUES ('mine')");
         assert_left_alone(*state, ERROR_STORE_CORRUPT, "not a license store");
 }
 
 static void test_newer_store_is_left_alone(void **state) {
         make_store(*state);
-        edit(*state, "PRAGMA user_version = 4");
+        edit_store(*state, "PRAGMA user_version = 4");
         assert_left_alone(*state, ERROR_STORE_READ, "newer licensevaultd");
 
-        edit(*state, "PRAGMA user_version = 0");
+        edit_store(*state, "PRAGMA user_version = 0");
         assert_left_alone(*state, ERROR_STORE_CORRUPT, "format 0");
 
         /* With its version back it is what it was. */
-        edit(*state, "PRAGMA user_version = 3");
+        edit_store(*state, "PRAGMA user_version = 3");
         g_autoptr(Store) store = open_store(*state);
         assert_has_license(store, "a", "the document");
 }
@@ -360,7 +328,7 @@ static void test_limits_are_of_each_user(void **state) {
 }
 
 int main(void) {
-#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, store_folder_setup, store_folder_teardown)
         const struct CMUnitTest tests[] = {
                 IN_FOLDER(test_store_is_made_in_an_empty_folder_and_opened_again),
                 IN_FOLDER(test_closing_leaves_one_file_alone),
