@@ -389,6 +389,48 @@ static void test_store_on_a_disk_that_turns_read_only(void **state) {
         disk_back_up(bus, 1);
 }
 
+static void set_immutable(const char *path, bool on) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC), flags;
+
+        assert_true(fd >= 0);
+        assert_int_equal(ioctl(fd, FS_IOC_GETFLAGS, &flags), 0);
+        flags = on ? flags | FS_IMMUTABLE_FL : flags & ~FS_IMMUTABLE_FL;
+        assert_int_equal(ioctl(fd, FS_IOC_SETFLAGS, &flags), 0);
+        close(fd);
+}
+
+/*
+ * The file alone cannot be written to. SQLite locks nobody out of it then, and shares the index of the WAL with them, in
+ * a file that must stay.
+ */
+static void test_store_that_cannot_be_written_is_read(void **state) {
+        Harness *h = world(state);
+        g_autofree char *image = harness_path(h, "image"), *store = g_build_filename(h->state, "licenses.db", NULL);
+        g_autofree char *index = g_strconcat(store, "-shm", NULL);
+        disk_make_ext4(image, 64, "none,has_journal,extent,filetype");
+        disk_mount_image(image, h->state, "noatime");
+        disk_start(h);
+        sd_bus *bus = harness_connect(h, 0);
+        store_many(bus, "kept", 5, 3000);
+        g_autofree char *snapshot = snapshot_licenses(bus);
+        harness_kill(h);
+
+        set_immutable(store, true);
+        disk_start(h);
+        pid_t pid = h->daemon;
+        assert_snapshot(bus, snapshot);
+        assert_int_equal(access(index, F_OK), 0);
+        store_license_error(bus, SAVE_ERROR, "*", "x", 1, "a{sv}", 1, "LicenseId", "s", "x");
+        disk_assert_alive(h, bus, pid);
+        harness_stop(h);
+
+        set_immutable(store, false);
+        disk_start(h);
+        assert_snapshot(bus, snapshot);
+        assert_int_equal(access(index, F_OK), -1);
+        store_simple(bus, "mended");
+}
+
 /* A start on a disk that cannot be written to. */
 static void test_start_on_a_read_only_disk(void **state) {
         Harness *h = world(state);
@@ -418,6 +460,7 @@ int main(void) {
                 TEST(test_backup_to_a_full_disk),
                 TEST(test_backup_to_a_read_only_disk),
                 TEST(test_store_on_a_disk_that_turns_read_only),
+                TEST(test_store_that_cannot_be_written_is_read),
                 TEST(test_start_on_a_read_only_disk),
                 TEST(test_store_on_a_full_btrfs),
                 TEST(test_store_over_quota_of_btrfs),
