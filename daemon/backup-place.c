@@ -43,35 +43,6 @@ int backup_folder_failed(const char *path, int r, const char *property, Error *e
                 "%s.", path, g_strerror(-r), property);
 }
 
-/* Reads one property from a thread that has no connection, through one that has. */
-typedef struct PropertyCall {
-        StoreCall call;
-        const StoreOwner *owner;
-        const char *name;
-        char *value;
-} PropertyCall;
-
-static int property_run(StoreTask *task, StoreConnection *connection, Error *error) {
-        PropertyCall *property = (PropertyCall *)task;
-
-        return store_property_get(connection, property->owner, property->name, &property->value, error);
-}
-
-int backup_read_path(Store *store, const StoreOwner *owner, const char *name, char **ret, Error *error) {
-        PropertyCall property = {
-                .call.task.run = property_run,
-                .owner = owner,
-                .name = name,
-        };
-        int r;
-
-        store_call_read(store, &property.call);
-        r = store_call_wait(&property.call, error);
-        if (r == 0)
-                *ret = property.value;
-        return r;
-}
-
 /* Reads as far as the manifest, which names the owner. Returns a BackupFile or a negative errno. */
 static int whose(int fd, const char *name) {
         g_autoptr(ArchiveReader) reader = NULL;
@@ -138,7 +109,7 @@ int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const
         const char *below = NULL;
         int r, found;
 
-        if ((r = backup_read_path(store, owner, property, &value, error)) != 0 ||
+        if ((r = store_find_property(store, owner, property, &value, error)) != 0 ||
             (r = backup_place(store_folder(store), roots, owner->uid, value, &root, &path, &below, error)) != 0)
                 return r;
 

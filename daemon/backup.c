@@ -18,7 +18,7 @@ struct Backup {
         Cancel *cancel;
         RestrictedList *restricted;
 
-        /* From backup_check() on. */
+        /* From backup_check(), or backup_check_at_once(), on. */
         DescriptorKind kind;
         char *root, *path;
         const char *below;
@@ -112,23 +112,44 @@ static int check_folder(Backup *backup, Error *error) {
         return 0;
 }
 
+/* value: of the BackupPath. */
+static int set_place(Backup *backup, const char *value, Error *error) {
+        const BackupPlan *plan = &backup->plan;
+
+        /* A second look, after the first took long, starts afresh. */
+        g_clear_pointer(&backup->root, g_free);
+        g_clear_pointer(&backup->path, g_free);
+        return backup_place(store_folder(plan->store), plan->roots, plan->uid, value, &backup->root, &backup->path,
+                &backup->below, error);
+}
+
 int backup_check(Backup *backup, Error *error) {
         const BackupPlan *plan = &backup->plan;
         StoreOwner owner = { plan->uid, plan->name };
-        g_autofree char *path = NULL;
+        g_autofree char *value = NULL;
         int r;
 
         if (plan->fd >= 0)
                 return descriptor_check_target(plan->fd, &backup->kind, error);
 
-        /* A second look, after the first took long, starts afresh. */
-        g_clear_pointer(&backup->root, g_free);
-        g_clear_pointer(&backup->path, g_free);
-        r = backup_read_path(plan->store, &owner, BACKUP_PATH, &path, error);
-        if (r == 0)
-                r = backup_place(store_folder(plan->store), plan->roots, plan->uid, path, &backup->root, &backup->path,
-                        &backup->below, error);
-        return r == 0 ? check_folder(backup, error) : r;
+        if ((r = store_find_property(plan->store, &owner, BACKUP_PATH, &value, error)) != 0 ||
+            (r = set_place(backup, value, error)) != 0)
+                return r;
+        return check_folder(backup, error);
+}
+
+bool backup_check_at_once(Backup *backup) {
+        const BackupPlan *plan = &backup->plan;
+        StoreOwner owner = { plan->uid, plan->name };
+        g_auto(Error) ignored = {};
+        g_autofree char *value = NULL;
+
+        if (plan->fd >= 0 || !store_knows_property(plan->store, &owner, BACKUP_PATH, &value) ||
+            set_place(backup, value, &ignored) != 0 || !may_make_folder(backup))
+                return false;
+
+        /* A folder that is not there is made, and one that is there nobody else has. */
+        return plan->overwrite || folder_look_at_once(backup->root, plan->uid, FOLDER_BACKUP_NAME) == -ENOENT;
 }
 
 static unsigned store_reserve(Store *store) {

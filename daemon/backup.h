@@ -45,6 +45,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Backup, backup_free)
  */
 int backup_check(Backup *backup, Error *error);
 
+/*
+ * Whether it is known at once that backup_check() would have nothing against it: of the service's own folder, where
+ * neither the store nor a disk has to be asked. Then the backup goes there, and backup_check() is not called. Never
+ * waits.
+ */
+bool backup_check_at_once(Backup *backup);
+
 /* Makes it. Besides the codes of backup_check(): ERROR_CANCELED, those of the store. */
 int backup_run(Backup *backup, const WorkEvents *events, WorkResult *ret, Error *error);
 
@@ -67,9 +74,6 @@ int backup_place(const char *state_folder, char *const *roots, uid_t uid, const 
 
 /* Puts into words why a folder of backup_place() could not be opened: folder_open()'s r. */
 int backup_folder_failed(const char *path, int r, const char *property, Error *error);
-
-/* Reads a user's BackupPath or RestorePath, NULL where it is not set (g_free), through one of the store's threads. */
-int backup_read_path(Store *store, const StoreOwner *owner, const char *property, char **ret, Error *error);
 
 typedef enum BackupFile {
         BACKUP_FILE_NONE,

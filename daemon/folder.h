@@ -32,5 +32,11 @@ int folder_make(const char *parent, const char *name);
  */
 int folder_open(const char *root, uid_t uid, const char *below, bool create);
 
+/*
+ * Whether <root>/<uid>/<name> is there: 0, -ENOENT, or another negative errno, -EAGAIN where a disk would have to be
+ * asked. Only what the kernel remembers is looked at: never waits.
+ */
+int folder_look_at_once(const char *root, uid_t uid, const char *name);
+
 /* Removes what killed backups left in all user folders of a root. Errors are ignored: it is tried again. */
 void folder_tidy_root(const char *root);

@@ -13,6 +13,8 @@
 
 #define ANSWER_USEC (1 * G_USEC_PER_SEC)     /* a check that takes longer is told by Done */
 #define TICK_USEC (100 * 1000)
+/* A thread begins so long after the answer: it would compete with those who carry that for a processor. */
+#define BEGIN_USEC 200
 #define PATIENCE_USEC (5 * G_USEC_PER_SEC)   /* with a worker that was told to end */
 /* Pipes and sockets are waited for by the worker, which says more about it; then it is our turn. */
 #define STALL_GRACE_USEC (5 * G_USEC_PER_SEC)
@@ -23,6 +25,8 @@
 
 static void schedule(Manager *manager);
 static bool give_up(Job *job);
+static int start_worker(Job *job);
+static int not_started(JobKind kind, int r, Error *error);
 
 static const char *const state_names[] = {
         [JOB_CHECKING] = "queued",
@@ -172,10 +176,14 @@ static void on_worker_ended(void *userdata) {
 }
 
 /*
- * Leaves the worker to itself. It ends at once where it only waits to be told to go on; where it may
+ * Leaves the worker to itself, if there is one. It ends at once where it only waits to be told to go on; where it may
  * hang in the system, it keeps its place until it ends.
  */
 static void leave_worker(Job *job, bool may_hang) {
+        if (job->work)
+                job->class->free(g_steal_pointer(&job->work));
+        if (!job->worker)
+                return;
         if (may_hang) {
                 job->slot->stuck = true;
                 job->user->n_stuck++;
@@ -191,8 +199,7 @@ Job *job_free(Job *job) {
         Manager *manager = job->manager;
         GPtrArray *restricted;
 
-        if (job->worker)
-                leave_worker(job, false);
+        leave_worker(job, false);
         g_hash_table_remove(manager->jobs, &job->id);
         g_queue_remove(&manager->queued, job);
         g_queue_remove(&job->user->ended, job);
@@ -394,19 +401,21 @@ void job_forget_connection(Manager *manager, const char *name) {
 
 /* The way to the end */
 
-static int on_deferred(sd_event_source *source, void *userdata) {
+static int on_begin_due(sd_event_source *source, uint64_t usec, void *userdata) {
         schedule(userdata);
         return 0;
 }
 
 /* Has schedule() called from the loop: what it starts comes on the wire after what is sent now. */
-static void schedule_soon(Manager *manager) {
-        if (!manager->deferred &&
-            sd_event_add_defer(manager->event, &manager->deferred, on_deferred, manager) < 0) {
-                schedule(manager);
-                return;
+static void schedule_in(Manager *manager, uint64_t usec) {
+        if (!manager->begin_timer) {
+                if (sd_event_add_time_relative(manager->event, &manager->begin_timer, CLOCK_MONOTONIC, usec, 1,
+                            on_begin_due, manager) < 0)
+                        schedule(manager);
+        } else if (usec == 0 || sd_event_source_get_enabled(manager->begin_timer, NULL) == 0) {
+                (void)sd_event_source_set_time_relative(manager->begin_timer, usec);
+                (void)sd_event_source_set_enabled(manager->begin_timer, SD_EVENT_ONESHOT);
         }
-        (void)sd_event_source_set_enabled(manager->deferred, SD_EVENT_ONESHOT);
 }
 
 /* A job whose check still waits for its medium has nothing to do in a place. */
@@ -420,11 +429,19 @@ static void schedule(Manager *manager) {
                manager->n_abandoned < ABANDONED_MAX) {
                 GList *link = g_queue_find_custom(&manager->queued, NULL, compare_checked);
                 Job *job;
+                int r;
 
                 if (!link)
                         break;
                 job = link->data;
                 g_queue_delete_link(&manager->queued, link);
+                if (!job->worker && (r = start_worker(job)) < 0) {
+                        g_auto(Error) error = {};
+
+                        not_started(job->kind, r, &error);
+                        finish(job, &error);
+                        continue;
+                }
                 if (sd_event_add_time_relative(manager->event, &job->tick, CLOCK_MONOTONIC, TICK_USEC, TICK_USEC / 10,
                             on_tick, job) < 0)
                         log_warning("No timer for the progress of a job: only its end will be told.");
@@ -476,7 +493,7 @@ static void announce(Job *job) {
                 (void)sd_event_add_time_relative(manager->event, &job->patience, CLOCK_MONOTONIC,
                         manager->config.stall_seconds * UINT64_C(1000000) + STALL_GRACE_USEC, 0, on_check_overdue,
                         job);
-        schedule_soon(manager);
+        schedule_in(manager, job->worker ? 0 : BEGIN_USEC);
 }
 
 static void on_checked(Error *error, void *userdata) {
@@ -578,15 +595,28 @@ static void unref_message(void *message) {
         sd_bus_message_unref(message);
 }
 
-static Job *job_new(Manager *manager, Caller *caller, sd_bus_message *message, JobKind kind, Cancel *cancel,
-                RestrictedList *restricted) {
+/* What a job is made of. */
+typedef struct Task {
+        JobKind kind;
+        Cancel *cancel;
+        RestrictedList *restricted;
+        const WorkClass *class;
+        void *work;
+        bool in_folder;
+        bool is_sure; /* it is known without a check that it may be */
+} Task;
+
+static Job *job_new(Manager *manager, Caller *caller, sd_bus_message *message, const Task *task) {
         static uint64_t n_jobs;
         Job *job;
 
         job = g_new0(Job, 1);
         job->number = ++n_jobs;
         job->manager = manager;
-        job->kind = kind;
+        job->kind = task->kind;
+        job->class = task->class;
+        job->work = task->work;
+        job->in_folder = task->in_folder;
         job->state = JOB_CHECKING;
         do
                 randombytes_buf(&job->id, sizeof job->id);
@@ -595,8 +625,8 @@ static Job *job_new(Manager *manager, Caller *caller, sd_bus_message *message, J
         job->user = user_get(manager, caller->user->uid);
         job->call = sd_bus_message_ref(message);
         job->requester = g_strdup(caller->name);
-        job->cancel = cancel_ref(cancel);
-        job->restricted = restricted_ref(restricted);
+        job->cancel = cancel_ref(task->cancel);
+        job->restricted = restricted_ref(task->restricted);
         job->waiters = g_ptr_array_new_with_free_func(unref_message);
         g_queue_init(&job->restricted_signals);
 
@@ -610,9 +640,8 @@ static int not_started(JobKind kind, int r, Error *error) {
         return error_set_errno(error, ERROR_LIMIT_EXCEEDED, r, "The %s cannot be started", kinds[kind].noun);
 }
 
-/* Makes the job of some work, which is taken over, and starts it; check_slot() has found a place for it. */
-static int job_start(Manager *manager, Caller *caller, sd_bus_message *message, JobKind kind, Cancel *cancel,
-                RestrictedList *restricted, const WorkClass *class, void *work, Error *error) {
+/* Gives the work to a thread, also where it fails. Returns 0 or a negative errno. */
+static int start_worker(Job *job) {
         static const WorkerEvents events = {
                 .checked = on_checked,
                 .began = on_began,
@@ -623,29 +652,43 @@ static int job_start(Manager *manager, Caller *caller, sd_bus_message *message, 
                 .finished = on_finished,
                 .ended = on_worker_ended,
         };
-        Job *job;
+        Slot *slot = g_new0(Slot, 1);
         int r;
 
-        job = job_new(manager, caller, message, kind, cancel, restricted);
-        job->slot = g_new0(Slot, 1);
-        job->slot->manager = manager;
-        job->slot->user = user_get(manager, caller->user->uid);
+        r = worker_start(job->manager->mailbox, job->class, g_steal_pointer(&job->work), job->checked, job->cancel,
+                &events, job, slot, &job->worker);
+        if (r < 0) {
+                g_free(slot);
+                return r;
+        }
+        slot->manager = job->manager;
+        slot->user = user_get(job->manager, job->user->uid);
+        job->slot = slot;
+        job->manager->n_workers++;
+        job->user->n_workers++;
+        return 0;
+}
+
+/* Makes the job of a task, whose work is taken over, and starts it; check_slot() has found a place for it. */
+static int job_start(Manager *manager, Caller *caller, sd_bus_message *message, const Task *task, Error *error) {
+        Job *job = job_new(manager, caller, message, task);
+        int r;
+
+        if (task->is_sure) {
+                job->checked = true;
+                announce(job);
+                return 0;
+        }
 
         r = sd_event_add_time_relative(manager->event, &job->patience, CLOCK_MONOTONIC, ANSWER_USEC, 0, on_answer_due,
                 job);
-        if (r < 0)
-                class->free(work);
-        else
-                r = worker_start(manager->mailbox, class, work, cancel, &events, job, job->slot, &job->worker);
+        if (r >= 0)
+                r = start_worker(job);
         if (r < 0) {
-                user_unref(job->slot->user);
-                g_free(job->slot);
                 manager->n_unfinished--;
                 job_free(job);
-                return not_started(kind, r, error);
+                return not_started(task->kind, r, error);
         }
-        manager->n_workers++;
-        job->user->n_workers++;
         return 0;
 }
 
@@ -666,11 +709,17 @@ int job_new_backup(Manager *manager, Caller *caller, sd_bus_message *message, Ba
         r = backup_new(plan, cancel, &backup);
         if (r < 0)
                 return not_started(JOB_BACKUP, r, error);
-        r = job_start(manager, caller, message, JOB_BACKUP, cancel, backup_restricted(backup), &backup_class,
-                backup, error);
-        if (r == 0)
-                caller->user->job->in_folder = in_folder;
-        return r;
+        return job_start(manager, caller, message,
+                &(Task) {
+                        .kind = JOB_BACKUP,
+                        .cancel = cancel,
+                        .restricted = backup_restricted(backup),
+                        .class = &backup_class,
+                        .work = backup,
+                        .in_folder = in_folder,
+                        .is_sure = backup_check_at_once(backup),
+                },
+                error);
 }
 
 int job_new_restore(Manager *manager, Caller *caller, sd_bus_message *message, RestorePlan *plan, Error *error) {
@@ -690,11 +739,16 @@ int job_new_restore(Manager *manager, Caller *caller, sd_bus_message *message, R
         r = restore_new(plan, cancel, &restore);
         if (r < 0)
                 return not_started(JOB_RESTORE, r, error);
-        r = job_start(manager, caller, message, JOB_RESTORE, cancel, restore_conflicts(restore), &restore_class,
-                restore, error);
-        if (r == 0)
-                caller->user->job->in_folder = in_folder;
-        return r;
+        return job_start(manager, caller, message,
+                &(Task) {
+                        .kind = JOB_RESTORE,
+                        .cancel = cancel,
+                        .restricted = restore_conflicts(restore),
+                        .class = &restore_class,
+                        .work = restore,
+                        .in_folder = in_folder,
+                },
+                error);
 }
 
 int job_new_verify(Manager *manager, Caller *caller, sd_bus_message *message, int fd, Error *error) {
@@ -713,5 +767,13 @@ int job_new_verify(Manager *manager, Caller *caller, sd_bus_message *message, in
             (r = verify_new(fd_steal(&owned), manager->config.limits.document_bytes,
                  (int)manager->config.stall_seconds * 1000, cancel, &verify)) < 0)
                 return not_started(JOB_VERIFY, r, error);
-        return job_start(manager, caller, message, JOB_VERIFY, cancel, none, &verify_class, verify, error);
+        return job_start(manager, caller, message,
+                &(Task) {
+                        .kind = JOB_VERIFY,
+                        .cancel = cancel,
+                        .restricted = none,
+                        .class = &verify_class,
+                        .work = verify,
+                },
+                error);
 }

@@ -39,9 +39,11 @@ struct Job {
         sd_bus_message *call; /* while JOB_CHECKING: not answered yet */
         char *requester;      /* unique name; NULL once that connection has gone */
 
-        Worker *worker;       /* NULL once it has finished or was abandoned */
+        const WorkClass *class;
+        void *work;           /* until there is a worker, whose it is then */
+        Worker *worker;       /* NULL before it is its turn, and once it has finished or was abandoned */
         struct Slot *slot;    /* the worker's; only valid as long as worker is there */
-        bool checked;         /* the worker has looked whether the job may be, and waits to go on */
+        bool checked;         /* that the job may be is known; the worker, if there is one yet, waits to go on */
         Cancel *cancel;
         RestrictedList *restricted; /* what ListRestricted() gives */
         GPtrArray *waiters;   /* of sd_bus_message *: answers to Wait(), still empty */

@@ -126,9 +126,10 @@ static void turn_again(Manager *manager) {
 static void take_in(Manager *manager, int64_t until) {
         int r = 1;
 
+        manager->taking = true;
         for (unsigned n = 0; n < TAKE_MAX && r > 0 && g_get_monotonic_time() < until; n++)
                 r = sd_bus_process(manager->bus, NULL);
-        manager->taken = false;
+        manager->taking = manager->taken = false;
         /* Part of a message may be lost: there is no going on with what comes behind it. */
         if (r < 0 && sd_bus_is_open(manager->bus) > 0) {
                 log_error("The connection to the bus is lost: %s", g_strerror(-r));
@@ -145,7 +146,7 @@ static void wake_readers(Manager *manager) {
 /*
  * sd-event lets the bus hand over one message a turn, and the bus keeps all others in one line. So more are taken in
  * than that, and calls done only a few at a time between: what is in the bus's line waits for everyone, what is in ours
- * for its own user.
+ * for its own user. The first one of a turn is done at once where nothing waits in ours.
  */
 void manager_take_and_do(Manager *manager) {
         int64_t until = g_get_monotonic_time() + ROUNDS_USEC;

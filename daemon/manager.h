@@ -89,6 +89,7 @@ struct Manager {
 
         GQueue ready_users[_TURN_KINDS]; /* of User *: those with callers that wait for their turn */
         bool taken;           /* a message came in that was not looked whether more have */
+        bool taking;          /* more are being taken in, which wait for their turns */
         int64_t silent_until; /* monotonic: the bus does not tell who reads; see outbox.c */
         unsigned n_descriptors; /* on their way to clients */
         GQueue descriptor_line; /* of Caller *: those that wait until there are less */
@@ -100,7 +101,7 @@ struct Manager {
         int64_t taken_at;    /* monotonic: when it last took something, or there was nothing to take */
         bool congested;
 
-        sd_event_source *slow_tick, *stop_timer, *flush_timer, *deferred, *turn;
+        sd_event_source *slow_tick, *stop_timer, *flush_timer, *begin_timer, *turn;
 };
 
 /* Sets up everything from the environment, but the bus. Errors are logged. Returns 0 or an ExitCode. */

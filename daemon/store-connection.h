@@ -13,6 +13,7 @@ struct StoreConnection {
         StoreLimits limits;     /* the writer's: as of this transaction */
         bool no_space;          /* the writer's: the file system has less free than it must have */
         bool store_full;        /* the writer's: the database is as large as it may be */
+        bool properties_changed; /* the writer's: by this transaction, if it is committed */
 };
 
 typedef enum StoreAccess {
@@ -89,6 +90,9 @@ typedef struct StoreUse {
 int store_owner_rows(StoreConnection *connection, sqlite3_stmt *statement, GPtrArray *ret, Error *error);
 
 int store_owner_use(StoreConnection *connection, int64_t owner, StoreUse *ret, Error *error);
+
+/* store-property.c: of an owner that goes, or becomes another. */
+int store_property_remove_all(StoreConnection *connection, int64_t owner, Error *error);
 
 /* store-license.c */
 /* What the store knows of an id, its license apart. */

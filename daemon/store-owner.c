@@ -187,7 +187,7 @@ static int rename_owner(StoreConnection *connection, int64_t from, const StoreOw
         r = statement_write(connection, statement, error);
 
         /* The paths in them have the old number. */
-        return r != 0 ? r : store_run_for_key(connection, "DELETE FROM properties WHERE owner = ?", from, error);
+        return r != 0 ? r : store_property_remove_all(connection, from, error);
 }
 
 /* Copies all of an owner's as if a restore had staged it for another: the key's distance is the same for all. */
@@ -255,7 +255,7 @@ static bool look_at_all(int64_t key, void *userdata) {
 static int forget_owner(StoreConnection *connection, int64_t owner, Error *error) {
         int r;
 
-        r = store_run_for_key(connection, "DELETE FROM properties WHERE owner = ?", owner, error);
+        r = store_property_remove_all(connection, owner, error);
         return r != 0 ? r : store_run_for_key(connection, "DELETE FROM owners WHERE owner = ?", owner, error);
 }
 

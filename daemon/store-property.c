@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "store-connection.h"
 
+/* Whatever changes a property is here, and says so: others may know them already (known-properties.h). */
+
 int store_property_set(StoreConnection *connection, const StoreOwner *owner, const char *name,
         const char *value, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
@@ -11,6 +13,7 @@ int store_property_set(StoreConnection *connection, const StoreOwner *owner, con
         if (r != 0)
                 return r;
 
+        connection->properties_changed = true;
         statement = store_statement(connection,
                 "INSERT OR REPLACE INTO properties (owner, name, value) VALUES (?, ?, ?)", error);
         if (!statement)
@@ -75,6 +78,7 @@ int store_property_remove(StoreConnection *connection, const StoreOwner *owner, 
         if (r != 0)
                 return r;
 
+        connection->properties_changed = true;
         statement = store_statement(connection,
                 "DELETE FROM properties WHERE owner = ?1 AND (?2 IS NULL OR name = ?2)",
                 error);
@@ -83,4 +87,9 @@ int store_property_remove(StoreConnection *connection, const StoreOwner *owner, 
         sqlite3_bind_int64(statement, 1, number);
         statement_bind_text(statement, 2, name);
         return statement_write(connection, statement, error);
+}
+
+int store_property_remove_all(StoreConnection *connection, int64_t owner, Error *error) {
+        connection->properties_changed = true;
+        return store_run_for_key(connection, "DELETE FROM properties WHERE owner = ?", owner, error);
 }

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <sys/statvfs.h>
 
+#include "known-properties.h"
 #include "store-connection.h"
 #include "store-file.h"
 #include "store-readers.h"
@@ -20,6 +21,7 @@
 struct Store {
         char *folder;
         _Atomic uint64_t count;
+        KnownProperties *known;
 
         pthread_mutex_t mutex; /* for all below, down to the threads */
         pthread_cond_t write_queued;
@@ -126,6 +128,10 @@ static int transact(Store *store, GQueue *tasks, GQueue *ret_done, Error *error)
         if (r == 0 && any)
                 r = run_sql(connection, "COMMIT", error);
         store_write_abandon(connection);
+        /* Also where it failed: of a disk that is ill, nobody knows what it has. */
+        if (connection->properties_changed)
+                known_properties_forget(store->known);
+        connection->properties_changed = false;
         return r;
 }
 
@@ -310,6 +316,7 @@ int store_open(const char *folder, const StoreLimits *limits, Store **ret, Error
         pthread_mutex_init(&store->mutex, NULL);
         condition_init(&store->write_queued);
         store->readers = store_readers_new();
+        store->known = known_properties_new();
         store->ended_restores = g_array_new(false, false, sizeof(int64_t));
 
         if ((r = store_file_open(folder, STORE_WRITE, &store->write_connection, error)) != 0 ||
@@ -346,6 +353,7 @@ Store *store_free(Store *store) {
         pthread_cond_destroy(&store->write_queued);
         pthread_mutex_destroy(&store->mutex);
         store->readers = store_readers_free(store->readers);
+        store->known = known_properties_free(store->known);
         g_array_unref(store->ended_restores);
         g_free(store->folder);
         g_free(store);
@@ -433,6 +441,42 @@ int store_call_wait(StoreCall *call, Error *error) {
         pthread_cond_destroy(&call->changed);
         pthread_mutex_destroy(&call->mutex);
         return error_move(error, &call->task.error);
+}
+
+/* Reads a property from a thread that has no connection, through one that has. */
+typedef struct PropertyCall {
+        StoreCall call;
+        const StoreOwner *owner;
+        const char *name;
+        char *value;
+} PropertyCall;
+
+static int property_run(StoreTask *task, StoreConnection *connection, Error *error) {
+        PropertyCall *property = (PropertyCall *)task;
+
+        return store_property_get(connection, property->owner, property->name, &property->value, error);
+}
+
+int store_find_property(Store *store, const StoreOwner *owner, const char *name, char **ret_value, Error *error) {
+        uint64_t age = known_properties_age(store->known);
+        PropertyCall property = {
+                .call.task.run = property_run,
+                .owner = owner,
+                .name = name,
+        };
+        int r;
+
+        store_call_read(store, &property.call);
+        r = store_call_wait(&property.call, error);
+        if (r != 0)
+                return r;
+        known_properties_learn(store->known, owner, name, property.value, age);
+        *ret_value = property.value;
+        return 0;
+}
+
+bool store_knows_property(Store *store, const StoreOwner *owner, const char *name, char **ret_value) {
+        return known_properties_get(store->known, owner, name, ret_value);
 }
 
 int64_t store_restore_begin(Store *store) {

@@ -111,6 +111,14 @@ void store_call_write(Store *store, StoreCall *call);
 void store_call_read(Store *store, StoreCall *call);
 int store_call_wait(StoreCall *call, Error *error);
 
+/*
+ * Reads a property for a thread that may wait, which is not the bus thread: *ret_value is NULL where it is not set
+ * (g_free).
+ */
+int store_find_property(Store *store, const StoreOwner *owner, const char *name, char **ret_value, Error *error);
+/* The same where it was read before and did not change since; returns whether. Any thread, never waits. */
+bool store_knows_property(Store *store, const StoreOwner *owner, const char *name, char **ret_value);
+
 /* A connection of one's own that reads. */
 int store_connect(Store *store, StoreConnection **ret, Error *error);
 StoreConnection *store_connection_free(StoreConnection *connection);

@@ -28,6 +28,7 @@ struct Worker {
         Cancel *cancel;
         const WorkClass *class;
         void *work; /* the thread's */
+        bool is_sure;
 
         pthread_mutex_t mutex;
         pthread_cond_t told;
@@ -211,11 +212,13 @@ static void do_work(Worker *worker) {
         };
         const WorkClass *class = worker->class;
         Letter *letter;
-        int r;
+        int r = 0;
 
-        letter = letter_new(worker, LETTER_CHECKED);
-        r = class->check(worker->work, &letter->error);
-        mailbox_post(worker->mailbox, &letter->mail);
+        if (!worker->is_sure) {
+                letter = letter_new(worker, LETTER_CHECKED);
+                r = class->check(worker->work, &letter->error);
+                mailbox_post(worker->mailbox, &letter->mail);
+        }
 
         pthread_mutex_lock(&worker->mutex);
         while (!worker->go)
@@ -286,8 +289,8 @@ static int start(Worker *worker) {
         return taken ? 0 : thread_start(worker_thread, worker);
 }
 
-int worker_start(Mailbox *mailbox, const WorkClass *class, void *work, Cancel *cancel, const WorkerEvents *events,
-        void *userdata, void *slot, Worker **ret) {
+int worker_start(Mailbox *mailbox, const WorkClass *class, void *work, bool is_sure, Cancel *cancel,
+        const WorkerEvents *events, void *userdata, void *slot, Worker **ret) {
         Worker *worker;
         int r;
 
@@ -300,6 +303,7 @@ int worker_start(Mailbox *mailbox, const WorkClass *class, void *work, Cancel *c
         worker->cancel = cancel_ref(cancel);
         worker->class = class;
         worker->work = work;
+        worker->is_sure = is_sure;
         pthread_mutex_init(&worker->mutex, NULL);
         pthread_cond_init(&worker->told, NULL);
 

@@ -27,15 +27,15 @@ typedef struct WorkerEvents {
 } WorkerEvents;
 
 /*
- * Starts a thread for some work, which is taken over, also on failure. userdata is for all events but
- * ended(), which gets slot and may come after the job is gone. class and events are static. Returns 0 or a
- * negative errno.
+ * Starts a thread for some work, which is taken over, also on failure. is_sure: it needs no check, and says nothing of
+ * one. userdata is for all events but ended(), which gets slot and may come after the job is gone. class and events are
+ * static. Returns 0 or a negative errno.
  */
-int worker_start(Mailbox *mailbox, const WorkClass *class, void *work, Cancel *cancel, const WorkerEvents *events,
-        void *userdata, void *slot, Worker **ret);
+int worker_start(Mailbox *mailbox, const WorkClass *class, void *work, bool is_sure, Cancel *cancel,
+        const WorkerEvents *events, void *userdata, void *slot, Worker **ret);
 Worker *worker_unref(Worker *worker);
 
-/* Lets the work begin that was checked. */
+/* Lets the work begin that was checked, or needs none. */
 void worker_go(Worker *worker);
 
 /* From now on its events go nowhere, but for ended. */
