@@ -313,6 +313,31 @@ static void test_licenses_stored_during_a_backup_do_not_show_in_it(void **state)
         assert_property(result, "licenses", "1");
 }
 
+/* From the second call on the answer waits for no thread, and is the same. */
+static void test_answer_at_once_is_a_true_one(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        g_autofree char *file = default_file(h), *folder = NULL;
+        store_simple(bus, "one");
+
+        for (unsigned i = 0; i < 3; i++) {
+                g_hash_table_unref(back_up(bus, 0));
+                call_error(bus, ROOT, BACKUP, "NS_E_DRM_BACKUP_EXISTS", NULL, "u", 0);
+                g_hash_table_unref(back_up(bus, 1));
+                assert_int_equal(unlink(file), 0);
+        }
+
+        /* Set and removed paths count from the next call on. */
+        use_media(h, bus, "", &folder);
+        g_autofree char *other = g_build_filename(folder, "licenses.tar", NULL);
+        g_hash_table_unref(back_up(bus, 1));
+        assert_int_equal(access(other, F_OK), 0);
+        assert_int_not_equal(access(file, F_OK), 0);
+        call_void(bus, ROOT, "BackupRestoreProps.RemoveProp", "s", "BackupPath");
+        g_hash_table_unref(back_up(bus, 1));
+        assert_int_equal(access(file, F_OK), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, harness_setup, harness_teardown)
 #define MEDIA_TEST(name) cmocka_unit_test_setup_teardown(name, setup_media, harness_teardown)
 
@@ -324,6 +349,7 @@ int main(void) {
                 TEST(test_open_backup_gives_the_file_for_reading),
                 TEST(test_canceled_backup_leaves_the_old_one),
                 TEST(test_killed_daemon_leaves_the_old_backup_and_no_more),
+                MEDIA_TEST(test_answer_at_once_is_a_true_one),
                 MEDIA_TEST(test_link_in_the_path_is_refused),
                 MEDIA_TEST(test_link_as_the_backup_is_not_followed),
                 MEDIA_TEST(test_open_backup_of_no_file_does_not_hang),

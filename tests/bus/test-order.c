@@ -162,12 +162,20 @@ static char *start_long_job(sd_bus *bus) {
         return call_string(bus, ROOT, "LicenseBackup.BackupLicenses", "u", 0);
 }
 
-static void test_canceled_in_the_queue_sends_begin_and_done(void **state) {
-        Harness *h = *state;
+/* From the second job of a user on, no thread has to look whether it may be: there is none before its turn comes. */
+static void make_known(sd_bus *bus) {
+        g_autofree char *job = call_string(bus, ROOT, "LicenseBackup.BackupLicenses", "u", 1);
+
+        g_hash_table_unref(assert_job_succeeds(bus, job));
+}
+
+static void canceled_in_the_queue(Harness *h, bool is_known) {
         sd_bus *first = harness_connect(h, 0), *second = harness_connect(h, 1);
+        if (is_known)
+                make_known(second);
         g_autofree char *running = start_long_job(first);
 
-        g_autofree char *job = call_string(second, ROOT, "LicenseBackup.BackupLicenses", "u", 0);
+        g_autofree char *job = call_string(second, ROOT, "LicenseBackup.BackupLicenses", "u", 1);
         g_autofree char *queued = job_property(second, job, "State");
         assert_string_equal(queued, "queued");
         call_void(second, job, "Job.Cancel", "");
@@ -178,17 +186,60 @@ static void test_canceled_in_the_queue_sends_begin_and_done(void **state) {
         assert_trace(h, running, first, SUCCESS);
 }
 
-static void test_queued_job_runs_when_its_turn_comes(void **state) {
-        Harness *h = *state;
+static void test_canceled_in_the_queue_sends_begin_and_done(void **state) {
+        canceled_in_the_queue(*state, false);
+}
+
+static void test_canceled_before_it_has_a_thread_sends_begin_and_done(void **state) {
+        canceled_in_the_queue(*state, true);
+}
+
+static void queued_until_its_turn(Harness *h, bool is_known) {
         sd_bus *first = harness_connect(h, 0), *second = harness_connect(h, 1);
+        if (is_known)
+                make_known(second);
         g_autofree char *running = start_long_job(first);
 
-        g_autofree char *job = call_string(second, ROOT, "LicenseBackup.BackupLicenses", "u", 0);
+        g_autofree char *job = call_string(second, ROOT, "LicenseBackup.BackupLicenses", "u", 1);
         assert_trace(h, job, second, "return");
         g_hash_table_unref(assert_job_succeeds(second, job));
         assert_trace(h, job, second, SUCCESS);
         g_autofree char *first_state = job_property(first, running, "State");
         assert_string_equal(first_state, "done");
+}
+
+static void test_queued_job_runs_when_its_turn_comes(void **state) {
+        queued_until_its_turn(*state, false);
+}
+
+static void test_queued_job_gets_its_thread_when_its_turn_comes(void **state) {
+        queued_until_its_turn(*state, true);
+}
+
+/* The cancel comes right behind the call, before or after the job has a thread. */
+static void test_canceled_at_once_ends_in_done(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        store_many(bus, "a", 2000, 1000);
+        make_known(bus);
+        unsigned canceled = 0;
+
+        for (unsigned i = 0; i < 20; i++) {
+                sd_bus_message *message = new_call(bus, ROOT, "LicenseBackup.BackupLicenses");
+                g_auto(JobEnd) end = {};
+                const char *job;
+
+                assert_true(sd_bus_message_append(message, "u", 1) >= 0);
+                send_only(bus, message);
+                call_void(bus, ROOT, "LicenseBackup.CancelLicenseBackup", "");
+                _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+                assert_true(sd_bus_message_read(reply, "o", &job) > 0);
+                job_wait(bus, job, &end);
+                assert_trace(h, job, bus, end.hresult == 0 ? SUCCESS : "return 21( 16)?" CANCELED);
+                canceled += end.hresult != 0;
+        }
+        assert_true(canceled > 0);
+        make_known(bus);
 }
 
 /* Who waits for the reader of a pipe has no place in the queue, or four slow readers would stop all backups. */
@@ -404,7 +455,10 @@ int main(void) {
                 ORDER_TEST(test_busy_is_refused_and_the_running_job_goes_on),
                 ORDER_TEST(test_canceled_while_running_ends_in_done),
                 QUEUE_TEST(test_canceled_in_the_queue_sends_begin_and_done),
+                QUEUE_TEST(test_canceled_before_it_has_a_thread_sends_begin_and_done),
                 QUEUE_TEST(test_queued_job_runs_when_its_turn_comes),
+                QUEUE_TEST(test_queued_job_gets_its_thread_when_its_turn_comes),
+                ORDER_TEST(test_canceled_at_once_ends_in_done),
                 QUEUE_TEST(test_job_that_waits_for_its_reader_holds_up_nobody),
                 ORDER_TEST(test_cancel_after_the_end_changes_nothing),
                 ORDER_TEST(test_subscriber_gets_the_same_after_the_return),

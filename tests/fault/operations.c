@@ -214,6 +214,11 @@ static void run_overwrite(World *world, Outcome *ret) {
         (void)attempt_job(world, ret, "LicenseBackup.BackupLicenses", "u", OVERWRITE);
 }
 
+/* From now on the daemon knows the BackupPath, and answers before there is a thread. */
+static void warm_path(World *world) {
+        call_void(world->user, ROOT, "LicenseBackup.OpenBackup", "");
+}
+
 static void run_backup_file(World *world, Outcome *ret) {
         g_autofree char *path = world_path(world, "client/new.tar");
         int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -375,6 +380,8 @@ const Operation operations[] = {
         { "backup", .prepare = prepare_some, .run = run_backup, .target = OWN_FOLDER, .licenses = 2 },
         { "backup-over", .prepare = prepare_old_backup, .run = run_overwrite, .target = OWN_FOLDER, .has_old = true,
                 .licenses = 3 },
+        { "backup-over-known", .prepare = prepare_old_backup, .warm = warm_path, .run = run_overwrite,
+                .target = OWN_FOLDER, .has_old = true, .licenses = 3 },
         { "backup-large", .prepare = prepare_large, .run = run_overwrite, .target = OWN_FOLDER, .has_old = true,
                 .licenses = 15 },
         { "backup-root", .prepare = prepare_root, .run = run_backup, .target = ROOT_FOLDER, .licenses = 2,

@@ -55,6 +55,8 @@ static bool warm_up(World *world) {
         world->caller = world->operation->is_roots ? world->root : world->user;
         if (!world->operation->is_cold)
                 (void)attempt(world, &outcome, NULL, ROOT, "LicenseStore.GetLicense", "s", "nothing");
+        if (world->operation->warm)
+                world->operation->warm(world);
         world->caller = world->user;
         return world->instance != NULL;
 }

@@ -39,6 +39,7 @@ typedef struct Operation {
         unsigned licenses;     /* of the new backup */
         const char *new_file;  /* where the client has the backup afterwards, below the test's folder; NULL */
         void (*prepare)(World *world); /* the daemon runs */
+        void (*warm)(World *world);    /* what a daemon has done before, without a fault; NULL */
         void (*run)(World *world, Outcome *ret);
         void (*check)(World *world, const Outcome *outcome); /* after a fault, what is its alone; NULL */
 } Operation;

@@ -221,6 +221,66 @@ static void test_backup_of_the_numbers_former_user_is_neither_shown_nor_replaced
         assert_true(fd >= 0);
 }
 
+static int work_set_path(Deed *deed, StoreConnection *connection, Error *error) {
+        return store_property_set(connection, &deed->owner, "BackupPath", deed->document, error);
+}
+
+static bool is_sure(World *world, BackupPlan plan) {
+        g_autoptr(Backup) backup = new_backup(world, plan);
+
+        return backup_check_at_once(backup);
+}
+
+static bool is_sure_to_replace(World *world) {
+        BackupPlan plan = new_plan(world);
+
+        plan.overwrite = true;
+        return is_sure(world, plan);
+}
+
+static void test_own_folder_needs_no_check_once_it_is_known(void **state) {
+        World *world = *state;
+        g_autoptr(Backup) backup = NULL;
+        BackupPlan plan = new_plan(world);
+        g_auto(Error) error = {};
+        WorkResult result;
+
+        put_some(world, 3, 10);
+        assert_false(is_sure_to_replace(world));
+        run_good(world, new_plan(world), &result);
+        assert_true(is_sure_to_replace(world));
+        assert_false(is_sure(world, new_plan(world))); /* one is there */
+
+        /* And it goes there. */
+        forget(world);
+        plan.overwrite = true;
+        backup = new_backup(world, plan);
+        assert_true(backup_check_at_once(backup));
+        put_some(world, 5, 10);
+        assert_good(run_backup(world, backup, &result, &error), &error);
+        assert_int_equal(result.licenses, 5);
+        assert_path_proved(world->target, &result);
+        assert_nothing_left(world);
+}
+
+static void test_other_places_are_checked(void **state) {
+        World *world = *state;
+        g_autofree char *folder = make_folder(world->root, "1000");
+        g_auto(Deed) deed = { .work = work_set_path, .owner = alice, .document = folder };
+        _cleanup_fd_ int file = new_target();
+        WorkResult result;
+
+        run_good(world, new_plan(world), &result);
+        forget(world);
+        assert_true(is_sure_to_replace(world));
+        assert_false(is_sure(world, plan_to(world, file)));
+
+        assert_int_equal(deed_do(&deed, world->store), 0);
+        assert_false(is_sure_to_replace(world));
+        run_good(world, new_plan(world), &result);
+        assert_false(is_sure_to_replace(world)); /* it is known, and a disk has to be asked */
+}
+
 int main(void) {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
         const struct CMUnitTest tests[] = {
@@ -235,6 +295,8 @@ int main(void) {
                 IN_WORLD(test_backup_is_opened_for_reading),
                 IN_WORLD(test_backup_of_the_numbers_former_user_is_neither_shown_nor_replaced),
                 IN_WORLD(test_what_only_has_the_name_of_a_backup_is_not_opened),
+                IN_WORLD(test_own_folder_needs_no_check_once_it_is_known),
+                IN_WORLD(test_other_places_are_checked),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <linux/magic.h>
 
 #include <cmocka.h>
 
@@ -200,6 +203,46 @@ static void test_tidy_removes_what_killed_backups_left(void **state) {
         folder_tidy_root("/nowhere");
 }
 
+/* A tmpfs remembers of nothing that it is not there. */
+static void assert_not_there(int r, const char *folder) {
+        struct statfs fs;
+
+        assert_int_equal(statfs(folder, &fs), 0);
+        if (r != -EAGAIN || fs.f_type != TMPFS_MAGIC)
+                assert_int_equal(r, -ENOENT);
+}
+
+static int look(const char *root, uid_t uid) {
+        _cleanup_fd_ int fd = folder_open(root, uid, "", false);
+
+        /* The kernel remembers what somebody has just asked for. */
+        if (fd >= 0)
+                (void)faccessat(fd, FOLDER_BACKUP_NAME, F_OK, AT_SYMLINK_NOFOLLOW);
+        return folder_look_at_once(root, uid, FOLDER_BACKUP_NAME);
+}
+
+static void test_look_at_once_says_what_is_there(void **state) {
+        g_autofree char *own = make(*state, "1000"), *file = g_build_filename(own, FOLDER_BACKUP_NAME, NULL);
+        g_autofree char *link_user = g_build_filename(*state, "1001", NULL);
+        g_autofree char *link_root = g_build_filename(*state, "root", NULL);
+
+        assert_not_there(look(*state, 1000), *state);
+        assert_not_there(look(*state, 1002), *state);
+        write_path(file, "x", 1);
+        assert_int_equal(look(*state, 1000), 0);
+
+        /* Of links only that of the administrator is followed. */
+        assert_int_equal(symlink("1000", link_user), 0);
+        assert_in_the_way(look(*state, 1001));
+        assert_int_equal(symlink(".", link_root), 0);
+        assert_int_equal(look(link_root, 1000), 0);
+
+        assert_int_equal(unlink(file), 0);
+        assert_not_there(look(*state, 1000), *state);
+        assert_int_equal(symlink("/nowhere", file), 0);
+        assert_int_equal(look(*state, 1000), 0);
+}
+
 int main(void) {
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
         const struct CMUnitTest tests[] = {
@@ -213,6 +256,7 @@ int main(void) {
                 IN_FOLDER(test_dangling_link_is_not_made_good),
                 IN_FOLDER(test_file_in_the_way_is_no_folder),
                 IN_FOLDER(test_roots_own_path_may_hold_links),
+                IN_FOLDER(test_look_at_once_says_what_is_there),
                 IN_FOLDER(test_tidy_removes_what_killed_backups_left),
         };
 
