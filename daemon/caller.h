@@ -31,7 +31,7 @@ struct Caller {
         GQueue letters;
         uint64_t waiting_bytes; /* of them; also counted in the line's */
         bool asking;        /* whether it reads is being found out */
-        uint64_t unread;    /* bytes sent of which that is not known yet */
+        uint64_t unread;    /* bytes sent of which that is not known yet; also counted in the line's */
         uint64_t since_question; /* of these, those that the question does not ask about */
         bool has_descriptor; /* one was sent, and may not have been read */
         bool asked_with_descriptor; /* the question is about that, too */

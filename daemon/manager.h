@@ -48,6 +48,7 @@ typedef struct User {
         GQueue ready[_TURN_KINDS]; /* of Caller *: those that wait for their turn */
         uint64_t waiting_bytes; /* that are to be sent, to all of its callers */
         uint64_t held_bytes;    /* by descriptors among these */
+        uint64_t unread;        /* bytes sent to them of which it is not known whether they have read them */
         unsigned n_descriptors; /* on their way to them */
         Job *job;         /* waits or runs */
         unsigned n_stuck; /* abandoned workers: each keeps the slot */

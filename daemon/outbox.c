@@ -9,11 +9,13 @@
 #include "message-size.h"
 
 /*
- * A connection gets no more than that of which it is not known whether it has read it. The bus is asked once half of it
- * was sent, so that who reads does not wait for the answer.
+ * A connection gets no more than that of which it is not known whether it has read it; more, while its user has little
+ * of that in all, for each question costs dbus-daemon as much as several answers. The bus is asked once half of it was
+ * sent, so that who reads does not wait for the answer.
  */
 #define WINDOW_BYTES (64U * 1024U)
-#define ASK_BYTES (WINDOW_BYTES / 2)
+#define WIDE_WINDOW_BYTES (256U * 1024U)
+#define WIDE_USER_BYTES (1024U * 1024U)
 /* The bus keeps more than that for a connection only where its socket is full, too: it does not read. */
 #define UNREAD_BYTES (16U * 1024U)
 /* Who reads is behind for a moment only, and must not lose more than that. */
@@ -54,8 +56,18 @@ static void letter_free(Letter *letter) {
         g_free(letter);
 }
 
+static uint64_t window_of(const Caller *caller) {
+        return caller->line->unread < WIDE_USER_BYTES ? WIDE_WINDOW_BYTES : WINDOW_BYTES;
+}
+
 static bool is_full(const Caller *caller) {
-        return caller->asking && caller->unread >= WINDOW_BYTES;
+        return caller->asking && caller->unread >= window_of(caller);
+}
+
+static void set_unread(Caller *caller, uint64_t bytes) {
+        caller->line->unread -= caller->unread;
+        caller->line->unread += bytes;
+        caller->unread = bytes;
 }
 
 static bool keeps_silent(const Manager *manager) {
@@ -111,9 +123,11 @@ static void join(Caller *caller, uid_t uid) {
         if (former) {
                 turn_leave(caller, TURN_LETTER);
                 former->waiting_bytes -= caller->waiting_bytes;
+                former->unread -= caller->unread;
         }
         caller->line = user_get(caller->manager, uid);
         caller->line->waiting_bytes += caller->waiting_bytes;
+        caller->line->unread += caller->unread;
         user_unref(former);
         line_up(caller);
 }
@@ -184,14 +198,14 @@ static int ask_later(Caller *caller) {
 }
 
 static void ask_if_due(Caller *caller) {
-        if ((caller->unread >= ASK_BYTES || caller->has_descriptor) && !caller->asking &&
+        if ((caller->unread >= window_of(caller) / 2 || caller->has_descriptor) && !caller->asking &&
             !keeps_silent(caller->manager))
                 ask(caller);
 }
 
 static void has_read(Caller *caller) {
         caller->asking = false;
-        caller->unread = caller->since_question;
+        set_unread(caller, caller->since_question);
         caller->pause_usec = 0;
         ask_if_due(caller);
 }
@@ -218,7 +232,7 @@ static int on_answer(sd_bus_message *reply, void *userdata, sd_bus_error *ret_er
                 return_descriptor(caller);
 
         if (outgoing <= UNREAD_BYTES)
-                caller->unread = caller->since_question;
+                set_unread(caller, caller->since_question);
         if ((outgoing <= UNREAD_BYTES && !caller->has_descriptor) || ask_later(caller) < 0) {
                 return_descriptor(caller);
                 has_read(caller);
@@ -251,7 +265,7 @@ static void ask(Caller *caller) {
 }
 
 static void count(Caller *caller, uint64_t bytes) {
-        caller->unread += bytes;
+        set_unread(caller, caller->unread + bytes);
         caller->since_question += bytes;
         ask_if_due(caller);
 }
@@ -438,6 +452,7 @@ void outbox_forget(Caller *caller) {
         }
         (void)g_queue_remove(&caller->manager->descriptor_line, caller);
         return_descriptor(caller);
+        set_unread(caller, 0);
         caller->line = user_unref(caller->line);
         caller->ask_slot = sd_bus_slot_unref(caller->ask_slot);
         caller->ask_timer = sd_event_source_disable_unref(caller->ask_timer);

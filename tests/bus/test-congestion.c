@@ -74,6 +74,26 @@ static unsigned kept_by_bus(Harness *h, const char *what) {
         return (unsigned)strtoul(g_hash_table_lookup(stats, what), NULL, 10);
 }
 
+/* A user who reads nothing gets little over each of its connections: a wide window is for who has few of them. */
+static void test_many_connections_get_little_each(void **state) {
+        Harness *h = *state;
+        g_autofree uint8_t *document = make_document(60 * 1024, 1);
+        sd_bus *greedy[64];
+
+        for (unsigned i = 0; i < G_N_ELEMENTS(greedy); i++)
+                greedy[i] = harness_connect(h, 0);
+        g_free(store_license(greedy[0], document, 60 * 1024, "a{sv}", 1, "LicenseId", "s", "large"));
+        for (unsigned n = 0; n < 12; n++)
+                for (unsigned i = 0; i < G_N_ELEMENTS(greedy); i++) {
+                        send_get_license(greedy[i], "large");
+                        if (i % 8 == 7)
+                                sleep_msec(10);
+                }
+        sleep_msec(1000);
+        /* Some 7 MiB; with a wide window for each it would be 19. */
+        assert_in_range(kept_by_bus(h, "IncomingBytes"), 1, 12 * 1024 * 1024);
+}
+
 static sd_bus_message *wrong_call(sd_bus *bus, const char *path, const char *member, const char *argument) {
         sd_bus_message *message = NULL;
 
@@ -173,6 +193,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_descriptors_that_nobody_reads_stop_nobody, harness_setup,
                         harness_teardown),
                 cmocka_unit_test_setup_teardown(test_what_a_client_does_not_read_is_not_sent, harness_setup,
+                        harness_teardown),
+                cmocka_unit_test_setup_teardown(test_many_connections_get_little_each, harness_setup,
                         harness_teardown),
                 cmocka_unit_test_setup_teardown(test_daemon_comes_back_when_the_bus_takes_nothing,
                         harness_setup_silent_bus, harness_teardown),
