@@ -148,25 +148,25 @@ int license_from_row(sqlite3_stmt *statement, int first, License *ret, Error *er
         return 0;
 }
 
+/* An owner's license of an id, if it is there: parameters are uid, name and id. */
+#define FROM_OWNER "FROM owners AS o JOIN licenses AS l ON l.owner = o.owner "
+#define WHERE_OWNER "WHERE o.uid = ? AND o.name = ? AND l.id = ? AND l.present"
+
 /*
- * Finds a license that is there, by SQL whose first columns are LICENSE_COLUMNS and l.key and whose
- * parameters are owner and id. *ret_statement stands on the row, for the columns after those.
+ * Finds a license that is there, by SQL whose first columns are LICENSE_COLUMNS and l.key and which goes by FROM_OWNER
+ * and WHERE_OWNER: one statement, for each takes a lock. *ret_statement stands on the row, for the columns after those.
  */
 static int find_license(StoreConnection *connection, const StoreOwner *owner, const char *id, const char *sql,
         sqlite3_stmt **ret_statement, License *ret, Error *error) {
         sqlite3_stmt *statement;
-        int64_t number = 0;
         int r;
-
-        r = store_owner_find(connection, owner, &number, error);
-        if (r != 0)
-                return r;
 
         statement = *ret_statement = store_statement(connection, sql, error);
         if (!statement)
                 return (int)error->code;
-        sqlite3_bind_int64(statement, 1, number);
-        statement_bind_text(statement, 2, id);
+        sqlite3_bind_int64(statement, 1, owner->uid);
+        statement_bind_text(statement, 2, owner->name);
+        statement_bind_text(statement, 3, id);
         r = statement_row(connection, statement, error);
         if (r < 0)
                 return (int)error->code;
@@ -186,8 +186,8 @@ int store_license_get(StoreConnection *connection, const StoreOwner *owner, cons
         int r;
 
         r = find_license(connection, owner, id,
-                "SELECT " LICENSE_COLUMNS ", l.key, d.document FROM licenses AS l "
-                "LEFT JOIN documents AS d ON d.key = l.key WHERE l.owner = ? AND l.id = ? AND l.present",
+                "SELECT " LICENSE_COLUMNS ", l.key, d.document " FROM_OWNER
+                "LEFT JOIN documents AS d ON d.key = l.key " WHERE_OWNER,
                 &statement, ret_license, error);
         if (r != 0)
                 return r;
@@ -382,8 +382,7 @@ int store_license_consume(StoreConnection *connection, const StoreOwner *owner, 
 
         license_init(&license);
         r = find_license(connection, owner, id,
-                "SELECT " LICENSE_COLUMNS ", l.key FROM licenses AS l "
-                "WHERE l.owner = ? AND l.id = ? AND l.present",
+                "SELECT " LICENSE_COLUMNS ", l.key " FROM_OWNER WHERE_OWNER,
                 &statement, &license, error);
         if (r != 0)
                 return r;
