@@ -148,7 +148,7 @@ bool backup_check_at_once(Backup *backup) {
             set_place(backup, value, &ignored) != 0 || !may_make_folder(backup))
                 return false;
 
-        /* A folder that is not there is made, and one that is there nobody else has. */
+        /* A folder that is not there is made. */
         return plan->overwrite || folder_look_at_once(backup->root, plan->uid, FOLDER_BACKUP_NAME) == -ENOENT;
 }
 

@@ -46,9 +46,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Backup, backup_free)
 int backup_check(Backup *backup, Error *error);
 
 /*
- * Whether it is known at once that backup_check() would have nothing against it: of the service's own folder, where
- * neither the store nor a disk has to be asked. Then the backup goes there, and backup_check() is not called. Never
- * waits.
+ * Whether it is known at once that the client need not be refused: its BackupPath is the service's own folder, and what
+ * is there may be replaced, or nothing is there. Then the backup goes there, and backup_check() is not called; should
+ * that folder be broken, the backup fails. Never waits: neither the store nor a disk is asked.
  */
 bool backup_check_at_once(Backup *backup);
 

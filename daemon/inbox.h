@@ -11,7 +11,8 @@
 
 /*
  * Takes a call in. If it is known whose it is, it is done at once where no other waits, or where it is too large to be
- * kept, or has so many values that measuring it is work. ERROR_LIMIT_EXCEEDED where too many of that connection or user wait already.
+ * kept, or has so many values that measuring it is work. ERROR_LIMIT_EXCEEDED where too many of that connection or user
+ * wait already.
  */
 int inbox_add(Caller *caller, sd_bus_message *message, Error *error);
 

@@ -46,9 +46,11 @@ void known_properties_learn(KnownProperties *known, const StoreOwner *owner, con
         uint64_t age) {
         pthread_mutex_lock(&known->mutex);
         if (age == known->age) {
-                if (g_hash_table_size(known->values) >= KNOWN_MAX)
+                char *key = key_of(owner, name);
+
+                if (g_hash_table_size(known->values) >= KNOWN_MAX && !g_hash_table_contains(known->values, key))
                         g_hash_table_remove_all(known->values);
-                g_hash_table_replace(known->values, key_of(owner, name), g_strdup(value));
+                g_hash_table_replace(known->values, key, g_strdup(value));
         }
         pthread_mutex_unlock(&known->mutex);
 }

@@ -18,6 +18,9 @@
 #define WIDE_USER_BYTES (1024U * 1024U)
 /* The bus keeps more than that for a connection only where its socket is full, too: it does not read. */
 #define UNREAD_BYTES (16U * 1024U)
+/* Of who got less than that, and nothing more since, it is asked so much later: else it would count for ever. */
+#define ASK_LATER_BYTES (WINDOW_BYTES / 2)
+#define ASK_LATER_USEC (1000 * 1000)
 /* Who reads is behind for a moment only, and must not lose more than that. */
 #define ASK_AGAIN_USEC 250
 #define ASK_AGAIN_MAX_USEC (1000 * 1000)
@@ -185,22 +188,25 @@ static int on_ask_again(sd_event_source *source, uint64_t usec, void *userdata) 
         return 0;
 }
 
-static int ask_later(Caller *caller) {
-        Manager *manager = caller->manager;
-        int r;
-
-        caller->pause_usec = CLAMP(2 * caller->pause_usec, ASK_AGAIN_USEC, ASK_AGAIN_MAX_USEC);
+static int ask_in(Caller *caller, uint64_t usec) {
         caller->ask_timer = sd_event_source_disable_unref(caller->ask_timer);
         /* Exactly then: sd-event may be 250 ms late where it is not told how late it may be. */
-        r = sd_event_add_time_relative(manager->event, &caller->ask_timer, CLOCK_MONOTONIC, caller->pause_usec, 1,
+        return sd_event_add_time_relative(caller->manager->event, &caller->ask_timer, CLOCK_MONOTONIC, usec, 1,
                 on_ask_again, caller);
-        return r;
+}
+
+static int ask_again(Caller *caller) {
+        caller->pause_usec = CLAMP(2 * caller->pause_usec, ASK_AGAIN_USEC, ASK_AGAIN_MAX_USEC);
+        return ask_in(caller, caller->pause_usec);
 }
 
 static void ask_if_due(Caller *caller) {
-        if ((caller->unread >= window_of(caller) / 2 || caller->has_descriptor) && !caller->asking &&
-            !keeps_silent(caller->manager))
+        if (caller->asking || keeps_silent(caller->manager))
+                return;
+        if (caller->unread >= window_of(caller) / 2 || caller->has_descriptor)
                 ask(caller);
+        else if (caller->unread >= ASK_LATER_BYTES && !caller->ask_timer)
+                (void)ask_in(caller, ASK_LATER_USEC);
 }
 
 static void has_read(Caller *caller) {
@@ -233,7 +239,7 @@ static int on_answer(sd_bus_message *reply, void *userdata, sd_bus_error *ret_er
 
         if (outgoing <= UNREAD_BYTES)
                 set_unread(caller, caller->since_question);
-        if ((outgoing <= UNREAD_BYTES && !caller->has_descriptor) || ask_later(caller) < 0) {
+        if ((outgoing <= UNREAD_BYTES && !caller->has_descriptor) || ask_again(caller) < 0) {
                 return_descriptor(caller);
                 has_read(caller);
         }
@@ -248,6 +254,7 @@ static void ask(Caller *caller) {
         sd_bus_message *question = NULL;
         int r;
 
+        caller->ask_timer = sd_event_source_disable_unref(caller->ask_timer);
         caller->asking = true;
         caller->since_question = 0;
         caller->asked_with_descriptor = caller->has_descriptor;
@@ -258,7 +265,7 @@ static void ask(Caller *caller) {
         if (r >= 0)
                 r = sd_bus_call_async(manager->bus, &caller->ask_slot, question, on_answer, caller, ANSWER_USEC);
         sd_bus_message_unref(question);
-        if (r < 0 && ask_later(caller) < 0) {
+        if (r < 0 && ask_again(caller) < 0) {
                 caller->asking = false;
                 return_descriptor(caller);
         }

@@ -78,7 +78,6 @@ int store_property_remove(StoreConnection *connection, const StoreOwner *owner, 
         if (r != 0)
                 return r;
 
-        connection->properties_changed = true;
         statement = store_statement(connection,
                 "DELETE FROM properties WHERE owner = ?1 AND (?2 IS NULL OR name = ?2)",
                 error);
@@ -86,7 +85,11 @@ int store_property_remove(StoreConnection *connection, const StoreOwner *owner, 
                 return (int)error->code;
         sqlite3_bind_int64(statement, 1, number);
         statement_bind_text(statement, 2, name);
-        return statement_write(connection, statement, error);
+        r = statement_write(connection, statement, error);
+        /* Who removes what is not there, again and again, is not to have all others' looked up anew. */
+        if (r != 0 || sqlite3_changes(connection->db) > 0)
+                connection->properties_changed = true;
+        return r;
 }
 
 int store_property_remove_all(StoreConnection *connection, int64_t owner, Error *error) {

@@ -190,7 +190,7 @@ static void test_canceled_in_the_queue_sends_begin_and_done(void **state) {
         canceled_in_the_queue(*state, false);
 }
 
-static void test_canceled_before_it_has_a_thread_sends_begin_and_done(void **state) {
+static void test_known_one_canceled_in_the_queue_sends_the_same(void **state) {
         canceled_in_the_queue(*state, true);
 }
 
@@ -212,7 +212,7 @@ static void test_queued_job_runs_when_its_turn_comes(void **state) {
         queued_until_its_turn(*state, false);
 }
 
-static void test_queued_job_gets_its_thread_when_its_turn_comes(void **state) {
+static void test_known_one_runs_when_its_turn_comes(void **state) {
         queued_until_its_turn(*state, true);
 }
 
@@ -455,9 +455,9 @@ int main(void) {
                 ORDER_TEST(test_busy_is_refused_and_the_running_job_goes_on),
                 ORDER_TEST(test_canceled_while_running_ends_in_done),
                 QUEUE_TEST(test_canceled_in_the_queue_sends_begin_and_done),
-                QUEUE_TEST(test_canceled_before_it_has_a_thread_sends_begin_and_done),
+                QUEUE_TEST(test_known_one_canceled_in_the_queue_sends_the_same),
                 QUEUE_TEST(test_queued_job_runs_when_its_turn_comes),
-                QUEUE_TEST(test_queued_job_gets_its_thread_when_its_turn_comes),
+                QUEUE_TEST(test_known_one_runs_when_its_turn_comes),
                 ORDER_TEST(test_canceled_at_once_ends_in_done),
                 QUEUE_TEST(test_job_that_waits_for_its_reader_holds_up_nobody),
                 ORDER_TEST(test_cancel_after_the_end_changes_nothing),

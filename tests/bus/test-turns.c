@@ -118,6 +118,64 @@ static void test_a_user_with_many_calls_keeps_no_other_waiting(void **state) {
         assert_in_range(answers_before(h, other) - before, 0, MANY / 2);
 }
 
+/* What is answered on the bus thread itself: in the order in which they came, all of them would be before. */
+static void test_calls_that_take_nothing_keep_no_other_waiting(void **state) {
+        Harness *h = *state;
+        harness_need_users(h, 2);
+        sd_bus *busy = harness_connect(h, 0), *other = harness_connect(h, 1);
+        unsigned before;
+        call_void(busy, ROOT, "Manager.ListJobs", "");
+        call_void(other, ROOT, "Manager.ListJobs", "");
+        before = answers_before(h, other);
+
+        hold_daemon(h);
+        for (unsigned i = 0; i < MANY; i++)
+                send_only(busy, new_call(busy, ROOT, "Manager.ListJobs"));
+        reach_receiver(busy);
+        send_only(other, new_call(other, ROOT, "Manager.ListJobs"));
+        reach_receiver(other);
+        let_daemon_go(h);
+        receive(other, 1);
+        receive(busy, MANY);
+        assert_in_range(answers_before(h, other) - before, 0, MANY / 4);
+}
+
+static void send_consume(sd_bus *bus) {
+        sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.ConsumeRight");
+
+        assert_true(sd_bus_message_append(message, "sst", "it", "play", UINT64_C(1)) >= 0);
+        send_only(bus, message);
+}
+
+/* More wait than are done in one turn of the loop, while others still come. */
+static void test_calls_of_a_connection_are_done_in_their_order(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        uint64_t left = 10000, last = 0, cookie;
+        g_free(store_license(bus, "x", 1, "a{sv}", 2, "LicenseId", "s", "it", "Counters", "a{st}", 1, "play", left));
+
+        for (unsigned round = 0; round < 20; round++) {
+                hold_daemon(h);
+                for (unsigned i = 0; i < MANY; i++)
+                        send_consume(bus);
+                reach_receiver(bus);
+                let_daemon_go(h);
+                for (unsigned i = 0; i < MANY / 4; i++) {
+                        g_usleep(20);
+                        send_consume(bus);
+                }
+                for (unsigned i = 0; i < MANY + MANY / 4; i++) {
+                        sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+
+                        assert_non_null(reply);
+                        assert_true(sd_bus_message_get_reply_cookie(reply, &cookie) >= 0);
+                        assert_true(cookie > last);
+                        last = cookie;
+                        assert_int_equal(read_uint64(reply), --left);
+                }
+        }
+}
+
 static void test_a_user_with_large_answers_keeps_no_other_waiting(void **state) {
         Harness *h = *state;
         harness_need_users(h, 2);
@@ -279,6 +337,13 @@ static int setup_few_reads(void **state) {
         return 0;
 }
 
+static int setup_many_writes(void **state) {
+        harness_setup_bus(state);
+        harness_set(*state, "Limits", "QueuedWritesPerUser", "200");
+        harness_start(*state);
+        return 0;
+}
+
 static void test_more_reads_than_may_wait_are_refused(void **state) {
         Harness *h = *state;
         sd_bus *bus = harness_connect(h, 0);
@@ -301,6 +366,36 @@ static void test_more_reads_than_may_wait_are_refused(void **state) {
         n_refused = count_refused(bus, FEWER, "2 calls of yours are waiting already*");
         assert_in_range(n_refused, 1, FEWER - 2);
         g_hash_table_unref(assert_license(bus, "one", "the document of one\n", 20));
+}
+
+static unsigned count_questions(Harness *h) {
+        unsigned n = 0;
+
+        monitor_sync(h);
+        for (unsigned i = 0; i < monitor_count(h); i++)
+                n += g_strcmp0(monitor_record(h, i)->member, "GetConnectionStats") == 0;
+        return n;
+}
+
+/* What is not known to be read counts for the user: who got little is asked about, too, though not at once. */
+static void test_who_got_little_is_asked_about_later(void **state) {
+        Harness *h = *state;
+        g_autofree uint8_t *document = make_document(LARGE, 1);
+        sd_bus *bus = harness_connect(h, 0);
+        unsigned n = 0;
+        g_free(store_license(bus, document, LARGE, "a{sv}", 1, "LicenseId", "s", "large"));
+
+        send_get(bus, "large");
+        receive(bus, 1);
+        assert_int_equal(count_questions(h), 0);
+        for (unsigned i = 0; i < PATIENCE_SEC * 10 && n == 0; i++) {
+                sleep_msec(100);
+                n = count_questions(h);
+        }
+        assert_int_equal(n, 1);
+        /* And once is enough. */
+        sleep_msec(2500);
+        assert_int_equal(count_questions(h), 1);
 }
 
 static void send_open(sd_bus *bus, const char *id) {
@@ -370,6 +465,9 @@ static void test_descriptors_that_wait_are_bounded(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_a_user_with_many_calls_keeps_no_other_waiting),
+                TEST(test_calls_that_take_nothing_keep_no_other_waiting),
+                cmocka_unit_test_setup_teardown(test_calls_of_a_connection_are_done_in_their_order, setup_many_writes,
+                        harness_teardown),
                 TEST(test_a_user_with_large_answers_keeps_no_other_waiting),
                 TEST(test_a_user_who_searches_much_keeps_no_other_search_waiting),
                 TEST(test_second_stop_leaves_searches_that_wait),
@@ -379,6 +477,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_descriptors_all_come_from_a_bus_that_does_not_tell,
                         harness_setup_silent_bus, harness_teardown),
                 TEST(test_descriptors_that_wait_are_bounded),
+                TEST(test_who_got_little_is_asked_about_later),
                 TEST(test_who_leaves_without_an_answer_has_its_calls_done),
                 TEST(test_what_is_not_kept_overtakes_nothing_of_its_connection),
         };

@@ -413,12 +413,16 @@ static void test_many_large_calls_at_once(void **state) {
         serve_small(h, bus, pid);
 }
 
-static void assert_too_much_is_held(sd_bus *bus) {
+static void assert_refused(sd_bus *bus, const char *words) {
         _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
 
         assert_non_null(reply);
         assert_true(sd_bus_message_is_method_error(reply, "org.freedesktop.DBus.Error.LimitsExceeded") > 0);
-        assert_non_null(strstr(sd_bus_message_get_error(reply)->message, "bytes wait already"));
+        assert_non_null(strstr(sd_bus_message_get_error(reply)->message, words));
+}
+
+static void assert_too_much_is_held(sd_bus *bus) {
+        assert_refused(bus, "bytes wait already");
         n_refused++;
         n_points++;
 }
@@ -492,6 +496,15 @@ static void test_measuring_a_call_ends_soon(void **state) {
 }
 
 /* As many calls as a bus lets a connection wait for; those without an answer, it does not count. */
+static void fill_connection(sd_bus *bus) {
+        for (unsigned i = 0; i < 128; i++) {
+                sd_bus_message *silent = new_call(bus, ROOT, "Manager.ListJobs");
+
+                assert_true(sd_bus_message_set_expect_reply(silent, false) >= 0);
+                send_only(bus, silent);
+        }
+}
+
 static void test_calls_of_who_is_not_known_yet_are_bounded_in_number(void **state) {
         Harness *h = *state;
         sd_bus *known = harness_connect(h, 0), *bus, *leaver;
@@ -501,17 +514,9 @@ static void test_calls_of_who_is_not_known_yet_are_bounded_in_number(void **stat
         bus = harness_connect(h, 0);
         leaver = harness_connect(h, 0);
         send_only(leaver, new_call(leaver, ROOT, "Manager.ListJobs"));
-        for (unsigned i = 0; i < 128; i++) {
-                sd_bus_message *silent = new_call(bus, ROOT, "Manager.ListJobs");
-
-                assert_true(sd_bus_message_set_expect_reply(silent, false) >= 0);
-                send_only(bus, silent);
-        }
+        fill_connection(bus);
         send_only(bus, new_call(bus, ROOT, "Manager.ListJobs"));
-        _cleanup_message_ sd_bus_message *refusal = receive_reply(bus, PATIENCE_SEC * 1000);
-        assert_non_null(refusal);
-        assert_true(sd_bus_message_is_method_error(refusal, "org.freedesktop.DBus.Error.LimitsExceeded") > 0);
-        assert_non_null(strstr(sd_bus_message_get_error(refusal)->message, "128 calls of this connection"));
+        assert_refused(bus, "128 calls of this connection");
         harness_disconnect(h, leaver);
         serve_small(h, known, h->daemon);
 
@@ -526,6 +531,33 @@ static void test_calls_of_who_is_not_known_yet_are_bounded_in_number(void **stat
                 g_usleep(20 * 1000);
         }
         serve_small(h, bus, h->daemon);
+}
+
+/* And of a user, over however many connections. */
+static void test_calls_of_a_user_who_is_not_known_yet_are_bounded_in_number(void **state) {
+        Harness *h = *state;
+        sd_bus *known = harness_connect(h, 0), *full[4], *bus;
+
+        store_simple(known, "known");
+        meddling->names_wait = 1;
+        for (unsigned i = 0; i < G_N_ELEMENTS(full); i++) {
+                full[i] = harness_connect(h, 0);
+                fill_connection(full[i]);
+                /* The bus has said by then whose these are. */
+                serve_small(h, known, h->daemon);
+        }
+        bus = harness_connect(h, 0);
+        send_only(bus, new_call(bus, ROOT, "Manager.ListJobs"));
+        assert_refused(bus, "512 calls of yours wait already");
+
+        /* One of them goes, and what it had called. */
+        harness_disconnect(h, full[0]);
+        serve_small(h, known, h->daemon);
+        send_only(bus, new_call(bus, ROOT, "Manager.ListJobs"));
+        meddling->names_wait = 0;
+        _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+        assert_non_null(reply);
+        assert_false(sd_bus_message_is_method_error(reply, NULL) > 0);
 }
 
 /*
@@ -571,6 +603,7 @@ int main(int argc, char **argv) {
                 TEST(test_calls_of_who_is_not_known_yet_are_bounded_in_bytes),
                 TEST(test_measuring_a_call_ends_soon),
                 TEST(test_calls_of_who_is_not_known_yet_are_bounded_in_number),
+                TEST(test_calls_of_a_user_who_is_not_known_yet_are_bounded_in_number),
                 TEST(test_directory_that_goes_down_takes_no_subscription),
         };
         int failed;

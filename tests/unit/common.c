@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <linux/filter.h>
+#include <linux/magic.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -32,6 +34,12 @@ static int remove_one(const char *path, const struct stat *st, int kind, struct 
 void temp_folder_remove(char *path) {
         assert_int_equal(nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT), 0);
         g_free(path);
+}
+
+bool is_tmpfs(const char *path) {
+        struct statfs fs;
+
+        return statfs(path, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
 }
 
 bool sanitized(void) {

@@ -9,6 +9,7 @@
 /* A new folder, and its removal with all that is in it (path is freed). */
 char *temp_folder_new(void);
 void temp_folder_remove(char *path);
+bool is_tmpfs(const char *path);
 
 /* Whether sanitizers are in this build: memory use and time then say little. */
 bool sanitized(void);

@@ -250,6 +250,11 @@ static void test_own_folder_needs_no_check_once_it_is_known(void **state) {
         run_good(world, new_plan(world), &result);
         assert_true(is_sure_to_replace(world));
         assert_false(is_sure(world, new_plan(world))); /* one is there */
+        assert_int_equal(unlink(world->target), 0);
+        assert_int_equal(access(world->target, F_OK), -1);
+        /* Which the kernel remembers but there. */
+        if (!is_tmpfs(world->folder))
+                assert_true(is_sure(world, new_plan(world)));
 
         /* And it goes there. */
         forget(world);
