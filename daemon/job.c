@@ -637,10 +637,8 @@ static Job *job_new(Manager *manager, Caller *caller, sd_bus_message *message, c
 }
 
 static int not_started(JobKind kind, int r, Error *error) {
-        if (r == -ENOMEM)
-                return error_set_no_memory(error);
-        return error_set(error, ERROR_LIMIT_EXCEEDED, "The %s cannot be started: %s. Try again later.", kinds[kind].noun,
-                g_strerror(-r));
+        return error_set_errno(error, ERROR_LIMIT_EXCEEDED, r, "The %s cannot be started now, try again later",
+                kinds[kind].noun);
 }
 
 /* Gives the work to a thread, also where it fails. Returns 0 or a negative errno. */

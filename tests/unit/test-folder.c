@@ -224,6 +224,8 @@ static void test_look_at_once_says_what_is_there(void **state) {
         write_path(file, "x", 1);
         assert_int_equal(look(*state, 1000), 0);
 
+        assert_true(look("/nowhere/at/all", 1000) < 0);
+
         /* Of links only that of the administrator is followed. */
         assert_int_equal(symlink("1000", link_user), 0);
         assert_in_the_way(look(*state, 1001));
