@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "job-signal.h"
+#include "job-start.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -9,7 +10,6 @@
 
 #include "log.h"
 #include "notice.h"
-#include "verify.h"
 
 #define ANSWER_USEC (1 * G_USEC_PER_SEC)     /* a check that takes longer is told by Done */
 #define TICK_USEC (100 * 1000)
@@ -18,15 +18,11 @@
 #define PATIENCE_USEC (5 * G_USEC_PER_SEC)   /* with a worker that was told to end */
 /* Pipes and sockets are waited for by the worker, which says more about it; then it is our turn. */
 #define STALL_GRACE_USEC (5 * G_USEC_PER_SEC)
-#define ABANDONED_MAX 8U
 #define WAITERS_MAX 64U
-/* Threads of a user: one that works, and those of ended jobs that still close a client's descriptor. */
-#define USER_WORKERS_MAX 4U
 
 static void schedule(Manager *manager);
 static bool give_up(Job *job);
 static int start_worker(Job *job);
-static int not_started(JobKind kind, int r, Error *error);
 
 static const char *const state_names[] = {
         [JOB_CHECKING] = "queued",
@@ -70,6 +66,10 @@ static const struct {
 
 const char *job_kind_name(const Job *job) {
         return kinds[job->kind].name;
+}
+
+const char *job_noun(JobKind kind) {
+        return kinds[kind].noun;
 }
 
 const char *job_state_name(const Job *job) {
@@ -426,7 +426,7 @@ static int compare_checked(const void *job, const void *ignored) {
 static void schedule(Manager *manager) {
         /* Who only waits for a client's descriptor holds up nobody. */
         while (manager->n_running - manager->n_outside < manager->config.running_jobs &&
-               manager->n_abandoned < ABANDONED_MAX) {
+               manager->n_abandoned < JOB_ABANDONED_MAX) {
                 GList *link = g_queue_find_custom(&manager->queued, NULL, compare_checked);
                 Job *job;
                 int r;
@@ -438,7 +438,7 @@ static void schedule(Manager *manager) {
                 if (!job->worker && (r = start_worker(job)) < 0) {
                         g_auto(Error) error = {};
 
-                        not_started(job->kind, r, &error);
+                        job_not_started(job->kind, r, &error);
                         finish(job, &error);
                         continue;
                 }
@@ -572,41 +572,11 @@ static void on_finished(Error *error, WorkResult *result, void *userdata) {
         finish(job, error);
 }
 
-static int check_slot(Manager *manager, const User *user, Error *error) {
-        if (user->job)
-                return error_set(error, ERROR_BACKUP_BUSY,
-                        "A %s of yours is running. Wait for its end, or cancel it: licensevaultctl jobs lists it.",
-                        kinds[user->job->kind].noun);
-        if (user->n_stuck > 0 || user->n_workers >= USER_WORKERS_MAX)
-                return error_set(error, ERROR_BACKUP_BUSY,
-                        "An earlier job of yours still hangs in the system. Try again when its medium answers.");
-        if (manager->n_unfinished >= manager->config.jobs_on_machine)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "%u backups and restores are under way on this machine (JobsOnMachine=). Try again later.",
-                        manager->n_unfinished);
-        if (manager->n_abandoned >= ABANDONED_MAX)
-                return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "%u canceled jobs hang in the system. Try again when their media answer.",
-                        manager->n_abandoned);
-        return 0;
-}
-
 static void unref_message(void *message) {
         sd_bus_message_unref(message);
 }
 
-/* What a job is made of. */
-typedef struct Task {
-        JobKind kind;
-        Cancel *cancel;
-        RestrictedList *restricted;
-        const WorkClass *class;
-        void *work;
-        bool in_folder;
-        bool is_sure; /* it is known without a check that it may be */
-} Task;
-
-static Job *job_new(Manager *manager, Caller *caller, sd_bus_message *message, const Task *task) {
+static Job *job_new(Manager *manager, Caller *caller, sd_bus_message *message, const JobTask *task) {
         static uint64_t n_jobs;
         Job *job;
 
@@ -636,7 +606,7 @@ static Job *job_new(Manager *manager, Caller *caller, sd_bus_message *message, c
         return job;
 }
 
-static int not_started(JobKind kind, int r, Error *error) {
+int job_not_started(JobKind kind, int r, Error *error) {
         return error_set_errno(error, ERROR_LIMIT_EXCEEDED, r, "The %s cannot be started now, try again later",
                 kinds[kind].noun);
 }
@@ -670,8 +640,7 @@ static int start_worker(Job *job) {
         return 0;
 }
 
-/* Makes the job of a task, whose work is taken over, and starts it; check_slot() has found a place for it. */
-static int job_start(Manager *manager, Caller *caller, sd_bus_message *message, const Task *task, Error *error) {
+int job_start(Manager *manager, Caller *caller, sd_bus_message *message, const JobTask *task, Error *error) {
         Job *job = job_new(manager, caller, message, task);
         int r;
 
@@ -688,93 +657,7 @@ static int job_start(Manager *manager, Caller *caller, sd_bus_message *message, 
         if (r < 0) {
                 manager->n_unfinished--;
                 job_free(job);
-                return not_started(task->kind, r, error);
+                return job_not_started(task->kind, r, error);
         }
         return 0;
-}
-
-int job_new_backup(Manager *manager, Caller *caller, sd_bus_message *message, BackupPlan *plan, Error *error) {
-        g_autoptr(Cancel) cancel = NULL;
-        bool in_folder = plan->fd < 0;
-        Backup *backup;
-        int r;
-
-        r = check_slot(manager, caller->user, error);
-        if (r == 0 && (r = cancel_new(&cancel)) < 0)
-                not_started(JOB_BACKUP, r, error);
-        if (r != 0) {
-                backup_plan_clear(plan);
-                return (int)error->code;
-        }
-
-        r = backup_new(plan, cancel, &backup);
-        if (r < 0)
-                return not_started(JOB_BACKUP, r, error);
-        return job_start(manager, caller, message,
-                &(Task) {
-                        .kind = JOB_BACKUP,
-                        .cancel = cancel,
-                        .restricted = backup_restricted(backup),
-                        .class = &backup_class,
-                        .work = backup,
-                        .in_folder = in_folder,
-                        .is_sure = backup_check_at_once(backup),
-                },
-                error);
-}
-
-int job_new_restore(Manager *manager, Caller *caller, sd_bus_message *message, RestorePlan *plan, Error *error) {
-        g_autoptr(Cancel) cancel = NULL;
-        bool in_folder = plan->fd < 0;
-        Restore *restore;
-        int r;
-
-        r = check_slot(manager, caller->user, error);
-        if (r == 0 && (r = cancel_new(&cancel)) < 0)
-                not_started(JOB_RESTORE, r, error);
-        if (r != 0) {
-                restore_plan_clear(plan);
-                return (int)error->code;
-        }
-
-        r = restore_new(plan, cancel, &restore);
-        if (r < 0)
-                return not_started(JOB_RESTORE, r, error);
-        return job_start(manager, caller, message,
-                &(Task) {
-                        .kind = JOB_RESTORE,
-                        .cancel = cancel,
-                        .restricted = restore_conflicts(restore),
-                        .class = &restore_class,
-                        .work = restore,
-                        .in_folder = in_folder,
-                },
-                error);
-}
-
-int job_new_verify(Manager *manager, Caller *caller, sd_bus_message *message, int fd, Error *error) {
-        g_autoptr(RestrictedList) none = NULL;
-        g_autoptr(Cancel) cancel = NULL;
-        _cleanup_fd_ int owned = fd;
-        Verify *verify;
-        int r;
-
-        r = check_slot(manager, caller->user, error);
-        if (r != 0)
-                return r;
-
-        if ((r = cancel_new(&cancel)) < 0 ||
-            (r = restricted_new(manager->state_folder, &none)) < 0 ||
-            (r = verify_new(fd_steal(&owned), manager->config.limits.document_bytes,
-                 (int)manager->config.stall_seconds * 1000, cancel, &verify)) < 0)
-                return not_started(JOB_VERIFY, r, error);
-        return job_start(manager, caller, message,
-                &(Task) {
-                        .kind = JOB_VERIFY,
-                        .cancel = cancel,
-                        .restricted = none,
-                        .class = &verify_class,
-                        .work = verify,
-                },
-                error);
 }
