@@ -8,7 +8,7 @@
 /* So many that were given up may hang in the system at once. */
 #define JOB_ABANDONED_MAX 8U
 
-/* What a job is made of. */
+/* What a job is made of. It takes over work, and references of its own to cancel and restricted. */
 typedef struct JobTask {
         JobKind kind;
         Cancel *cancel;

@@ -67,7 +67,7 @@ struct Job {
 };
 
 /*
- * Starts a job for a caller, whose message is answered with its path or an error once it is known
+ * job-start.c: starts a job for a caller, whose message is answered with its path or an error once it is known
  * whether the job may be. plan and its contents are taken over, also on failure. Returns 0 or a code:
  * ERROR_BACKUP_BUSY, ERROR_LIMIT_EXCEEDED and others that need no look at a disk.
  */

@@ -336,6 +336,15 @@ int monitor_find_name_gone(Harness *h) {
         return -1;
 }
 
+unsigned monitor_count_member(Harness *h, const char *member) {
+        unsigned n = 0;
+
+        monitor_sync(h);
+        for (unsigned i = 0; i < monitor_count(h); i++)
+                n += g_strcmp0(monitor_record(h, i)->member, member) == 0;
+        return n;
+}
+
 unsigned monitor_count_progress(Harness *h, const char *job, sd_bus *bus) {
         const char *name;
         unsigned n = 0;

@@ -55,5 +55,7 @@ int monitor_find_done(Harness *h, const char *job);
 int monitor_find_name_gone(Harness *h);
 /* The s that came with a status of a job; NULL where there was none. */
 const char *monitor_find_text(Harness *h, const char *job, uint32_t status);
+/* How many calls, or signals, of that name there were until now, whoever sent them. */
+unsigned monitor_count_member(Harness *h, const char *member);
 /* How many Progress a connection got of a job. */
 unsigned monitor_count_progress(Harness *h, const char *job, sd_bus *bus);
