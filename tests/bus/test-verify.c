@@ -166,8 +166,7 @@ static void test_canceled_check_ends_in_done(void **state) {
                 feed(&fed, content, size / 2);
                 /* A backup it is not. */
                 call_void(bus, ROOT, "LicenseBackup.CancelLicenseBackup", "");
-                g_autofree char *running = job_property(bus, fed.path, "State");
-                assert_string_equal(running, "running");
+                job_wait_property(bus, fed.path, "State", "running");
                 call_void(bus, i == 0 ? fed.path : ROOT, members[i], "");
                 assert_job_fails(bus, fed.path, "NS_E_DRM_OPERATION_CANCELED", NULL);
                 assert_trace(h, fed.path, bus, SUCCESS ":NS_E_DRM_OPERATION_CANCELED");
