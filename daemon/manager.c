@@ -408,6 +408,7 @@ Manager *manager_free(Manager *manager) {
         sd_event_source_disable_unref(manager->stop_timer);
         sd_event_source_disable_unref(manager->flush_timer);
         sd_event_source_disable_unref(manager->begin_timer);
+        sd_event_source_disable_unref(manager->pace_timer);
         sd_event_source_disable_unref(manager->turn);
         mailbox_free(manager->mailbox);
         /* Not flushed: a stop has waited for that, and a bus that takes nothing is not waited for without end. */

@@ -48,6 +48,7 @@ typedef struct User {
         GQueue ready[_TURN_KINDS]; /* of Caller *: those that wait for their turn */
         uint64_t waiting_bytes; /* that are to be sent, to all of its callers */
         uint64_t held_bytes;    /* by descriptors among these */
+        int64_t next_answer_at; /* monotonic: not before then; see pace.h */
         uint64_t unread;        /* bytes sent to them of which it is not known whether they have read them */
         unsigned n_descriptors; /* on their way to them */
         Job *job;         /* waits or runs */
@@ -94,6 +95,8 @@ struct Manager {
         int64_t silent_until; /* monotonic: the bus does not tell who reads; see outbox.c */
         unsigned n_descriptors; /* on their way to clients */
         GQueue descriptor_line; /* of Caller *: those that wait until there are less */
+        uid_t last_answered;
+        int64_t shared_until; /* monotonic: so long, several users are answered; see pace.h */
         sd_bus_message *passing; /* a call on its way back to sd-bus; see outbox_let_pass() */
 
         /* Whether the bus still takes what we send. */
@@ -102,7 +105,7 @@ struct Manager {
         int64_t taken_at;    /* monotonic: when it last took something, or there was nothing to take */
         bool congested;
 
-        sd_event_source *slow_tick, *stop_timer, *flush_timer, *begin_timer, *turn;
+        sd_event_source *slow_tick, *stop_timer, *flush_timer, *begin_timer, *pace_timer, *turn;
 };
 
 /* Sets up everything from the environment, but the bus. Errors are logged. Returns 0 or an ExitCode. */

@@ -7,6 +7,7 @@
 
 #include "log.h"
 #include "message-size.h"
+#include "pace.h"
 
 /*
  * A connection gets no more than that of which it is not known whether it has read it; more, while its user has little
@@ -221,7 +222,8 @@ static bool is_refused(sd_bus_message *reply, int64_t *ret_until) {
         if (sd_bus_message_is_method_error(reply, SD_BUS_ERROR_ACCESS_DENIED))
                 *ret_until = g_get_monotonic_time() + REFUSED_USEC;
         else if (sd_bus_message_is_method_error(reply, SD_BUS_ERROR_UNKNOWN_INTERFACE) ||
-                 sd_bus_message_is_method_error(reply, SD_BUS_ERROR_UNKNOWN_METHOD))
+                 sd_bus_message_is_method_error(reply, SD_BUS_ERROR_UNKNOWN_METHOD) ||
+                 sd_bus_message_is_method_error(reply, SD_BUS_ERROR_FAILED)) /* dbus-broker: not implemented */
                 *ret_until = INT64_MAX;
         else
                 return false;
@@ -309,6 +311,7 @@ static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
                 if (letter->held > 0 && !keeps_silent(manager))
                         take_descriptor(caller);
                 count(caller, letter->bytes);
+                pace_count(caller->line, letter->bytes, g_get_monotonic_time());
         }
 }
 
@@ -327,8 +330,13 @@ static void discount_waiting(Caller *caller, const Letter *letter) {
 void outbox_pump(Manager *manager) {
         while (!outbox_is_idle(manager) && bus_takes_more(manager)) {
                 Caller *caller = turn_next(manager, TURN_LETTER);
-                Letter *letter = g_queue_peek_head(&caller->letters);
+                Letter *letter;
 
+                if (!caller) {
+                        pace_wait(manager);
+                        return;
+                }
+                letter = g_queue_peek_head(&caller->letters);
                 /* Others were quicker. The same question as in line_up(), or this would never end. */
                 if (!may_have(caller, letter)) {
                         line_up(caller);

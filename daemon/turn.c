@@ -2,6 +2,7 @@
 #include "turn.h"
 
 #include "caller.h"
+#include "pace.h"
 
 /* A user is among the ready ones of all while one of its callers is among its own. */
 
@@ -14,8 +15,23 @@ static void push(Caller *caller, TurnKind kind) {
         g_queue_push_tail(&line->ready[kind], caller);
 }
 
+/* Answers come at a pace; calls are done as soon as they can. */
+static User *pop_user(Manager *manager, TurnKind kind) {
+        GQueue *users = &manager->ready_users[kind];
+        int64_t now = g_get_monotonic_time();
+
+        for (unsigned n = users->length; n > 0; n--) {
+                User *user = g_queue_pop_head(users);
+
+                if (kind != TURN_LETTER || pace_allows(user, now))
+                        return user;
+                g_queue_push_tail(users, user);
+        }
+        return NULL;
+}
+
 static Caller *pop(Manager *manager, TurnKind kind) {
-        User *user = g_queue_pop_head(&manager->ready_users[kind]);
+        User *user = pop_user(manager, kind);
         Caller *caller;
 
         if (!user)

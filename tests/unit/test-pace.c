@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* How fast users are answered where dbus-broker is the bus; tests/boot/test-load.c has it on a real one. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "pace.h"
+
+#define SECOND ((int64_t)G_USEC_PER_SEC)
+#define BEGIN (100 * SECOND)
+#define TICK 10 /* microseconds */
+#define SMALL 512U
+#define USERS 3U
+
+typedef struct World {
+        Manager manager;
+        User users[USERS];
+} World;
+
+static int setup(void **state) {
+        World *world = g_new0(World, 1);
+
+        world->manager.silent_until = INT64_MAX;
+        for (unsigned i = 0; i < USERS; i++)
+                world->users[i] = (User) { .manager = &world->manager, .uid = 1000 + i };
+        *state = world;
+        return 0;
+}
+
+static int teardown(void **state) {
+        World *world = *state;
+
+        g_queue_clear(&world->manager.ready_users[TURN_LETTER]);
+        g_free(world);
+        return 0;
+}
+
+static void stand_in_line(World *world, unsigned user) {
+        g_queue_push_tail(&world->manager.ready_users[TURN_LETTER], &world->users[user]);
+}
+
+static bool answer(User *user, uint64_t bytes, int64_t now) {
+        if (!pace_allows(user, now))
+                return false;
+        pace_count(user, bytes, now);
+        return true;
+}
+
+/* The first n users want answers all the time, for a second: how many each gets. */
+static void flood(World *world, unsigned n, uint64_t bytes, int64_t begin, unsigned *ret_answers) {
+        for (unsigned i = 0; i < n; i++)
+                ret_answers[i] = 0;
+        for (int64_t now = begin; now < begin + SECOND; now += TICK)
+                for (unsigned i = 0; i < n; i++)
+                        ret_answers[i] += answer(&world->users[i], bytes, now);
+}
+
+static void test_several_users_share_the_pace(void **state) {
+        World *world = *state;
+        unsigned answers[USERS];
+        for (unsigned i = 0; i < USERS; i++)
+                stand_in_line(world, i);
+
+        flood(world, USERS, SMALL, BEGIN, answers);
+        for (unsigned i = 0; i < USERS; i++)
+                assert_in_range(answers[i], 2000, 2100);
+}
+
+static void test_large_answers_count_as_several(void **state) {
+        World *world = *state;
+        unsigned answers[USERS];
+        for (unsigned i = 0; i < 2; i++)
+                stand_in_line(world, i);
+
+        flood(world, 2, UINT64_C(64) * 1024, BEGIN, answers);
+        for (unsigned i = 0; i < 2; i++)
+                assert_in_range(answers[i], 600, 650);
+}
+
+static void test_who_calls_little_does_not_wait(void **state) {
+        World *world = *state;
+        for (unsigned i = 0; i < 2; i++)
+                stand_in_line(world, i);
+
+        for (int64_t now = BEGIN; now < BEGIN + SECOND; now += TICK) {
+                for (unsigned i = 0; i < 2; i++)
+                        (void)answer(&world->users[i], SMALL, now);
+                if (now % (10 * TICK * 100) == 0)
+                        assert_true(answer(&world->users[2], SMALL, now));
+        }
+}
+
+static void test_who_is_alone_is_not_kept_back(void **state) {
+        World *world = *state;
+        unsigned answers[USERS];
+        stand_in_line(world, 0);
+
+        /* The other's answer was the last one of its kind for a while. */
+        assert_true(answer(&world->users[1], SMALL, BEGIN));
+        flood(world, 1, SMALL, BEGIN, answers);
+        assert_in_range(answers[0], 6000, 6200);
+        flood(world, 1, SMALL, BEGIN + SECOND, answers);
+        assert_int_equal(answers[0], SECOND / TICK);
+}
+
+static void test_with_dbus_daemon_there_is_no_pace(void **state) {
+        static const int64_t silent_until[] = { 0, BEGIN + 60 * SECOND };
+        World *world = *state;
+        unsigned answers[USERS];
+
+        for (unsigned i = 0; i < G_N_ELEMENTS(silent_until); i++) {
+                world->manager.silent_until = silent_until[i];
+                flood(world, 2, SMALL, BEGIN + i * SECOND, answers);
+                assert_int_equal(answers[0], SECOND / TICK);
+                assert_int_equal(answers[1], SECOND / TICK);
+        }
+}
+
+static void test_a_stop_waits_for_no_pace(void **state) {
+        World *world = *state;
+        unsigned answers[USERS];
+
+        world->manager.stopping = true;
+        flood(world, 2, SMALL, BEGIN, answers);
+        assert_int_equal(answers[0], SECOND / TICK);
+}
+
+static void test_the_loop_turns_again_and_again(void **state) {
+        World *world = *state;
+        assert_true(sd_event_new(&world->manager.event) >= 0);
+
+        for (unsigned i = 0; i < 3; i++) {
+                pace_wait(&world->manager);
+                pace_wait(&world->manager); /* it waits already */
+                assert_true(sd_event_run(world->manager.event, 10 * G_USEC_PER_SEC) > 0);
+                assert_int_equal(sd_event_run(world->manager.event, 0), 0);
+        }
+        sd_event_source_disable_unref(world->manager.pace_timer);
+        sd_event_unref(world->manager.event);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                TEST(test_several_users_share_the_pace),
+                TEST(test_large_answers_count_as_several),
+                TEST(test_who_calls_little_does_not_wait),
+                TEST(test_who_is_alone_is_not_kept_back),
+                TEST(test_with_dbus_daemon_there_is_no_pace),
+                TEST(test_a_stop_waits_for_no_pace),
+                TEST(test_the_loop_turns_again_and_again),
+        };
+
+        return cmocka_run_group_tests_name("pace", tests, NULL, NULL);
+}
