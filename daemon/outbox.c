@@ -222,8 +222,7 @@ static bool is_refused(sd_bus_message *reply, int64_t *ret_until) {
         if (sd_bus_message_is_method_error(reply, SD_BUS_ERROR_ACCESS_DENIED))
                 *ret_until = g_get_monotonic_time() + REFUSED_USEC;
         else if (sd_bus_message_is_method_error(reply, SD_BUS_ERROR_UNKNOWN_INTERFACE) ||
-                 sd_bus_message_is_method_error(reply, SD_BUS_ERROR_UNKNOWN_METHOD) ||
-                 sd_bus_message_is_method_error(reply, SD_BUS_ERROR_FAILED)) /* dbus-broker: not implemented */
+                 sd_bus_message_is_method_error(reply, SD_BUS_ERROR_UNKNOWN_METHOD))
                 *ret_until = INT64_MAX;
         else
                 return false;
@@ -235,6 +234,9 @@ static int on_answer(sd_bus_message *reply, void *userdata, sd_bus_error *ret_er
         uint32_t outgoing = 0;
 
         caller->ask_slot = sd_bus_slot_unref(caller->ask_slot);
+        /* It cannot tell who reads, but its answer tells that it has taken what went before. */
+        if (sd_bus_message_is_method_error(reply, SD_BUS_ERROR_FAILED))
+                caller->manager->is_broker = true;
         if (is_refused(reply, &caller->manager->silent_until) || sd_bus_message_is_method_error(reply, NULL) ||
             read_outgoing(reply, &outgoing) < 0 || (outgoing == 0 && caller->asked_with_descriptor))
                 return_descriptor(caller);
@@ -475,5 +477,6 @@ void outbox_forget(Caller *caller) {
 
 void outbox_forget_bus(Manager *manager) {
         manager->silent_until = 0;
+        manager->is_broker = false;
         manager->passing = sd_bus_message_unref(manager->passing);
 }

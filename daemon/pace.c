@@ -11,8 +11,7 @@
 #define WAIT_USEC 1000
 
 static bool is_kept(const Manager *manager) {
-        /* Of all buses, it is dbus-broker that cannot tell who reads; see outbox.c. */
-        return manager->silent_until == INT64_MAX && !manager->stopping;
+        return manager->is_broker && !manager->stopping;
 }
 
 bool pace_allows(const User *user, int64_t now) {
