@@ -268,6 +268,15 @@ static int find_folders(Manager *manager) {
         return EXIT_GOOD;
 }
 
+static void unblock_stop(void) {
+        sigset_t signals;
+
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGTERM);
+        sigaddset(&signals, SIGINT);
+        pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+}
+
 /* Opens the store, or remembers why not: who has one that cannot be read is told so by the service. */
 static int open_store(Manager *manager) {
         g_autofree char *backups = g_strconcat(manager->state_folder, "/backups", NULL);
@@ -288,6 +297,8 @@ static int open_store(Manager *manager) {
 
         r = store_open(manager->state_folder, &manager->config.limits, &manager->store, &manager->store_error);
         if (r == ERROR_STORE_LOCKED) {
+                /* Who was asked to stop meanwhile ends here, by that signal: nothing has begun. */
+                unblock_stop();
                 /* That passes by itself. Whoever started this one starts it again. */
                 log_error("%s (%s)", error_message(&manager->store_error),
                         error_hresult_name(manager->store_error.code));

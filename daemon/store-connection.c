@@ -2,6 +2,7 @@
 #include "store-connection.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #include "store-vfs.h"
@@ -11,6 +12,7 @@
  * StartLimitIntervalSec= (licensevaultd.service): who waits for longer than one wait is not given up.
  */
 #define BUSY_MSEC 10000
+#define BUSY_STEP_MSEC 10
 
 static void finalize(void *statement) {
         sqlite3_finalize(statement);
@@ -35,6 +37,22 @@ static int open_to_look(const char *path, const char *vfs, StoreConnection *conn
         if (rc == SQLITE_OK && has_wal)
                 rc = store_connection_exec(connection, "PRAGMA locking_mode = EXCLUSIVE");
         return rc == SQLITE_OK ? 0 : store_connection_failed(connection, rc, false, error);
+}
+
+/* The service has its signals blocked, and before its loop runs nothing takes them: then they end the wait here. */
+static bool is_asked_to_stop(void) {
+        sigset_t pending;
+
+        return sigpending(&pending) == 0 &&
+                (sigismember(&pending, SIGTERM) > 0 || sigismember(&pending, SIGINT) > 0);
+}
+
+/* How often it was waited for the same lock tells for how long. */
+static int on_busy(void *userdata, int n_waits) {
+        if (n_waits >= BUSY_MSEC / BUSY_STEP_MSEC || is_asked_to_stop())
+                return 0;
+        g_usleep(BUSY_STEP_MSEC * 1000);
+        return 1;
 }
 
 int store_connection_open(const char *path, StoreAccess access, StoreConnection **ret, Error *error) {
@@ -65,7 +83,7 @@ int store_connection_open(const char *path, StoreAccess access, StoreConnection 
         }
 
         sqlite3_extended_result_codes(connection->db, 1);
-        sqlite3_busy_timeout(connection->db, BUSY_MSEC);
+        sqlite3_busy_handler(connection->db, on_busy, NULL);
         sqlite3_db_config(connection->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         sqlite3_db_config(connection->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
 

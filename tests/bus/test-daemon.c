@@ -80,6 +80,16 @@ static void test_store_that_another_program_has_open_is_not_opened(void **state)
         assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT id FROM licenses", NULL, NULL, NULL), SQLITE_OK);
         assert_int_equal(run_with_log(h, NULL), 1);
         harness_expect_log(h, "Another program has the license store open.");
+
+        /* A stop ends the wait before it is over by itself. */
+        for (unsigned i = 0; i < 2; i++) {
+                int64_t begin = g_get_monotonic_time();
+                pid_t daemon = harness_spawn(h, NULL);
+                sleep_msec(500);
+                assert_int_equal(kill(daemon, i == 0 ? SIGTERM : SIGINT), 0);
+                assert_int_equal(harness_wait(h, daemon), 128 + (i == 0 ? SIGTERM : SIGINT));
+                assert_true(g_get_monotonic_time() - begin < 10 * G_USEC_PER_SEC);
+        }
         assert_int_equal(sqlite3_close(db), SQLITE_OK);
 
         /* One that ends in time is waited for. */
