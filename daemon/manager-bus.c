@@ -24,8 +24,8 @@
 #define LEAVE_USEC (17 * G_USEC_PER_SEC)
 /*
  * What our socket holds (the kernel doubles it, and counts a small message as some 800 bytes): little, for all stand in
- * one line there, which dbus-daemon reads 2 KiB at a time. With a quarter of it GetLicense is a sixth slower; with the
- * kernel's 208 KiB a flood on dbus-daemon keeps others waiting for seconds.
+ * one line there, which dbus-daemon reads 2 KiB at a time. With a quarter of it GetLicense is a sixth slower; with what the
+ * kernel gives, 104 KiB before it doubles them, a flood on dbus-daemon keeps others waiting for seconds.
  */
 #define SOCKET_BYTES (64 * 1024)
 
@@ -211,7 +211,8 @@ int manager_join_bus(Manager *manager) {
         manager->taken_at = g_get_monotonic_time();
 
         if ((r = add_objects(manager)) < 0 ||
-            (r = sd_bus_attach_event(manager->bus, manager->event, SD_EVENT_PRIORITY_NORMAL)) < 0) {
+            (r = sd_bus_attach_event(manager->bus, manager->event, SD_EVENT_PRIORITY_NORMAL)) < 0 ||
+            (r = outbox_meet_bus(manager)) < 0) {
                 log_error("The service cannot be offered on the bus: %s", g_strerror(-r));
                 return EXIT_FAILED;
         }

@@ -36,6 +36,9 @@ typedef struct Waiting {
         uint64_t bytes;
 } Waiting;
 
+/* Nobody's: those wait there for their answers whose user is not known yet. */
+#define STRANGERS ((uid_t)-1)
+
 /* What a uid uses, so that it can be bounded; there as long as something refers to it. */
 typedef struct User {
         struct Manager *manager;
@@ -96,7 +99,7 @@ struct Manager {
         unsigned n_descriptors; /* on their way to clients */
         GQueue descriptor_line; /* of Caller *: those that wait until there are less */
         bool is_broker;      /* the bus is dbus-broker; see pace.h */
-        uid_t last_answered;
+        uid_t last_answered;  /* whose answer was the last one */
         int64_t shared_until; /* monotonic: so long, several users are answered; see pace.h */
         sd_bus_message *passing; /* a call on its way back to sd-bus; see outbox_let_pass() */
 

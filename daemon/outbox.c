@@ -45,9 +45,6 @@
 /* An answer to Introspect, rather more than it is. */
 #define INTROSPECT_BYTES (16U * 1024U)
 
-/* Nobody's: those wait there whose user is not known yet. */
-#define STRANGERS ((uid_t)-1)
-
 typedef struct Letter {
         sd_bus_message *message;
         uint64_t bytes;
@@ -234,9 +231,6 @@ static int on_answer(sd_bus_message *reply, void *userdata, sd_bus_error *ret_er
         uint32_t outgoing = 0;
 
         caller->ask_slot = sd_bus_slot_unref(caller->ask_slot);
-        /* It cannot tell who reads, but its answer tells that it has taken what went before. */
-        if (sd_bus_message_is_method_error(reply, SD_BUS_ERROR_FAILED))
-                caller->manager->is_broker = true;
         if (is_refused(reply, &caller->manager->silent_until) || sd_bus_message_is_method_error(reply, NULL) ||
             read_outgoing(reply, &outgoing) < 0 || (outgoing == 0 && caller->asked_with_descriptor))
                 return_descriptor(caller);
@@ -306,6 +300,7 @@ static void pass(Manager *manager, sd_bus_message *message) {
 }
 
 static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
+        pace_count(caller->line, letter->bytes, g_get_monotonic_time());
         if (letter->is_call)
                 pass(manager, letter->message);
         else {
@@ -313,7 +308,6 @@ static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
                 if (letter->held > 0 && !keeps_silent(manager))
                         take_descriptor(caller);
                 count(caller, letter->bytes);
-                pace_count(caller->line, letter->bytes, g_get_monotonic_time());
         }
 }
 
@@ -411,6 +405,7 @@ static uint64_t answer_size(sd_bus_message *call) {
 bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
         const char *sender = sd_bus_message_get_sender(message);
         bool is_its_turn = message == manager->passing;
+        int64_t now = g_get_monotonic_time();
         g_auto(Error) error = {};
         Caller *caller;
 
@@ -428,7 +423,9 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
         if (call_size(message) >= WINDOW_BYTES)
                 error_set(&error, ERROR_LIMIT_EXCEEDED,
                         "There is no such call with so much in it. org.licensevault1(5) tells which there are.");
-        else if (g_queue_is_empty(&caller->letters) && !is_full(caller) && bus_takes_more(manager)) {
+        else if (g_queue_is_empty(&caller->letters) && !is_full(caller) && bus_takes_more(manager) &&
+                 pace_allows(caller->line, now)) {
+                pace_count(caller->line, answer_size(message), now);
                 count(caller, answer_size(message));
                 return true;
         } else if (outbox_check(caller, &error) == 0) {
@@ -473,6 +470,18 @@ void outbox_forget(Caller *caller) {
         caller->line = user_unref(caller->line);
         caller->ask_slot = sd_bus_slot_unref(caller->ask_slot);
         caller->ask_timer = sd_event_source_disable_unref(caller->ask_timer);
+}
+
+/* dbus-broker says since version 33 that it has not implemented that; before, that we may not ask. */
+static int on_met(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
+        ((Manager *)userdata)->is_broker = sd_bus_message_is_method_error(reply, SD_BUS_ERROR_FAILED);
+        return 0;
+}
+
+int outbox_meet_bus(Manager *manager) {
+        return sd_bus_call_method_async(manager->bus, NULL, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                "org.freedesktop.DBus.Debug.Stats", "GetConnectionStats", on_met, manager, "s",
+                "org.freedesktop.DBus");
 }
 
 void outbox_forget_bus(Manager *manager) {

@@ -12,8 +12,9 @@
  * dbus-daemon keeps what a client does not read, counts it against us, and reads nothing more of ours at 127 MiB, or at
  * 64 descriptors. So after some bytes for a connection, or a descriptor, the bus is asked how much of that the connection
  * has read (org.freedesktop.DBus.Debug.Stats), and little more, or no other descriptor, is sent to it before it has. A
- * bus that does not know, or does not tell, is not asked again, or not soon, and counts as one that needs no such care
- * (dbus-broker, which counts against the one who does not read).
+ * bus that does not know, or does not tell, is not asked again, or not soon, and counts as one that needs no such care.
+ * dbus-broker does not need it either: it counts against the one who does not read. It is asked all the same, and answers
+ * with an error: that it has taken what was sent before, and so one descriptor at a time is on its way to a connection.
  */
 
 /* Room of a message that was not measured. */
@@ -48,5 +49,7 @@ void outbox_join_user(Caller *caller);
 
 /* The connection has gone, and what was for it. */
 void outbox_forget(Caller *caller);
+/* The bus was joined: finds out whether it is dbus-broker (see pace.h). Returns 0 or a negative errno. */
+int outbox_meet_bus(Manager *manager);
 /* The bus is left. All callers are forgotten before. */
 void outbox_forget_bus(Manager *manager);

@@ -20,14 +20,16 @@ bool pace_allows(const User *user, int64_t now) {
 
 void pace_count(User *user, uint64_t bytes, int64_t now) {
         Manager *manager = user->manager;
-        int64_t n_sharing = MAX(1, manager->ready_users[TURN_LETTER].length);
+        /* Those that wait, and the one whose turn it was, which may not stand there now. */
+        int64_t n_sharing = manager->ready_users[TURN_LETTER].length + g_queue_is_empty(&user->ready[TURN_LETTER]);
         int64_t n_answers = 1 + (int64_t)(bytes / ANSWER_BYTES);
 
-        if (user->uid != manager->last_answered) {
+        if (user->uid != manager->last_answered && user->uid != STRANGERS) {
                 manager->last_answered = user->uid;
                 manager->shared_until = now + ALONE_USEC;
         }
-        user->next_answer_at = MAX(user->next_answer_at, now - BURST_USEC) +
+        /* What it got while nobody was held back is not held against it. */
+        user->next_answer_at = CLAMP(user->next_answer_at, now - BURST_USEC, now) +
                 n_answers * n_sharing * G_USEC_PER_SEC / ANSWERS_PER_SEC;
 }
 

@@ -9,7 +9,8 @@
  * us grows, and everyone stands in it, also who calls now and then. So they are answered at a pace that dbus-broker keeps
  * up with, in equal parts; who is alone is not kept back, and who calls little does not notice.
  *
- * It is the other way round with dbus-daemon, which the calls that are open make slow: there is no pace with it.
+ * It is the other way round with dbus-daemon, which the calls that are open make slow: there is no pace with it, nor with
+ * a dbus-broker before version 33 or without our policy, which cannot be told apart.
  *
  * Times are monotonic, in microseconds.
  */

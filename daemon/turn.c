@@ -18,7 +18,7 @@ static void push(Caller *caller, TurnKind kind) {
 /* Answers come at a pace; calls are done as soon as they can. */
 static User *pop_user(Manager *manager, TurnKind kind) {
         GQueue *users = &manager->ready_users[kind];
-        int64_t now = g_get_monotonic_time();
+        int64_t now = kind == TURN_LETTER ? g_get_monotonic_time() : 0;
 
         for (unsigned n = users->length; n > 0; n--) {
                 User *user = g_queue_pop_head(users);

@@ -19,7 +19,7 @@
 #define LOAD_SEC 25
 #define PROMISED_MSEC 5000
 #define ABUSE_SEC 6
-/* Answers that users have together where the bus is dbus-broker (daemon/pace.c), and what the first second has more. */
+/* Answers that users have together where the bus is dbus-broker (daemon/pace.c). Others than the abusers have few of them. */
 #define PACE_PER_SEC 6000.0
 
 /*
@@ -152,8 +152,13 @@ static void test_abuse_of_every_limit_leaves_the_others_served(void **state) {
         seconds = (double)(g_get_monotonic_time() - begin) / G_USEC_PER_SEC;
         abuse_print(&ended, seconds);
         good_print(&good);
-        if (bus_is_broker())
-                assert_true((double)(ended.answered + ended.refused) <= PACE_PER_SEC * (seconds + 1));
+        if (bus_is_broker()) {
+                double answers = (double)(ended.answered + ended.refused);
+
+                /* What was in the pipes when it began, or never read, makes up for a part. */
+                assert_true(answers <= PACE_PER_SEC * (seconds + 1));
+                assert_true(answers >= PACE_PER_SEC * seconds / 4);
+        }
         wait_for_departures(first, n_names);
         assert_int_equal(unit_pid(), daemon);
         expect_unit_property("NRestarts", "0");

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "caller.h"
 #include "pace.h"
 
 #define SECOND ((int64_t)G_USEC_PER_SEC)
@@ -17,14 +18,17 @@
 typedef struct World {
         Manager manager;
         User users[USERS];
+        Caller callers[USERS]; /* one of each */
 } World;
 
 static int setup(void **state) {
         World *world = g_new0(World, 1);
 
         world->manager.is_broker = true;
-        for (unsigned i = 0; i < USERS; i++)
+        for (unsigned i = 0; i < USERS; i++) {
                 world->users[i] = (User) { .manager = &world->manager, .uid = 1000 + i };
+                world->callers[i] = (Caller) { .manager = &world->manager, .line = &world->users[i] };
+        }
         *state = world;
         return 0;
 }
@@ -32,19 +36,28 @@ static int setup(void **state) {
 static int teardown(void **state) {
         World *world = *state;
 
-        g_queue_clear(&world->manager.ready_users[TURN_LETTER]);
+        for (unsigned i = 0; i < USERS; i++)
+                for (unsigned kind = 0; kind < _TURN_KINDS; kind++)
+                        turn_leave(&world->callers[i], kind);
         g_free(world);
         return 0;
 }
 
 static void stand_in_line(World *world, unsigned user) {
-        g_queue_push_tail(&world->manager.ready_users[TURN_LETTER], &world->users[user]);
+        turn_join(&world->callers[user], TURN_LETTER, SMALL);
 }
 
-static bool answer(User *user, uint64_t bytes, int64_t now) {
-        if (!pace_allows(user, now))
+/* As outbox_pump() does it: who is answered does not stand in line then. */
+static bool answer(World *world, unsigned user, uint64_t bytes, int64_t now) {
+        Caller *caller = &world->callers[user];
+        bool stands = caller->turns[TURN_LETTER].is_ready;
+
+        if (!pace_allows(caller->line, now))
                 return false;
-        pace_count(user, bytes, now);
+        turn_leave(caller, TURN_LETTER);
+        pace_count(caller->line, bytes, now);
+        if (stands)
+                stand_in_line(world, user);
         return true;
 }
 
@@ -54,7 +67,7 @@ static void flood(World *world, unsigned n, uint64_t bytes, int64_t begin, unsig
                 ret_answers[i] = 0;
         for (int64_t now = begin; now < begin + SECOND; now += TICK)
                 for (unsigned i = 0; i < n; i++)
-                        ret_answers[i] += answer(&world->users[i], bytes, now);
+                        ret_answers[i] += answer(world, i, bytes, now);
 }
 
 static void test_several_users_share_the_pace(void **state) {
@@ -86,9 +99,9 @@ static void test_who_calls_little_does_not_wait(void **state) {
 
         for (int64_t now = BEGIN; now < BEGIN + SECOND; now += TICK) {
                 for (unsigned i = 0; i < 2; i++)
-                        (void)answer(&world->users[i], SMALL, now);
+                        (void)answer(world, i, SMALL, now);
                 if (now % (10 * TICK * 100) == 0)
-                        assert_true(answer(&world->users[2], SMALL, now));
+                        assert_true(answer(world, 2, SMALL, now));
         }
 }
 
@@ -98,11 +111,60 @@ static void test_who_is_alone_is_not_kept_back(void **state) {
         stand_in_line(world, 0);
 
         /* The other's answer was the last one of its kind for a while. */
-        assert_true(answer(&world->users[1], SMALL, BEGIN));
+        assert_true(answer(world, 1, SMALL, BEGIN));
         flood(world, 1, SMALL, BEGIN, answers);
         assert_in_range(answers[0], 6000, 6200);
         flood(world, 1, SMALL, BEGIN + SECOND, answers);
         assert_int_equal(answers[0], SECOND / TICK);
+        /* What it got then is not held against it when somebody else comes. */
+        assert_true(answer(world, 1, SMALL, BEGIN + 2 * SECOND));
+        flood(world, 1, SMALL, BEGIN + 2 * SECOND, answers);
+        assert_in_range(answers[0], 5800, 6200);
+}
+
+/* Of a connection it is not known yet whose it is; it may be the same user's. */
+static void test_strangers_are_nobody_else(void **state) {
+        World *world = *state;
+        unsigned answers[USERS];
+        world->users[1].uid = STRANGERS;
+        stand_in_line(world, 0);
+
+        (void)answer(world, 0, SMALL, BEGIN);
+        assert_true(answer(world, 1, SMALL, BEGIN + SECOND));
+        flood(world, 1, SMALL, BEGIN + SECOND, answers);
+        assert_int_equal(answers[0], SECOND / TICK);
+}
+
+static void test_a_burst_is_answered_at_once(void **state) {
+        World *world = *state;
+        unsigned n = 0;
+        for (unsigned i = 0; i < 2; i++) {
+                stand_in_line(world, i);
+                (void)answer(world, i, SMALL, BEGIN);
+        }
+
+        /* 20 ms of a third of the pace. */
+        while (answer(world, 2, SMALL, BEGIN + SECOND / 2))
+                n++;
+        assert_in_range(n, 38, 44);
+}
+
+/* The clock is the real one here: who may not be answered for an hour is in nobody's way, and keeps its place. */
+static void test_who_has_to_wait_is_passed_over(void **state) {
+        World *world = *state;
+        int64_t now = g_get_monotonic_time();
+        world->manager.shared_until = now + 3600 * SECOND;
+        for (unsigned i = 0; i < USERS; i++)
+                stand_in_line(world, i);
+        turn_join(&world->callers[0], TURN_CALL, 0);
+
+        world->users[0].next_answer_at = world->users[2].next_answer_at = now + 3600 * SECOND;
+        assert_ptr_equal(turn_next(&world->manager, TURN_LETTER), &world->callers[1]);
+        assert_null(turn_next(&world->manager, TURN_LETTER));
+        assert_ptr_equal(turn_next(&world->manager, TURN_CALL), &world->callers[0]);
+        world->users[0].next_answer_at = world->users[2].next_answer_at = now;
+        assert_ptr_equal(turn_next(&world->manager, TURN_LETTER), &world->callers[2]);
+        assert_ptr_equal(turn_next(&world->manager, TURN_LETTER), &world->callers[0]);
 }
 
 static void test_with_dbus_daemon_there_is_no_pace(void **state) {
@@ -146,6 +208,9 @@ int main(void) {
                 TEST(test_large_answers_count_as_several),
                 TEST(test_who_calls_little_does_not_wait),
                 TEST(test_who_is_alone_is_not_kept_back),
+                TEST(test_strangers_are_nobody_else),
+                TEST(test_a_burst_is_answered_at_once),
+                TEST(test_who_has_to_wait_is_passed_over),
                 TEST(test_with_dbus_daemon_there_is_no_pace),
                 TEST(test_a_stop_waits_for_no_pace),
                 TEST(test_the_loop_turns_again_and_again),
