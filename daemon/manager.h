@@ -98,7 +98,7 @@ struct Manager {
         int64_t silent_until; /* monotonic: the bus does not tell who reads; see outbox.c */
         unsigned n_descriptors; /* on their way to clients */
         GQueue descriptor_line; /* of Caller *: those that wait until there are less */
-        bool is_broker;      /* the bus is dbus-broker; see pace.h */
+        bool is_broker;       /* the bus is dbus-broker; see pace.h */
         uid_t last_answered;  /* whose answer was the last one */
         int64_t shared_until; /* monotonic: so long, several users are answered; see pace.h */
         sd_bus_message *passing; /* a call on its way back to sd-bus; see outbox_let_pass() */

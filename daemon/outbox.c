@@ -408,6 +408,7 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
         int64_t now = g_get_monotonic_time();
         g_auto(Error) error = {};
         Caller *caller;
+        uint64_t bytes;
 
         if (is_its_turn)
                 manager->passing = sd_bus_message_unref(manager->passing);
@@ -416,8 +417,9 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
         if (!caller)
                 return true;
 
+        bytes = answer_size(message);
         if (is_its_turn) {
-                count(caller, answer_size(message));
+                count(caller, bytes);
                 return true;
         }
         if (call_size(message) >= WINDOW_BYTES)
@@ -425,12 +427,12 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
                         "There is no such call with so much in it. org.licensevault1(5) tells which there are.");
         else if (g_queue_is_empty(&caller->letters) && !is_full(caller) && bus_takes_more(manager) &&
                  pace_allows(caller->line, now)) {
-                pace_count(caller->line, answer_size(message), now);
-                count(caller, answer_size(message));
+                pace_count(caller->line, bytes, now);
+                count(caller, bytes);
                 return true;
         } else if (outbox_check(caller, &error) == 0) {
                 /* Others stand in line, or it is not known whether this one reads: the call is kept. */
-                add(caller, (Letter) { .message = sd_bus_message_ref(message), .bytes = answer_size(message),
+                add(caller, (Letter) { .message = sd_bus_message_ref(message), .bytes = bytes,
                                 .is_call = true });
                 return false;
         }

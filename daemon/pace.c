@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "pace.h"
 
+/* Of all users together. docs/hacking.md tells what it was measured to do, and what more of them did. */
 #define ANSWERS_PER_SEC 6000
 /* A larger one counts as several. */
 #define ANSWER_BYTES (16 * 1024)
@@ -8,6 +9,7 @@
 #define BURST_USEC (20 * 1000)
 /* Nobody else was answered for so long: who is, is alone. */
 #define ALONE_USEC G_USEC_PER_SEC
+/* Some answers at a time: a turn of the loop for each would cost more than they do. */
 #define WAIT_USEC 1000
 
 static bool is_kept(const Manager *manager) {
