@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -11,12 +12,12 @@
 #include <sodium.h>
 
 /*
- * All blocks; how many of them are on their way to the disk and back at most; and how many of those on their way back.
- * So the disk always has something to write and to read, and is seldom waited for.
+ * All blocks; how many of them are on their way to the disk and back at most; and, with the cache, how many of those on
+ * their way back. So the disk always has something to write and to read, and is seldom waited for.
  */
-#define N_BLOCKS 32U
-#define BEHIND 16U
-#define COMING 8U
+#define N_BLOCKS 8U
+#define BEHIND 4U
+#define COMING 2U
 #define PAGE 4096U
 
 typedef struct Span {
@@ -41,15 +42,16 @@ typedef struct Patch {
 /* Who looks at all blocks in their order. One thread at most works for a stage. */
 typedef struct Stage {
         ProvedFile *file;
-        /* Whether there is a step to do now; the mutex is held. */
+        /* Whether there is a step to do now, and how many blocks it has done; the mutex is held. */
         bool (*has_work)(const ProvedFile *file);
+        const uint64_t *done;
         /* Does one. Returns 0 or a negative errno, with the file's failure set. */
         int (*step)(ProvedFile *file);
         pthread_t thread;
         bool runs;
 } Stage;
 
-enum { STAGE_DIGESTS, STAGE_DISK, N_STAGES };
+enum { STAGE_DIGESTS, STAGE_WRITE, STAGE_PROOF, N_STAGES };
 
 struct ProvedFile {
         /* Of the stage of the digests. */
@@ -59,6 +61,7 @@ struct ProvedFile {
         bool in_span;
 
         int fd;
+        atomic_bool direct; /* the cache is left out; changed with the mutex held */
         uint64_t start; /* where in fd the file begins */
         const Cancel *cancel;
         Block *blocks;  /* N_BLOCKS, in turn, and one to read into */
@@ -176,15 +179,16 @@ static bool is_all_written(const ProvedFile *file) {
 
 static bool may_fetch(const ProvedFile *file) {
         return file->fetched < file->written && file->fetched - file->compared < COMING &&
-                (file->written - file->fetched >= BEHIND - COMING || is_all_written(file));
+                (file->direct || file->written - file->fetched >= BEHIND - COMING || is_all_written(file));
 }
 
 static bool may_compare(const ProvedFile *file) {
-        return file->compared < file->fetched && (file->fetched - file->compared >= COMING || is_all_written(file));
+        return file->compared < file->fetched &&
+                (file->direct || file->fetched - file->compared >= COMING || is_all_written(file));
 }
 
-static bool disk_has_work(const ProvedFile *file) {
-        return may_write(file) || may_fetch(file) || may_compare(file);
+static bool proof_has_work(const ProvedFile *file) {
+        return may_fetch(file) || may_compare(file);
 }
 
 /*
@@ -202,20 +206,67 @@ static int sync_range(const ProvedFile *file, uint64_t offset, size_t size, unsi
         return fdatasync(file->fd) < 0 ? -errno : 0;
 }
 
+/* The flag is the open file's: it is for all stages, and those of a call that is under way keep what they began with. */
+static int set_direct(ProvedFile *file, bool direct) {
+        int flags, r = 0;
+
+        pthread_mutex_lock(&file->mutex);
+        if (direct != file->direct) {
+                flags = fcntl(file->fd, F_GETFL);
+                if (flags < 0 || fcntl(file->fd, F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT) < 0)
+                        r = -errno;
+                else
+                        file->direct = direct;
+        }
+        pthread_mutex_unlock(&file->mutex);
+        return r;
+}
+
+/*
+ * To copy hundreds of megabytes into the cache and out of it takes as much processor time as all the rest of a backup.
+ * Where a file system cannot go without, or wants other alignments, it is done that way. So is the end, which is not
+ * whole pages.
+ */
+static int choose_way(ProvedFile *file, const Block *block) {
+        if (file->written == 0 && block->fill == PROVED_BLOCK_SIZE && file->start % PAGE == 0)
+                (void)set_direct(file, true);
+        return block->fill % PAGE == 0 ? 0 : set_direct(file, false);
+}
+
+/* As io_write_all() and io_pread_all(), and once more through the cache where the file system refuses the direct way. */
+static int write_at(ProvedFile *file, const void *data, size_t size, uint64_t offset) {
+        int r = io_write_all(file->fd, data, size);
+
+        if (r == -EINVAL && (r = set_direct(file, false)) == 0)
+                r = lseek(file->fd, (off_t)offset, SEEK_SET) < 0 ? -errno : io_write_all(file->fd, data, size);
+        return r;
+}
+
+static ssize_t read_at(ProvedFile *file, void *data, size_t size, uint64_t offset) {
+        ssize_t n = io_pread_all(file->fd, data, size, offset);
+
+        if (n == -EINVAL && (n = set_direct(file, false)) == 0)
+                n = io_pread_all(file->fd, data, size, offset);
+        return n;
+}
+
 static int write_block(ProvedFile *file) {
         const Block *block = block_of(file, file->written);
         uint64_t offset = file->start + file->written * PROVED_BLOCK_SIZE;
         int r;
 
-        r = io_write_all(file->fd, block->data, block->fill);
-        /* Begins to bring it to the disk, and does not wait. */
+        r = choose_way(file, block);
         if (r >= 0)
+                r = write_at(file, block->data, block->fill, offset);
+        /* Begins to bring it to the disk, and does not wait. */
+        if (r >= 0 && !file->direct)
                 r = sync_range(file, offset, block->fill, SYNC_FILE_RANGE_WRITE);
         if (r < 0)
                 return fail_errno(file, r, "Writing the backup failed");
 
         pthread_mutex_lock(&file->mutex);
         file->written++;
+        pthread_cond_broadcast(&file->changed);
         pthread_mutex_unlock(&file->mutex);
         return 0;
 }
@@ -230,7 +281,10 @@ static void drop(const ProvedFile *file, uint64_t offset, size_t size) {
         (void)posix_fadvise(file->fd, (off_t)page, (off_t)(end - page), POSIX_FADV_DONTNEED);
 }
 
-/* Waits until the block is on the disk, and begins to read it. */
+/*
+ * Waits until the block is on the disk, and begins to read it. Also of one that was written directly, for some file
+ * systems only say that they do so.
+ */
 static int fetch_block(ProvedFile *file) {
         size_t size = block_of(file, file->fetched)->fill;
         uint64_t offset = file->start + file->fetched * PROVED_BLOCK_SIZE;
@@ -241,7 +295,8 @@ static int fetch_block(ProvedFile *file) {
         if (r < 0)
                 return fail_errno(file, r, "Writing the backup failed");
         drop(file, offset, size);
-        (void)posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
+        if (!file->direct)
+                (void)posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
 
         pthread_mutex_lock(&file->mutex);
         file->fetched++;
@@ -251,7 +306,7 @@ static int fetch_block(ProvedFile *file) {
 
 static int compare(ProvedFile *file, uint64_t offset, const void *expected, size_t size) {
         char *found = file->blocks[N_BLOCKS].data;
-        ssize_t n = io_pread_all(file->fd, found, size, offset);
+        ssize_t n = read_at(file, found, size, offset);
 
         if (n < 0)
                 return fail_errno(file, (int)n, "Reading back the backup failed");
@@ -271,11 +326,11 @@ static int compare_block(ProvedFile *file) {
         return 0;
 }
 
-static int disk_step(ProvedFile *file) {
+static int prove_step(ProvedFile *file) {
         int (*step)(ProvedFile *file);
 
         pthread_mutex_lock(&file->mutex);
-        step = may_write(file) ? write_block : may_fetch(file) ? fetch_block : compare_block;
+        step = may_fetch(file) ? fetch_block : compare_block;
         pthread_mutex_unlock(&file->mutex);
         return step(file);
 }
@@ -293,7 +348,7 @@ static void *stage_thread(void *userdata) {
                         if (check_cancel(file) == 0)
                                 (void)stage->step(file);
                         pthread_mutex_lock(&file->mutex);
-                } else if (file->complete)
+                } else if (file->complete && *stage->done == file->given)
                         break;
                 else
                         pthread_cond_wait(&file->changed, &file->mutex);
@@ -319,25 +374,33 @@ static void join_threads(ProvedFile *file) {
                 }
 }
 
-/* Does what there is to do for stages without a thread. */
-static int work(ProvedFile *file) {
-        for (unsigned i = 0; i < N_STAGES; i++) {
-                Stage *stage = &file->stages[i];
-                int r;
+/* A stage without a thread that has work to do now, or NULL; the mutex is held. */
+static Stage *find_work(ProvedFile *file) {
+        for (unsigned i = 0; i < N_STAGES; i++)
+                if (!file->stages[i].runs && file->stages[i].has_work(file))
+                        return &file->stages[i];
+        return NULL;
+}
 
-                while (!stage->runs) {
-                        bool has_work;
+/* Waits until the stages are so far, and does the work of those without a thread. Returns 0 or the file's failure. */
+static int wait_until(ProvedFile *file, bool (*is_so_far)(const ProvedFile *file, uint64_t number), uint64_t number) {
+        int r;
 
-                        pthread_mutex_lock(&file->mutex);
-                        has_work = file->failed == 0 && stage->has_work(file);
+        pthread_mutex_lock(&file->mutex);
+        while (file->failed == 0 && !is_so_far(file, number)) {
+                Stage *stage = find_work(file);
+
+                if (stage) {
                         pthread_mutex_unlock(&file->mutex);
-                        if (!has_work)
-                                break;
-                        if ((r = check_cancel(file)) < 0 || (r = stage->step(file)) < 0)
-                                return r;
-                }
+                        if (check_cancel(file) == 0)
+                                (void)stage->step(file);
+                        pthread_mutex_lock(&file->mutex);
+                } else
+                        pthread_cond_wait(&file->changed, &file->mutex);
         }
-        return 0;
+        r = file->failed;
+        pthread_mutex_unlock(&file->mutex);
+        return r;
 }
 
 int proved_file_new(int fd, const Cancel *cancel, ProvedFile **ret) {
@@ -367,8 +430,9 @@ int proved_file_new(int fd, const Cancel *cancel, ProvedFile **ret) {
         file->start = (uint64_t)start;
         file->cancel = cancel;
         file->blocks = blocks;
-        file->stages[STAGE_DIGESTS] = (Stage) { file, digests_have_work, digest_block };
-        file->stages[STAGE_DISK] = (Stage) { file, disk_has_work, disk_step };
+        file->stages[STAGE_DIGESTS] = (Stage) { file, digests_have_work, &file->digested, digest_block };
+        file->stages[STAGE_WRITE] = (Stage) { file, may_write, &file->written, write_block };
+        file->stages[STAGE_PROOF] = (Stage) { file, proof_has_work, &file->compared, prove_step };
         pthread_mutex_init(&file->mutex, NULL);
         pthread_cond_init(&file->changed, NULL);
 
@@ -385,6 +449,7 @@ ProvedFile *proved_file_free(ProvedFile *file) {
         pthread_cond_broadcast(&file->changed);
         pthread_mutex_unlock(&file->mutex);
         join_threads(file);
+        (void)set_direct(file, false);
 
         error_clear(&file->error);
         pthread_cond_destroy(&file->changed);
@@ -398,9 +463,9 @@ char *proved_file_buffer(ProvedFile *file) {
         return block_of(file, file->given)->data;
 }
 
-/* Whether the block that is to be filled next is still needed for what it held before. */
-static bool is_full(const ProvedFile *file) {
-        return file->given - MIN(file->digested, file->compared) >= N_BLOCKS;
+/* Whether the block with this number may be filled: what lies in its place is not needed any more. */
+static bool has_room(const ProvedFile *file, uint64_t number) {
+        return number - MIN(file->digested, file->compared) < N_BLOCKS;
 }
 
 int proved_file_give(ProvedFile *file, size_t size) {
@@ -420,16 +485,7 @@ int proved_file_give(ProvedFile *file, size_t size) {
                 return 0;
 
         start_threads(file);
-        r = work(file);
-        if (r < 0)
-                return r;
-
-        pthread_mutex_lock(&file->mutex);
-        while (is_full(file) && file->failed == 0)
-                pthread_cond_wait(&file->changed, &file->mutex);
-        r = file->failed;
-        pthread_mutex_unlock(&file->mutex);
-
+        r = wait_until(file, has_room, file->given);
         block_of(file, file->given)->n_spans = 0;
         return r;
 }
@@ -453,41 +509,36 @@ void proved_file_patch(ProvedFile *file, uint64_t offset, const void *data, size
         memcpy(patch->data, data, size);
 }
 
-int proved_file_end(ProvedFile *file) {
-        int r;
+static bool is_digested(const ProvedFile *file, uint64_t number) {
+        return file->digested >= number;
+}
 
+int proved_file_end(ProvedFile *file) {
         pthread_mutex_lock(&file->mutex);
         file->complete = true;
         pthread_cond_broadcast(&file->changed);
         pthread_mutex_unlock(&file->mutex);
 
-        r = work(file);
-        pthread_mutex_lock(&file->mutex);
-        while (r == 0 && file->failed == 0 && file->digested < file->given)
-                pthread_cond_wait(&file->changed, &file->mutex);
-        r = file->failed;
-        pthread_mutex_unlock(&file->mutex);
-        return r;
+        return wait_until(file, is_digested, file->given);
+}
+
+static bool is_proved(const ProvedFile *file, uint64_t number) {
+        return file->compared >= number;
 }
 
 /* Waits for the disk. */
 static int drain(ProvedFile *file, void (*progress)(uint64_t done, uint64_t size, void *userdata), void *userdata) {
-        uint64_t compared = 0;
-        bool done = false;
-        int r;
+        int r = 0;
 
-        do {
+        for (uint64_t compared = 0; r == 0 && compared < file->given;) {
+                r = wait_until(file, is_proved, compared + 1);
+
                 pthread_mutex_lock(&file->mutex);
-                while (file->failed == 0 && file->compared < file->given && file->compared == compared)
-                        pthread_cond_wait(&file->changed, &file->mutex);
                 compared = file->compared;
-                done = compared == file->given;
-                r = file->failed;
                 pthread_mutex_unlock(&file->mutex);
-
                 if (r == 0 && progress)
                         progress(MIN(compared * PROVED_BLOCK_SIZE, file->given_bytes), file->given_bytes, userdata);
-        } while (r == 0 && !done);
+        }
         return r;
 }
 
@@ -524,9 +575,15 @@ int proved_file_finish(ProvedFile *file, void (*progress)(uint64_t done, uint64_
 
         g_assert(file->complete);
 
-        if ((r = drain(file, progress, userdata)) < 0 || (r = check_cancel(file)) < 0 || (r = write_patches(file)) < 0)
+        if ((r = drain(file, progress, userdata)) < 0 || (r = check_cancel(file)) < 0)
                 return r;
         join_threads(file);
+        r = set_direct(file, false);
+        if (r < 0)
+                return fail_errno(file, r, "Writing the backup failed");
+        r = write_patches(file);
+        if (r < 0)
+                return r;
         if (fdatasync(file->fd) < 0)
                 return fail_errno(file, -errno, "Writing the backup failed");
         r = compare_patches(file);

@@ -9,14 +9,15 @@
  * written, brought to the disk, dropped from the cache, read back, and compared with what was given, byte by byte.
  * Documents in it are held against digests that were taken of them before.
  *
- * What fits into one block is done by who calls, in proved_file_finish(). For more there are two threads, one for the
- * disk and one for the digests, and both are some blocks behind who gives; without threads it goes on as well,
- * and slower. Memory is constant.
+ * What fits into one block is done by who calls, in proved_file_finish(). For more there are three threads, for the
+ * digests, for writing, and for reading back, and all are some blocks behind who gives; without threads it goes on as
+ * well, and slower. Memory is constant. While there are more blocks the file is read and written with O_DIRECT, where
+ * its file system can, and when it is finished or freed that flag is gone.
  *
  * All functions but free return 0 or a negative errno; after one, proved_file_failed() has the words, and only
  * it and proved_file_free() may be called.
  */
-#define PROVED_BLOCK_SIZE (256U * 1024U)
+#define PROVED_BLOCK_SIZE (1024U * 1024U)
 #define PROVED_PATCHES_MAX 2U
 #define PROVED_PATCH_SIZE 512U
 /* So many bytes, at least, lie between the beginnings of two documents. */

@@ -40,6 +40,7 @@ const FaultCall fault_calls[N_FAULT_CALLS] = {
         { "lock", { SYS_fcntl, -1 }, SUBJECT_LOCK, 2, false, { EIO, ENOLCK } },
         { "duplicate", { SYS_fcntl, -1 }, SUBJECT_DUPLICATE, 0, false, { EMFILE } },
         { "read", { SYS_read, SYS_pread64, SYS_preadv2, -1 }, SUBJECT_EITHER, 0, false, { EIO, EINTR, FAULT_SHORT } },
+        { "direct", { SYS_fcntl, -1 }, SUBJECT_FLAGS, 0, false, { EINVAL } },
         { "recvfrom", { SYS_recvfrom, -1 }, SUBJECT_STREAM, 0, false, { ECONNRESET, ENOMEM, EAGAIN, EINTR } },
         { "fstat", { SYS_newfstatat, SYS_fstat, -1 }, SUBJECT_NONE, 0, false, { EIO, ENOMEM } },
         { "getdents64", { SYS_getdents64, -1 }, SUBJECT_NONE, 0, false, { EIO } },
@@ -59,7 +60,8 @@ int fault_call_find(int number, const uint64_t arguments[6]) {
                 for (const int *n = call->numbers; *n >= 0; n++)
                         found = found || *n == number;
                 if (!found || (call->subject == SUBJECT_LOCK && !is_lock((int)arguments[1])) ||
-                    (call->subject == SUBJECT_DUPLICATE && (int)arguments[1] != F_DUPFD_CLOEXEC))
+                    (call->subject == SUBJECT_DUPLICATE && (int)arguments[1] != F_DUPFD_CLOEXEC) ||
+                    (call->subject == SUBJECT_FLAGS && (int)arguments[1] != F_SETFL))
                         continue;
                 return (int)i;
         }

@@ -21,7 +21,8 @@ typedef enum CallSubject {
         SUBJECT_EITHER,   /* a file or a client's pipe */
         SUBJECT_PATH,     /* a path, below the folder of an open descriptor or of the process */
         SUBJECT_LOCK,     /* fcntl() that locks, and does not unlock: that never fails, but on a network */
-        SUBJECT_DUPLICATE /* fcntl() that duplicates */
+        SUBJECT_DUPLICATE, /* fcntl() that duplicates */
+        SUBJECT_FLAGS      /* fcntl() that sets flags of an open file */
 } CallSubject;
 
 typedef struct FaultCall {
@@ -33,7 +34,7 @@ typedef struct FaultCall {
         int errors[8];        /* ended by 0 */
 } FaultCall;
 
-#define N_FAULT_CALLS 23U
+#define N_FAULT_CALLS 24U
 extern const FaultCall fault_calls[N_FAULT_CALLS];
 
 /* The row of a system call, -1 for one of which there is none. fcntl() is told apart by its command. */

@@ -47,10 +47,10 @@ static void prepare_old_backup(World *world) {
         store(world, "new", DOCUMENT_SIZE, 5);
 }
 
-/* More than one block of proved-file.c, and so its threads. */
+/* Some blocks of proved-file.c, and so its threads, and no cache. */
 static void prepare_large(World *world) {
         prepare_some(world);
-        for (uint32_t i = 0; i < 12; i++) {
+        for (uint32_t i = 0; i < 40; i++) {
                 g_autofree char *id = g_strdup_printf("large-%u", i);
 
                 store(world, id, 3 * DOCUMENT_SIZE / 2, 10 + i);
@@ -383,7 +383,7 @@ const Operation operations[] = {
         { "backup-over-known", .prepare = prepare_old_backup, .warm = warm_path, .run = run_overwrite,
                 .target = OWN_FOLDER, .has_old = true, .licenses = 3 },
         { "backup-large", .prepare = prepare_large, .run = run_overwrite, .target = OWN_FOLDER, .has_old = true,
-                .licenses = 15 },
+                .licenses = 43 },
         { "backup-root", .prepare = prepare_root, .run = run_backup, .target = ROOT_FOLDER, .licenses = 2,
                 .file_system = FILE_SYSTEM_NO_UNNAMED },
         { "backup-root-over", .prepare = prepare_root_old, .run = run_overwrite, .target = ROOT_FOLDER,

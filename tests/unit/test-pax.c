@@ -275,9 +275,8 @@ static void test_empty_and_overlong_paths_are_refused(void **state) {
 
 /* Around the buffer's size, so that the header is patched in memory, and in the file. */
 static void test_streamed_entry_gets_its_size_wherever_its_header_is(void **state) {
-        static const size_t sizes[] = { 0, 1, 511, 512, 513, 256 * 1024 - 1024, 256 * 1024 - 1023,
-                256 * 1024 - 512,
-                256 * 1024, 3 * 256 * 1024 + 7 };
+        static const size_t sizes[] = { 0, 1, 511, 512, 513, PROVED_BLOCK_SIZE - 1024,
+                PROVED_BLOCK_SIZE - 1023, PROVED_BLOCK_SIZE - 512, PROVED_BLOCK_SIZE, 3 * PROVED_BLOCK_SIZE + 7 };
 
         for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
                 Fixture fixture = { .fd = tarball_new_file() };
@@ -414,17 +413,17 @@ static void test_content_of_8_gib_is_refused(void **state) {
 static void test_full_disk_is_an_error_of_the_call_that_meets_it(void **state) {
         PaxWriter *writer;
         int fd = open("/dev/full", O_RDWR | O_CLOEXEC);
-        g_autofree char *content = g_strnfill(300 * 1024, 'c');
+        g_autofree char *content = g_strnfill(PROVED_BLOCK_SIZE + 1, 'c');
 
         assert_true(fd >= 0);
 
         assert_int_equal(pax_writer_new(fd, MTIME, &writer), 0);
-        assert_int_equal(pax_writer_add(writer, "a", content, 300 * 1024, NULL, 0), -ENOSPC);
+        assert_int_equal(pax_writer_add(writer, "a", content, PROVED_BLOCK_SIZE + 1, NULL, 0), -ENOSPC);
         pax_writer_free(writer);
 
         assert_int_equal(pax_writer_new(fd, MTIME, &writer), 0);
         assert_int_equal(pax_writer_begin(writer, "a"), 0);
-        assert_int_equal(pax_writer_append(writer, content, 300 * 1024), -ENOSPC);
+        assert_int_equal(pax_writer_append(writer, content, PROVED_BLOCK_SIZE + 1), -ENOSPC);
         pax_writer_free(writer);
 
         /* What is small meets the disk at the end only. */
