@@ -223,17 +223,9 @@ static int set_direct(ProvedFile *file, bool direct) {
 }
 
 /*
- * To copy hundreds of megabytes into the cache and out of it takes as much processor time as all the rest of a backup.
- * Where a file system cannot go without, or wants other alignments, it is done that way. So is the end, which is not
- * whole pages.
+ * As io_write_all() and io_pread_all(), and once more through the cache where the file system refuses the direct way: it
+ * cannot, or wants another alignment, as for the end, which is not whole pages.
  */
-static int choose_way(ProvedFile *file, const Block *block) {
-        if (file->written == 0 && block->fill == PROVED_BLOCK_SIZE && file->start % PAGE == 0)
-                (void)set_direct(file, true);
-        return block->fill % PAGE == 0 ? 0 : set_direct(file, false);
-}
-
-/* As io_write_all() and io_pread_all(), and once more through the cache where the file system refuses the direct way. */
 static int write_at(ProvedFile *file, const void *data, size_t size, uint64_t offset) {
         int r = io_write_all(file->fd, data, size);
 
@@ -255,9 +247,10 @@ static int write_block(ProvedFile *file) {
         uint64_t offset = file->start + file->written * PROVED_BLOCK_SIZE;
         int r;
 
-        r = choose_way(file, block);
-        if (r >= 0)
-                r = write_at(file, block->data, block->fill, offset);
+        /* To copy all of a backup into the cache and out of it takes as much processor time as all the rest. */
+        if (file->written == 0 && block->fill == PROVED_BLOCK_SIZE && file->start % PAGE == 0)
+                (void)set_direct(file, true);
+        r = write_at(file, block->data, block->fill, offset);
         /* Begins to bring it to the disk, and does not wait. */
         if (r >= 0 && !file->direct)
                 r = sync_range(file, offset, block->fill, SYNC_FILE_RANGE_WRITE);
