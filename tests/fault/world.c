@@ -42,6 +42,8 @@ World *world_new(void) {
         harness_write_settings(world->h);
         world->user = world->caller = harness_connect(world->h, 0);
         sd_bus_set_method_call_timeout(world->user, ANSWER_USEC);
+        world->visitor = harness_connect(world->h, 0);
+        sd_bus_set_method_call_timeout(world->visitor, ANSWER_USEC);
         if (geteuid() == 0 && world->h->n_users > 1) {
                 world->other = harness_connect(world->h, 1);
                 sd_bus_set_method_call_timeout(world->other, ANSWER_USEC);

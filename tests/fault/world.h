@@ -48,7 +48,7 @@ struct World {
         Harness *h;
         FaultPlan *plan;
         int socket;
-        sd_bus *user;                   /* users[0] of the harness */
+        sd_bus *user, *visitor;         /* users[0] of the harness, twice */
         sd_bus *other, *root;           /* users[1], and root; NULL where the test is not root's */
         sd_bus *caller;                 /* whose calls attempt() makes now: user, if not told otherwise */
         const Operation *operation;
