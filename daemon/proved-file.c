@@ -18,6 +18,7 @@
 #define N_BLOCKS 8U
 #define BEHIND 4U
 #define COMING 2U
+/* What memory, place and size of a direct read or write are whole numbers of. */
 #define PAGE 4096U
 
 typedef struct Span {
@@ -39,14 +40,15 @@ typedef struct Patch {
         uint8_t data[PROVED_PATCH_SIZE];
 } Patch;
 
+/* Returns 0 or a negative errno, with the file's failure set. */
+typedef int (*Step)(ProvedFile *file);
+
 /* Who looks at all blocks in their order. One thread at most works for a stage. */
 typedef struct Stage {
         ProvedFile *file;
-        /* Whether there is a step to do now, and how many blocks it has done; the mutex is held. */
-        bool (*has_work)(const ProvedFile *file);
+        /* What there is to do now, or NULL, and how many blocks are done; the mutex is held. */
+        Step (*next)(const ProvedFile *file);
         const uint64_t *done;
-        /* Does one. Returns 0 or a negative errno, with the file's failure set. */
-        int (*step)(ProvedFile *file);
         pthread_t thread;
         bool runs;
 } Stage;
@@ -125,10 +127,6 @@ static int check_cancel(ProvedFile *file) {
 
 /* Digests */
 
-static bool digests_have_work(const ProvedFile *file) {
-        return file->digested < file->given;
-}
-
 static int end_span(ProvedFile *file) {
         uint8_t digest[LICENSE_DIGEST_SIZE];
 
@@ -167,29 +165,11 @@ static int digest_block(ProvedFile *file) {
         return 0;
 }
 
+static Step next_digest(const ProvedFile *file) {
+        return file->digested < file->given ? digest_block : NULL;
+}
+
 /* The disk */
-
-static bool may_write(const ProvedFile *file) {
-        return file->written < file->given && file->written - file->compared < BEHIND;
-}
-
-static bool is_all_written(const ProvedFile *file) {
-        return file->complete && file->written == file->given;
-}
-
-static bool may_fetch(const ProvedFile *file) {
-        return file->fetched < file->written && file->fetched - file->compared < COMING &&
-                (file->direct || file->written - file->fetched >= BEHIND - COMING || is_all_written(file));
-}
-
-static bool may_compare(const ProvedFile *file) {
-        return file->compared < file->fetched &&
-                (file->direct || file->fetched - file->compared >= COMING || is_all_written(file));
-}
-
-static bool proof_has_work(const ProvedFile *file) {
-        return may_fetch(file) || may_compare(file);
-}
 
 /*
  * Where only the whole file can be synced, that is done; also for a lack of memory, which is what ext4 calls it where
@@ -264,12 +244,17 @@ static int write_block(ProvedFile *file) {
         return 0;
 }
 
+static Step next_write(const ProvedFile *file) {
+        return file->written < file->given && file->written - file->compared < BEHIND ? write_block : NULL;
+}
+
 /*
  * What the kernel would give from its memory says nothing of the disk: a range is dropped from there, which goes once
  * it is on the disk. Whether the disk answers from a memory of its own nobody can know, also after a sync.
  */
 static void drop(const ProvedFile *file, uint64_t offset, size_t size) {
-        uint64_t page = offset / PAGE * PAGE, end = (offset + size + PAGE - 1) / PAGE * PAGE;
+        uint64_t unit = (uint64_t)sysconf(_SC_PAGESIZE), page = offset / unit * unit,
+                 end = (offset + size + unit - 1) / unit * unit;
 
         (void)posix_fadvise(file->fd, (off_t)page, (off_t)(end - page), POSIX_FADV_DONTNEED);
 }
@@ -319,13 +304,22 @@ static int compare_block(ProvedFile *file) {
         return 0;
 }
 
-static int prove_step(ProvedFile *file) {
-        int (*step)(ProvedFile *file);
+static bool is_all_written(const ProvedFile *file) {
+        return file->complete && file->written == file->given;
+}
 
-        pthread_mutex_lock(&file->mutex);
-        step = may_fetch(file) ? fetch_block : compare_block;
-        pthread_mutex_unlock(&file->mutex);
-        return step(file);
+static bool may_fetch(const ProvedFile *file) {
+        return file->fetched < file->written && file->fetched - file->compared < COMING &&
+                (file->direct || file->written - file->fetched >= BEHIND - COMING || is_all_written(file));
+}
+
+static bool may_compare(const ProvedFile *file) {
+        return file->compared < file->fetched &&
+                (file->direct || file->fetched - file->compared >= COMING || is_all_written(file));
+}
+
+static Step next_proof(const ProvedFile *file) {
+        return may_fetch(file) ? fetch_block : may_compare(file) ? compare_block : NULL;
 }
 
 /* Threads */
@@ -336,10 +330,12 @@ static void *stage_thread(void *userdata) {
 
         pthread_mutex_lock(&file->mutex);
         while (!file->stop && file->failed == 0) {
-                if (stage->has_work(file)) {
+                Step step = stage->next(file);
+
+                if (step) {
                         pthread_mutex_unlock(&file->mutex);
                         if (check_cancel(file) == 0)
-                                (void)stage->step(file);
+                                (void)step(file);
                         pthread_mutex_lock(&file->mutex);
                 } else if (file->complete && *stage->done == file->given)
                         break;
@@ -367,12 +363,14 @@ static void join_threads(ProvedFile *file) {
                 }
 }
 
-/* A stage without a thread that has work to do now, or NULL; the mutex is held. */
-static Stage *find_work(ProvedFile *file) {
-        for (unsigned i = 0; i < N_STAGES; i++)
-                if (!file->stages[i].runs && file->stages[i].has_work(file))
-                        return &file->stages[i];
-        return NULL;
+/* What there is to do now for a stage without a thread, or NULL; the mutex is held. */
+static Step find_work(const ProvedFile *file) {
+        Step step = NULL;
+
+        for (unsigned i = 0; !step && i < N_STAGES; i++)
+                if (!file->stages[i].runs)
+                        step = file->stages[i].next(file);
+        return step;
 }
 
 /* Waits until the stages are so far, and does the work of those without a thread. Returns 0 or the file's failure. */
@@ -381,12 +379,12 @@ static int wait_until(ProvedFile *file, bool (*is_so_far)(const ProvedFile *file
 
         pthread_mutex_lock(&file->mutex);
         while (file->failed == 0 && !is_so_far(file, number)) {
-                Stage *stage = find_work(file);
+                Step step = find_work(file);
 
-                if (stage) {
+                if (step) {
                         pthread_mutex_unlock(&file->mutex);
                         if (check_cancel(file) == 0)
-                                (void)stage->step(file);
+                                (void)step(file);
                         pthread_mutex_lock(&file->mutex);
                 } else
                         pthread_cond_wait(&file->changed, &file->mutex);
@@ -423,9 +421,9 @@ int proved_file_new(int fd, const Cancel *cancel, ProvedFile **ret) {
         file->start = (uint64_t)start;
         file->cancel = cancel;
         file->blocks = blocks;
-        file->stages[STAGE_DIGESTS] = (Stage) { file, digests_have_work, &file->digested, digest_block };
-        file->stages[STAGE_WRITE] = (Stage) { file, may_write, &file->written, write_block };
-        file->stages[STAGE_PROOF] = (Stage) { file, proof_has_work, &file->compared, prove_step };
+        file->stages[STAGE_DIGESTS] = (Stage) { file, next_digest, &file->digested };
+        file->stages[STAGE_WRITE] = (Stage) { file, next_write, &file->written };
+        file->stages[STAGE_PROOF] = (Stage) { file, next_proof, &file->compared };
         pthread_mutex_init(&file->mutex, NULL);
         pthread_cond_init(&file->changed, NULL);
 
@@ -479,7 +477,8 @@ int proved_file_give(ProvedFile *file, size_t size) {
 
         start_threads(file);
         r = wait_until(file, has_room, file->given);
-        block_of(file, file->given)->n_spans = 0;
+        if (r == 0)
+                block_of(file, file->given)->n_spans = 0;
         return r;
 }
 
@@ -548,13 +547,12 @@ static int write_patches(ProvedFile *file) {
 }
 
 static int compare_patches(ProvedFile *file) {
+        /* All of it: the kernel keeps a large folio of which only a part is dropped. */
+        (void)posix_fadvise(file->fd, 0, 0, POSIX_FADV_DONTNEED);
         for (unsigned i = 0; i < file->n_patches; i++) {
                 const Patch *patch = &file->patches[i];
-                uint64_t offset = file->start + patch->offset;
-                int r;
+                int r = compare(file, file->start + patch->offset, patch->data, patch->size);
 
-                drop(file, offset, patch->size);
-                r = compare(file, offset, patch->data, patch->size);
                 if (r < 0)
                         return r;
         }

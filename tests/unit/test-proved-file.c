@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <dlfcn.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -13,94 +10,12 @@
 
 #include "common.h"
 #include "proved-file.h"
-
-/*
- * A disk that gives back other bytes, that fails when it is synced, that cannot go without the cache, and a machine
- * without another thread.
- */
+#include "watched-disk.h"
 
 #define BLOCK PROVED_BLOCK_SIZE
 #define LARGE (22 * BLOCK + 1536) /* more blocks than there is memory for */
 #define DOCUMENT 10000U
 #define DISTANCE 12288U
-
-static struct {
-        atomic_uint reads, syncs;
-        unsigned lie_at;      /* the number of a pread() that has a wrong byte; 0: none */
-        unsigned fail_at;     /* and of a sync_file_range() that fails, */
-        int error;            /* with this */
-        useconds_t usec;      /* that each sync_file_range() takes longer */
-        /* Who refuses to leave out the cache: a file system that cannot, or one that wants other alignments. */
-        enum { REFUSES_NOTHING, REFUSES_FLAG, REFUSES_TO_WRITE, REFUSES_TO_READ } refuses;
-        atomic_uint flags, direct_writes, direct_reads; /* how often that was possible, and done */
-} disk;
-
-#define EXPORT __attribute__((visibility("default")))
-#define REAL(function) ((__typeof__(&function))dlsym(RTLD_NEXT, #function))
-
-static ssize_t lie(void *data, ssize_t n) {
-        if (n > 0 && atomic_fetch_add(&disk.reads, 1U) + 1 == disk.lie_at)
-                ((uint8_t *)data)[n - 1] ^= 1;
-        return n;
-}
-
-EXPORT int fcntl64(int fd, int command, ...) {
-        va_list arguments;
-        void *argument; /* as large as each of its types */
-        int r;
-
-        va_start(arguments, command);
-        argument = va_arg(arguments, void *);
-        va_end(arguments);
-        if (command != F_SETFL || !((intptr_t)argument & O_DIRECT))
-                return REAL(fcntl64)(fd, command, argument);
-        if (disk.refuses == REFUSES_FLAG) {
-                errno = EINVAL;
-                return -1;
-        }
-        r = REAL(fcntl64)(fd, command, argument);
-        if (r == 0)
-                atomic_fetch_add(&disk.flags, 1U);
-        return r;
-}
-
-static bool is_direct(int fd) {
-        return REAL(fcntl64)(fd, F_GETFL) & O_DIRECT;
-}
-
-EXPORT ssize_t write(int fd, const void *data, size_t size) {
-        if (is_direct(fd)) {
-                if (disk.refuses == REFUSES_TO_WRITE) {
-                        errno = EINVAL;
-                        return -1;
-                }
-                atomic_fetch_add(&disk.direct_writes, 1U);
-        }
-        return REAL(write)(fd, data, size);
-}
-
-EXPORT ssize_t pread64(int fd, void *data, size_t size, off64_t offset) {
-        if (is_direct(fd)) {
-                if (disk.refuses == REFUSES_TO_READ) {
-                        errno = EINVAL;
-                        return -1;
-                }
-                atomic_fetch_add(&disk.direct_reads, 1U);
-        }
-        return lie(data, REAL(pread64)(fd, data, size, offset));
-}
-
-EXPORT int sync_file_range(int fd, off64_t offset, off64_t size, unsigned flags) {
-        unsigned n = atomic_fetch_add(&disk.syncs, 1U) + 1;
-
-        if (disk.usec > 0)
-                usleep(disk.usec);
-        if (disk.error != 0 && (disk.fail_at == 0 || n == disk.fail_at)) {
-                errno = disk.error;
-                return -1;
-        }
-        return REAL(sync_file_range)(fd, offset, size, flags);
-}
 
 typedef struct World {
         char *folder;
@@ -108,6 +23,7 @@ typedef struct World {
         Cancel *cancel;
         uint8_t *content;
         ProvedFile *file;
+        uint64_t start;      /* where in fd the file begins */
         uint64_t rotten_at;  /* the document at this offset is not what its digest says; UINT64_MAX: none */
         uint64_t cancel_at;  /* bytes that are given before a cancel */
         uint64_t told;       /* by progress */
@@ -116,7 +32,7 @@ typedef struct World {
 static int setup(void **state) {
         World *world = g_new0(World, 1);
 
-        memset(&disk, 0, sizeof disk);
+        disk_reset();
         world->folder = temp_folder_new();
         world->fd = open(world->folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
         assert_true(world->fd >= 0);
@@ -133,6 +49,7 @@ static int teardown(void **state) {
         World *world = *state;
 
         proved_file_free(world->file);
+        assert_false(disk_is_direct(world->fd));
         close(world->fd);
         cancel_unref(world->cancel);
         temp_folder_remove(world->folder);
@@ -141,13 +58,14 @@ static int teardown(void **state) {
         return 0;
 }
 
-/* Begins anew with an empty file. */
+/* Begins anew, with a file that is empty from there on. */
 static void begin(World *world) {
         world->file = proved_file_free(world->file);
+        assert_false(disk_is_direct(world->fd));
         assert_int_equal(ftruncate(world->fd, 0), 0);
-        assert_int_equal(lseek(world->fd, 0, SEEK_SET), 0);
-        atomic_store(&disk.reads, 0U);
-        atomic_store(&disk.syncs, 0U);
+        assert_int_equal(ftruncate(world->fd, (off_t)world->start), 0);
+        assert_int_equal(lseek(world->fd, (off_t)world->start, SEEK_SET), world->start);
+        disk_begin(world->fd);
         world->told = 0;
         assert_int_equal(proved_file_new(world->fd, world->cancel, &world->file), 0);
 }
@@ -196,11 +114,16 @@ static int give(World *world, uint64_t size, unsigned n_patches) {
         if (r == 0) {
                 g_autofree uint8_t *found = g_malloc(size + 1);
 
-                assert_false(is_direct(world->fd));
-                atomic_store(&disk.reads, UINT32_MAX / 2);
+                assert_false(disk_is_direct(world->fd));
+                /* Where two blocks share a page, one of them is read while the kernel has the other's part. */
+                if (world->start % 4096 == 0) {
+                        assert_int_equal(disk_cached_reads(), 0);
+                        assert_int_equal(disk_unproved(), 0);
+                }
+                disk_begin(-1);
                 for (unsigned i = 0; i < n_patches; i++)
                         memcpy(world->content + places[i], "patched", 7);
-                assert_int_equal(io_pread_all(world->fd, found, size + 1, 0), size);
+                assert_int_equal(io_pread_all(world->fd, found, size + 1, world->start), size);
                 assert_memory_equal(found, world->content, size);
                 assert_int_equal(world->told, size);
         }
@@ -240,27 +163,30 @@ static void give_all_sizes(World *world) {
 }
 
 static void test_file_holds_what_was_given(void **state) {
+        give_all_sizes(*state);
+}
+
+static void test_file_may_begin_anywhere(void **state) {
+        World *world = *state;
+
+        world->start = 4096;
+        give_all_sizes(world);
+        world->start = 512;
+        atomic_store(&disk.flags, 0U);
+        give_all_sizes(world);
+        assert_int_equal(atomic_load(&disk.flags), 0);
+}
+
+/* Each block, where the file system can. */
+static void test_cache_is_left_out(void **state) {
         World *world = *state;
         _cleanup_fd_ int direct = open(world->folder, O_TMPFILE | O_RDWR | O_CLOEXEC | O_DIRECT, 0600);
 
-        give_all_sizes(world);
-        /* Without the cache, where the file system can. */
-        assert_true((atomic_load(&disk.flags) > 0) == (direct >= 0));
-        assert_true((atomic_load(&disk.direct_writes) > 0) == (direct >= 0));
-        assert_true((atomic_load(&disk.direct_reads) > 0) == (direct >= 0));
-
-        /* A file that begins between pages. */
         begin(world);
-        assert_int_equal(lseek(world->fd, 512, SEEK_SET), 512);
-        world->file = proved_file_free(world->file);
-        assert_int_equal(proved_file_new(world->fd, world->cancel, &world->file), 0);
-        atomic_store(&disk.flags, 0U);
-        for (unsigned i = 0; i < 3; i++)
-                assert_int_equal(proved_file_give(world->file, BLOCK), 0);
-        assert_int_equal(proved_file_end(world->file), 0);
-        assert_int_equal(proved_file_finish(world->file, NULL, NULL), 0);
-        assert_int_equal(atomic_load(&disk.flags), 0);
-        assert_int_equal(lseek(world->fd, 0, SEEK_END), 512 + 3 * BLOCK);
+        assert_int_equal(give(world, 22 * BLOCK, 2), 0);
+        assert_int_equal(atomic_load(&disk.flags), direct >= 0 ? 1 : 0);
+        assert_int_equal(atomic_load(&disk.direct_writes), direct >= 0 ? 22 : 0);
+        assert_int_equal(atomic_load(&disk.direct_reads), direct >= 0 ? 22 : 0);
 }
 
 static void test_file_system_that_needs_the_cache_has_it(void **state) {
@@ -276,6 +202,36 @@ static void test_file_system_that_needs_the_cache_has_it(void **state) {
         disk.refuses = REFUSES_TO_READ;
         give_all_sizes(world);
         assert_int_equal(atomic_load(&disk.direct_reads), 0);
+}
+
+/* The end goes through the cache, while blocks before it are on their way: in whatever order the threads come to it. */
+static void test_disk_of_large_sectors_has_the_end_through_the_cache(void **state) {
+        World *world = *state;
+
+        disk.refuses = REFUSES_UNALIGNED;
+        disk.jitters = true;
+        give_all_sizes(world);
+        for (unsigned i = 0; i < 100; i++) {
+                begin(world);
+                assert_int_equal(give(world, 3 * BLOCK + 512, 0), 0);
+        }
+        disk.no_threads = 4;
+        for (unsigned i = 0; i < 100; i++) {
+                begin(world);
+                assert_int_equal(give(world, 3 * BLOCK + 512, 0), 0);
+        }
+}
+
+/* The rest is not whole pages then, and the block is written once more. */
+static void test_block_of_which_a_part_was_taken_is_written(void **state) {
+        World *world = *state;
+
+        disk.refuses = REFUSES_UNALIGNED;
+        for (world->start = 0; world->start <= 4096; world->start += 4096)
+                for (disk.short_at = 1; disk.short_at <= 4; disk.short_at++) {
+                        begin(world);
+                        assert_int_equal(give(world, 4 * BLOCK, 0), 0);
+                }
 }
 
 /* All blocks are full then. */
@@ -298,36 +254,25 @@ static void test_slow_disk_is_waited_for(void **state) {
         assert_fails(world, give(world, LARGE, 0), ERROR_CANCELED, "Enough.");
 }
 
-/* So large a stack that no thread can have it. */
-static void limit_threads(pthread_attr_t *before) {
-        pthread_attr_t attributes;
-
-        assert_int_equal(pthread_getattr_default_np(before), 0);
-        assert_int_equal(pthread_attr_init(&attributes), 0);
-        assert_int_equal(pthread_attr_setstacksize(&attributes, (size_t)1 << 47), 0);
-        assert_int_equal(pthread_setattr_default_np(&attributes), 0);
-        pthread_attr_destroy(&attributes);
-}
-
-static void unlimit_threads(pthread_attr_t *before) {
-        assert_int_equal(pthread_setattr_default_np(before), 0);
-        pthread_attr_destroy(before);
-}
-
+/* All of them, or only some: who gives does the work of those that are missing. */
 static void test_machine_without_threads_does_the_same(void **state) {
         World *world = *state;
-        pthread_attr_t before;
 
-        limit_threads(&before);
-        give_all_sizes(world);
-        world->rotten_at = 40 * DISTANCE;
+        for (disk.no_threads = 1; disk.no_threads < 8; disk.no_threads++) {
+                give_all_sizes(world);
+                world->rotten_at = 40 * DISTANCE;
+                begin(world);
+                assert_rotten(world, give(world, LARGE, 0));
+                world->rotten_at = UINT64_MAX;
+                disk.lie_at = 12;
+                begin(world);
+                assert_fails(world, give(world, LARGE, 0), ERROR_MEDIUM, "not what was written");
+                disk.lie_at = 0;
+        }
+        disk.no_threads = 7;
+        world->cancel_at = 15 * BLOCK;
         begin(world);
-        assert_rotten(world, give(world, LARGE, 0));
-        world->rotten_at = UINT64_MAX;
-        begin(world);
-        disk.lie_at = 12;
-        assert_fails(world, give(world, LARGE, 0), ERROR_MEDIUM, "not what was written");
-        unlimit_threads(&before);
+        assert_fails(world, give(world, LARGE, 0), ERROR_CANCELED, "Enough.");
 }
 
 static void test_byte_that_changed_on_the_disk_is_found_wherever_it_is(void **state) {
@@ -376,33 +321,51 @@ static void test_rotten_document_is_found_wherever_it_is(void **state) {
         assert_rotten(world, give(world, DISTANCE, 0));
 }
 
+/* Each call of a kind fails, one after the other, of so many at least. */
+static void fail_each(World *world, DiskCall call, unsigned n) {
+        disk.error = EIO;
+        for (disk.fail_at[call] = 1;; disk.fail_at[call]++) {
+                int r;
+
+                begin(world);
+                r = give(world, 9 * BLOCK, 2);
+                if (r == 0)
+                        break;
+                assert_fails(world, r, ERROR_MEDIUM, g_strerror(EIO));
+        }
+        assert_in_range(disk.fail_at[call], n + 1, 2 * n + 1);
+        disk.fail_at[call] = 0;
+}
+
 static void test_disk_that_fails_ends_it(void **state) {
         World *world = *state;
 
-        disk.error = EIO;
-        for (disk.fail_at = 1; disk.fail_at <= 9; disk.fail_at++) {
-                begin(world);
-                assert_fails(world, give(world, 9 * BLOCK, 0), ERROR_MEDIUM, g_strerror(EIO));
-        }
-        /* Of those that only begin to bring a block to the disk, too. */
+        fail_each(world, DISK_WRITE, 9);
+        fail_each(world, DISK_PATCH, 2);
+        fail_each(world, DISK_READ, 11);
+        fail_each(world, DISK_SYNC, 9);
+        fail_each(world, DISK_WHOLE, 1);
+        /* Those that only begin to bring a block to the disk are for the cache. */
         disk.refuses = REFUSES_FLAG;
-        for (disk.fail_at = 1; disk.fail_at <= 18; disk.fail_at++) {
-                begin(world);
-                assert_fails(world, give(world, 9 * BLOCK, 0), ERROR_MEDIUM, g_strerror(EIO));
-        }
+        fail_each(world, DISK_BEGIN, 9);
+        fail_each(world, DISK_SYNC, 9);
+        /* And where who gives does it all. */
+        disk.no_threads = 7;
+        fail_each(world, DISK_WRITE, 9);
+        fail_each(world, DISK_READ, 11);
+        fail_each(world, DISK_SYNC, 9);
 }
 
 static void test_system_without_sync_file_range_syncs_the_file(void **state) {
         World *world = *state;
 
         disk.error = ENOSYS;
+        disk.fail_all[DISK_BEGIN] = disk.fail_all[DISK_SYNC] = true;
         begin(world);
         assert_int_equal(give(world, 12 * BLOCK, 2), 0);
-        assert_true(atomic_load(&disk.syncs) >= 12);
         disk.refuses = REFUSES_FLAG;
         begin(world);
         assert_int_equal(give(world, 12 * BLOCK, 2), 0);
-        assert_true(atomic_load(&disk.syncs) >= 24);
 }
 
 static void test_full_disk_ends_it(void **state) {
@@ -456,7 +419,11 @@ int main(void) {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
         const struct CMUnitTest tests[] = {
                 IN_WORLD(test_file_holds_what_was_given),
+                IN_WORLD(test_file_may_begin_anywhere),
+                IN_WORLD(test_cache_is_left_out),
                 IN_WORLD(test_file_system_that_needs_the_cache_has_it),
+                IN_WORLD(test_disk_of_large_sectors_has_the_end_through_the_cache),
+                IN_WORLD(test_block_of_which_a_part_was_taken_is_written),
                 IN_WORLD(test_slow_disk_is_waited_for),
                 IN_WORLD(test_machine_without_threads_does_the_same),
                 IN_WORLD(test_byte_that_changed_on_the_disk_is_found_wherever_it_is),
