@@ -232,6 +232,40 @@ static void test_how_many_calls_bus_and_service_take(void **state) {
         }
 }
 
+/*
+ * The same abusers, and a service that does nothing: what the good user waits then no service can mend. Beside its
+ * figures ours are to be read.
+ */
+static void test_what_an_empty_service_comes_to(void **state) {
+        Harness *h = *state;
+        AbusePlan plan = { h->users, 2, CONNECTIONS, rate, 0, ABUSE_KINDS - 1 };
+        g_autofree char *ours = g_strdup(g_getenv("LICENSEVAULTD"));
+        AbuseCounts *counts, ended;
+        int64_t begin;
+        World world;
+        pid_t pid;
+
+        harness_need_users(h, 3);
+        harness_stop(h);
+        g_setenv("LICENSEVAULTD", g_getenv("LOAD_NOBODY"), TRUE);
+        harness_start(h);
+        g_setenv("LICENSEVAULTD", ours, TRUE);
+        world = (World) { .h = h };
+        good_init(&world.good, h, 2);
+
+        pid = abuse_start(h, &plan, &counts);
+        begin = g_get_monotonic_time();
+        while (g_get_monotonic_time() - begin < seconds * G_USEC_PER_SEC) {
+                good_behave(&world.good);
+                sleep_msec(5);
+        }
+        abuse_stop(pid, counts, &ended);
+        abuse_print(&ended, (double)(g_get_monotonic_time() - begin) / G_USEC_PER_SEC);
+        good_print(&world.good);
+        assert_true(ended.answered > 0);
+        world_clear(&world);
+}
+
 /* Without end, as fast as the bus takes it: 16 connections that ask for what is large, and read nothing. */
 static void test_endless_flood_lets_others_be_served_and_the_service_stop(void **state) {
         const AbusePlan plan = { ((Harness *)*state)->users, 1, 16, 0, ABUSE_GET_UNREAD, ABUSE_GET_UNREAD };
@@ -301,6 +335,7 @@ static int setup(void **state) {
 int main(int argc, char **argv) {
         const struct CMUnitTest tests[] = {
                 TEST(test_how_many_calls_bus_and_service_take),
+                TEST(test_what_an_empty_service_comes_to),
                 TEST(test_endless_flood_lets_others_be_served_and_the_service_stop),
                 TEST(test_connections_that_come_again_and_again_let_others_be_served),
                 TEST(test_abuse_of_every_limit_costs_others_little_and_leaves_nothing),
