@@ -339,6 +339,8 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         g_auto(Draft) draft = DRAFT_NONE;
         int r;
 
+        /* A disk of the network may hang. The service's own is the store's, too: nothing goes on without it. */
+        backup->events.watched(!may_make_folder(backup), backup->events.userdata);
         folder = folder_open(backup->root, backup->plan.uid, backup->below, may_make_folder(backup));
         if (folder < 0)
                 return backup_folder_failed(backup->path, folder, BACKUP_PATH, error);
@@ -352,6 +354,8 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
                 error);
         if (r != 0)
                 return r;
+        /* Who cancels either is seen below, or is told that it comes too late. */
+        backup->events.settling(backup->events.userdata);
         if (cancel_requested(backup->cancel))
                 return error_set(error, ERROR_CANCELED, "%s", cancel_reason(backup->cancel));
 

@@ -10,8 +10,11 @@
 #include "thread.h"
 #include "user-name.h"
 
-#define LOOKUPS_MAX 8U
+/* Threads, one for a user: a directory that answers nothing about one must not stop all others. */
+#define LOOKUPS_MAX 32U
 #define QUESTION_USEC (25 * G_USEC_PER_SEC)
+/* So long a call waits for the user database, and is then refused; the look-up goes on. */
+#define LOOKUP_USEC (25 * G_USEC_PER_SEC)
 /* For as long one who has no name is believed to have none: an account may be made, or a directory come back. */
 #define NAMELESS_USEC (5 * G_USEC_PER_SEC)
 
@@ -19,7 +22,7 @@
 typedef struct Lookup {
         Mail mail;
         Manager *manager;
-        Caller *caller; /* NULL once it has gone; bus thread only */
+        User *user; /* for all callers in the queue who are this one; bus thread only */
         uid_t uid;
         char *user_name;
         Error error;
@@ -32,8 +35,6 @@ static void caller_free(Caller *caller) {
         inbox_forget(caller);
         outbox_forget(caller);
         sd_bus_slot_unref(caller->question);
-        if (caller->lookup)
-                caller->lookup->caller = NULL;
         g_queue_remove(&manager->lookups, caller);
         g_queue_delete_link(&manager->callers_by_use, caller->use);
         if (caller->subscribed)
@@ -82,6 +83,10 @@ static int unknown(Error *error) {
         return error_set(error, ERROR_ACCESS_DENIED, "Who is calling cannot be found out. Try again.");
 }
 
+static int users_unknown(Error *error) {
+        return error_set(error, ERROR_USERS_UNKNOWN, "Who is calling cannot be found out. Try again.");
+}
+
 /*
  * Who this is cannot be found out: its calls are refused, and the next one asks again. One that has subscribed was known
  * to have no name before: it still hears of its user's jobs.
@@ -100,20 +105,34 @@ static void caller_unknown(Caller *caller, const Error *why) {
 
 static void start_lookups(Manager *manager);
 
+/* Takes the first caller of a user out of those that wait, or returns NULL. */
+static Caller *next_waiting(Manager *manager, const User *user) {
+        for (GList *link = manager->lookups.head; link; link = link->next) {
+                Caller *caller = link->data;
+
+                if (caller->user == user) {
+                        g_queue_delete_link(&manager->lookups, link);
+                        return caller;
+                }
+        }
+        return NULL;
+}
+
 static void on_looked_up(Mail *mail) {
         Lookup *lookup = (Lookup *)mail;
         Manager *manager = lookup->manager;
-        Caller *caller = lookup->caller;
+        Caller *caller;
 
         manager->n_lookups--;
-        if (caller) {
-                caller->lookup = NULL;
+        lookup->user->looked_up = false;
+        while ((caller = next_waiting(manager, lookup->user))) {
                 caller->nameless_until = g_get_monotonic_time() + NAMELESS_USEC;
                 if (lookup->user_name)
-                        inbox_set_name(caller, g_steal_pointer(&lookup->user_name));
+                        inbox_set_name(caller, g_strdup(lookup->user_name));
                 else
                         caller_unknown(caller, &lookup->error);
         }
+        user_unref(lookup->user);
         g_free(lookup->user_name);
         error_clear(&lookup->error);
         g_free(lookup);
@@ -146,31 +165,88 @@ static void *lookup_thread(void *userdata) {
         /* Where it cannot be found out the name stays NULL. */
         r = user_name_of(lookup->uid, &lookup->user_name);
         if (r < 0)
-                error_set(&lookup->error, ERROR_USERS_UNKNOWN, "Who is calling cannot be found out. Try again.");
+                users_unknown(&lookup->error);
         else if (*lookup->user_name == '\0' && lookup->manager->store)
                 check_nameless(lookup);
         mailbox_post(lookup->manager->mailbox, &lookup->mail);
         return NULL;
 }
 
-static void start_lookups(Manager *manager) {
-        while (manager->n_lookups < LOOKUPS_MAX && !g_queue_is_empty(&manager->lookups)) {
-                Caller *caller = g_queue_pop_head(&manager->lookups);
-                Lookup *lookup;
+/* Those that wait longest are at the head. */
+static int on_lookup_due(sd_event_source *source, uint64_t usec, void *userdata) {
+        g_auto(Error) error = {};
+        Manager *manager = userdata;
+        Caller *caller;
 
-                lookup = g_new0(Lookup, 1);
-                lookup->mail.deliver = on_looked_up;
-                lookup->manager = manager;
-                lookup->caller = caller;
-                lookup->uid = caller->user->uid;
-                if (thread_start(lookup_thread, lookup) < 0) {
-                        g_free(lookup);
-                        caller_unknown(caller, NULL);
-                        continue;
-                }
-                caller->lookup = lookup;
-                manager->n_lookups++;
+        users_unknown(&error);
+        while ((caller = g_queue_peek_head(&manager->lookups)) &&
+               caller->lookup_since + LOOKUP_USEC <= g_get_monotonic_time()) {
+                (void)g_queue_pop_head(&manager->lookups);
+                caller_unknown(caller, &error);
         }
+        if (!caller)
+                return 0;
+        (void)sd_event_source_set_time(source, (uint64_t)(caller->lookup_since + LOOKUP_USEC));
+        return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+static bool arm_lookup_timer(Manager *manager) {
+        uint64_t until = (uint64_t)(g_get_monotonic_time() + LOOKUP_USEC);
+
+        if (!manager->lookup_timer)
+                return sd_event_add_time(manager->event, &manager->lookup_timer, CLOCK_MONOTONIC, until, 0,
+                        on_lookup_due, manager) >= 0;
+        return sd_event_source_get_enabled(manager->lookup_timer, NULL) > 0 ||
+                (sd_event_source_set_time(manager->lookup_timer, until) >= 0 &&
+                 sd_event_source_set_enabled(manager->lookup_timer, SD_EVENT_ONESHOT) >= 0);
+}
+
+static bool start_lookup(Manager *manager, User *user) {
+        Lookup *lookup = g_new0(Lookup, 1);
+
+        lookup->mail.deliver = on_looked_up;
+        lookup->manager = manager;
+        lookup->user = user;
+        lookup->uid = user->uid;
+        if (thread_start(lookup_thread, lookup) < 0) {
+                g_free(lookup);
+                return false;
+        }
+        (void)user_get(manager, user->uid);
+        user->looked_up = true;
+        manager->n_lookups++;
+        return true;
+}
+
+/* One whose user nobody looks up yet, or NULL. */
+static Caller *next_to_look_up(Manager *manager) {
+        for (GList *link = manager->lookups.head; link; link = link->next)
+                if (!((Caller *)link->data)->user->looked_up)
+                        return link->data;
+        return NULL;
+}
+
+static void start_lookups(Manager *manager) {
+        Caller *caller;
+
+        while (manager->n_lookups < LOOKUPS_MAX && (caller = next_to_look_up(manager)))
+                if (!start_lookup(manager, caller->user)) {
+                        g_queue_remove(&manager->lookups, caller);
+                        caller_unknown(caller, NULL);
+                }
+}
+
+/* Has its user's name found out, which inbox_set_name() or caller_unknown() ends: the latter at once where it cannot be. */
+static void look_up(Caller *caller) {
+        Manager *manager = caller->manager;
+
+        if (!arm_lookup_timer(manager)) {
+                caller_unknown(caller, NULL);
+                return;
+        }
+        caller->lookup_since = g_get_monotonic_time();
+        g_queue_push_tail(&manager->lookups, caller);
+        start_lookups(manager);
 }
 
 static int on_uid(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
@@ -186,8 +262,7 @@ static int on_uid(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error
 
         inbox_set_user(caller, user_get(manager, uid));
         outbox_join_user(caller);
-        g_queue_push_tail(&manager->lookups, caller);
-        start_lookups(manager);
+        look_up(caller);
         return 0;
 }
 
@@ -250,8 +325,7 @@ int caller_of(Manager *manager, sd_bus_message *call, Caller **ret, Error *error
         g_queue_push_tail_link(&manager->callers_by_use, caller->use);
         if (caller_is_known(caller) && is_doubtful(caller)) {
                 inbox_set_name(caller, NULL);
-                g_queue_push_tail(&manager->lookups, caller);
-                start_lookups(manager);
+                look_up(caller);
                 /* Without a thread for that, it is forgotten, or as it was. */
                 caller = caller_find(manager, name);
                 if (!caller || caller_is_known(caller))

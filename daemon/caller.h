@@ -15,7 +15,7 @@ struct Caller {
         int64_t nameless_until; /* monotonic; then one who has no name is looked up again */
         bool subscribed;
         sd_bus_slot *question;
-        struct Lookup *lookup;
+        int64_t lookup_since;   /* monotonic: since when it waits for the user database */
         GQueue questions;   /* of Question *, to polkit: calls of it that wait for an answer */
         GList *use;         /* its place in callers_by_use */
 
@@ -29,11 +29,11 @@ struct Caller {
 
         /* outbox.c: what is to be sent to it, and whether it reads. */
         GQueue letters;
-        uint64_t waiting_bytes; /* of them; also counted in the line's */
+        uint64_t waiting_bytes, held_bytes; /* of them; also counted in the line's */
         bool asking;        /* whether it reads is being found out */
         uint64_t unread;    /* bytes sent of which that is not known yet; also counted in the line's */
         uint64_t since_question; /* of these, those that the question does not ask about */
-        bool has_descriptor; /* one was sent, and may not have been read */
+        bool has_descriptor; /* one was sent, and may not have been read; also counted in the line's */
         bool asked_with_descriptor; /* the question is about that, too */
         uint64_t pause_usec;
         sd_bus_slot *ask_slot;

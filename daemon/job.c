@@ -22,6 +22,7 @@
 
 static void schedule(Manager *manager);
 static bool give_up(Job *job);
+static void be_patient(Job *job);
 static int start_worker(Job *job);
 
 static const char *const state_names[] = {
@@ -38,7 +39,8 @@ static const struct {
         const char *noun;     /* in a sentence */
         const char *canceled; /* what its user is told who wanted it so */
         const char *stopped;  /* and when the service stops */
-        const char *stalled;  /* the end of "The file … nothing for 60 s." */
+        const char *stalled;  /* what is said after "The file … nothing for 60 s." */
+        const char *hung;     /* the same of a folder's disk */
 } kinds[] = {
         [JOB_BACKUP] = {
                 "backup",
@@ -47,6 +49,7 @@ static const struct {
                 "The service is being stopped. Start the backup again when it is back; what was backed up before is "
                 "unchanged.",
                 "What was written is not a backup; remove it, and try another place.",
+                "See to it, or use another one; what was backed up before is unchanged.",
         },
         [JOB_RESTORE] = {
                 "restore",
@@ -54,6 +57,7 @@ static const struct {
                 "The restore was canceled. No license was changed.",
                 "The service is being stopped. Start the restore again when it is back; no license was changed.",
                 "No license was changed. Copy the backup to another place, and try again.",
+                "No license was changed. See to it, and try again.",
         },
         [JOB_VERIFY] = {
                 "verify",
@@ -61,6 +65,7 @@ static const struct {
                 "The check was canceled.",
                 "The service is being stopped. Start the check again when it is back.",
                 "Copy the backup to another place, and try again.",
+                NULL, /* it has a descriptor */
         },
 };
 
@@ -118,7 +123,7 @@ static void begin(Job *job, uint64_t total) {
         job_tell_progress(job, WMT_BACKUPRESTORE_BEGIN, NULL);
 }
 
-/* Whether the client's descriptor has taken, or given, nothing for too long, and the worker hangs in it. */
+/* Whether a client's descriptor, or a disk, has taken or given nothing for too long, and the worker hangs in it. */
 static bool stalls(Job *job) {
         int64_t now = g_get_monotonic_time();
 
@@ -286,48 +291,72 @@ static void finish(Job *job, Error *error) {
         manager_maybe_exit(manager);
 }
 
-/*
- * A file that blocks whoever works on it, such as one on FUSE: the job ends, and the thread is left to itself.
- * Returns whether it has ended.
- */
-static bool give_up(Job *job) {
+/* Ends the job, for this reason, and leaves the thread to itself, which hangs. */
+static void abandon(Job *job, ErrorCode code, const char *why) {
         g_auto(Error) error = {};
-
-        /* The worker says that it goes into the store, and looks for a cancel before it leaves it. */
-        cancel_trigger(job->cancel, "The file stood still for too long.");
-        if (worker_in_store(job->worker))
-                return false;
-
-        error_set(&error, ERROR_MEDIUM, "The file %s nothing for %u s. %s", job->kind == JOB_BACKUP ? "took" : "gave",
-                job->manager->config.stall_seconds, kinds[job->kind].stalled);
-        leave_worker(job, true);
-        finish(job, &error);
-        return true;
-}
-
-/* A worker that does not end when it is told to: the job ends, and the thread is left to itself. */
-static int on_patience_over(sd_event_source *source, uint64_t usec, void *userdata) {
-        Job *job = userdata;
-        g_auto(Error) error = {};
-
-        /* It will see the cancel, or it has written the last word already; who asks has to hear which. */
-        if (worker_in_store(job->worker)) {
-                (void)sd_event_source_set_time_relative(source, PATIENCE_USEC);
-                return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-        }
 
         log_warning("A %s of user %" PRIu32 " hangs in the system and was abandoned.", kinds[job->kind].noun,
                 (uint32_t)job->user->uid);
+        if (worker_settles(job->worker))
+                error_set(&error, ERROR_MEDIUM,
+                        "The disk does not answer any more, and whether the new backup is in its place cannot be told. "
+                        "See to it, and make another backup.");
+        else
+                error_set(&error, code, "%s", why);
         leave_worker(job, true);
-        error_set(&error, ERROR_CANCELED, "%s", cancel_reason(job->cancel));
         finish(job, &error);
+}
+
+/* Whether it is in the store, or comes from there with the last word: that is no hang, and who asks has to hear it. */
+static bool is_waited_for(const Job *job) {
+        return worker_in_store(job->worker) || (job->kind == JOB_RESTORE && worker_settles(job->worker));
+}
+
+/*
+ * A file that blocks whoever works on it, such as one on FUSE, or a disk of the network: the job ends. Returns whether
+ * it has.
+ */
+static bool give_up(Job *job) {
+        g_autofree char *why = NULL;
+
+        /* The worker says that it goes into the store, and looks for a cancel before it leaves it. */
+        cancel_trigger(job->cancel, "It stood still for too long.");
+        if (is_waited_for(job)) {
+                be_patient(job);
+                return false;
+        }
+        why = g_strdup_printf("The %s %s nothing for %u s. %s", job->in_folder ? "disk" : "file",
+                job->kind == JOB_BACKUP ? "took" : "gave", job->manager->config.stall_seconds,
+                job->in_folder ? kinds[job->kind].hung : kinds[job->kind].stalled);
+        abandon(job, ERROR_MEDIUM, why);
+        return true;
+}
+
+/* A worker that does not end when it is told to. */
+static int on_patience_over(sd_event_source *source, uint64_t usec, void *userdata) {
+        Job *job = userdata;
+
+        if (is_waited_for(job)) {
+                (void)sd_event_source_set_time_relative(source, PATIENCE_USEC);
+                return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        }
+        abandon(job, ERROR_CANCELED, cancel_reason(job->cancel));
         return 0;
+}
+
+static void be_patient(Job *job) {
+        if (!job->patience &&
+            sd_event_add_time_relative(job->manager->event, &job->patience, CLOCK_MONOTONIC, PATIENCE_USEC, 0,
+                    on_patience_over, job) < 0)
+                log_warning("No timer for the end of a job: it is waited for without one.");
 }
 
 void job_cancel(Job *job, const char *reason) {
         g_auto(Error) error = {};
 
-        if (!job_is_cancelable(job))
+        /* A restore that settles ends by itself. A backup that does may still hang: that is found out. */
+        if (job_has_ended(job) || cancel_requested(job->cancel) || (job->worker && is_waited_for(job) &&
+            worker_settles(job->worker)))
                 return;
         reason = reason ?: kinds[job->kind].canceled;
         cancel_trigger(job->cancel, reason);
@@ -341,8 +370,7 @@ void job_cancel(Job *job, const char *reason) {
                 return;
         }
 
-        (void)sd_event_add_time_relative(job->manager->event, &job->patience, CLOCK_MONOTONIC, PATIENCE_USEC, 0,
-                on_patience_over, job);
+        be_patient(job);
 }
 
 void job_cancel_all(Manager *manager) {
@@ -425,7 +453,7 @@ static int compare_checked(const void *job, const void *ignored) {
 
 static void schedule(Manager *manager) {
         /* Who only waits for a client's descriptor holds up nobody. */
-        while (manager->n_running - manager->n_outside < manager->config.running_jobs &&
+        while (!manager->stopping && manager->n_running - manager->n_outside < manager->config.running_jobs &&
                manager->n_abandoned < JOB_ABANDONED_MAX) {
                 GList *link = g_queue_find_custom(&manager->queued, NULL, compare_checked);
                 Job *job;
@@ -435,16 +463,18 @@ static void schedule(Manager *manager) {
                         break;
                 job = link->data;
                 g_queue_delete_link(&manager->queued, link);
-                if (!job->worker && (r = start_worker(job)) < 0) {
+                r = sd_event_add_time_relative(manager->event, &job->tick, CLOCK_MONOTONIC, TICK_USEC, TICK_USEC / 10,
+                        on_tick, job);
+                if (r >= 0 && !job->worker)
+                        r = start_worker(job);
+                if (r < 0) {
                         g_auto(Error) error = {};
 
+                        leave_worker(job, false);
                         job_not_started(job->kind, r, &error);
                         finish(job, &error);
                         continue;
                 }
-                if (sd_event_add_time_relative(manager->event, &job->tick, CLOCK_MONOTONIC, TICK_USEC, TICK_USEC / 10,
-                            on_tick, job) < 0)
-                        log_warning("No timer for the progress of a job: only its end will be told.");
                 job->state = JOB_RUNNING;
                 manager->n_running++;
                 worker_go(job->worker);

@@ -52,7 +52,7 @@ struct Job {
         uint64_t completed, total;
         unsigned percent, percent_told;
         bool outside;         /* it waits for a client's descriptor, and has no place among those that run */
-        bool watched;         /* it works on a client's descriptor, which may hang it */
+        bool watched;         /* it works on what may hang it: a client's descriptor, another disk */
         unsigned moves;       /* the worker's, when last looked at */
         int64_t moved_at;     /* monotonic */
         Error error;

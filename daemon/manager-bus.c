@@ -208,6 +208,7 @@ int manager_join_bus(Manager *manager) {
                 log_warning("The buffer of the bus's socket cannot be made small: %s", g_strerror(errno));
         manager->n_sent = manager->n_written = 0;
         manager->socket_bytes = 0;
+        manager->unsent = false;
         manager->taken_at = g_get_monotonic_time();
 
         if ((r = add_objects(manager)) < 0 ||
@@ -300,7 +301,8 @@ int manager_watch_bus(Manager *manager) {
         manager->socket_bytes = bytes;
         manager->n_written = written;
 
-        if (messages > 0 || bytes > 0)
+        manager->unsent = messages > 0 || bytes > 0;
+        if (manager->unsent)
                 manager_tick_soon(manager);
         return 0;
 }

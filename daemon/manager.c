@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,9 +133,9 @@ static int on_turn(sd_event_source *source, void *userdata) {
         manager_take_and_do(manager);
         outbox_pump(manager);
         manager_maybe_exit(manager);
-        if (sd_event_source_get_enabled(manager->slow_tick, NULL) > 0)
-                return 0;
-        if (manager_has_unsent(manager)) {
+        /* Not by whether the tick is on, which much else turns on: since when something waits is what counts. */
+        if (!manager->unsent && manager_has_unsent(manager)) {
+                manager->unsent = true;
                 manager->taken_at = g_get_monotonic_time();
                 manager_tick_soon(manager);
         }
@@ -218,6 +219,8 @@ static void try_root(const char *root) {
 }
 
 /* The roots may be on a medium that hangs. Nobody waits for this thread. */
+static atomic_bool roots_are_looked_at;
+
 static void *roots_thread(void *userdata) {
         char **roots = userdata;
 
@@ -227,17 +230,21 @@ static void *roots_thread(void *userdata) {
                 try_root(*root);
         }
         g_strfreev(roots);
+        atomic_store(&roots_are_looked_at, false);
         return NULL;
 }
 
 static void look_at_roots(Manager *manager) {
         char **roots;
 
-        if (!*manager->config.roots)
+        /* One at a time: each reload would leave another thread in a medium that hangs. */
+        if (!*manager->config.roots || atomic_exchange(&roots_are_looked_at, true))
                 return;
         roots = g_strdupv(manager->config.roots);
-        if (thread_start(roots_thread, roots) < 0)
+        if (thread_start(roots_thread, roots) < 0) {
                 g_strfreev(roots);
+                atomic_store(&roots_are_looked_at, false);
+        }
 }
 
 static int on_reload(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
@@ -420,6 +427,7 @@ Manager *manager_free(Manager *manager) {
         sd_event_source_disable_unref(manager->flush_timer);
         sd_event_source_disable_unref(manager->begin_timer);
         sd_event_source_disable_unref(manager->pace_timer);
+        sd_event_source_disable_unref(manager->lookup_timer);
         sd_event_source_disable_unref(manager->turn);
         mailbox_free(manager->mailbox);
         /* Not flushed: a stop has waited for that, and a bus that takes nothing is not waited for without end. */

@@ -57,6 +57,7 @@ typedef struct User {
         Job *job;         /* waits or runs */
         unsigned n_stuck; /* abandoned workers: each keeps the slot */
         unsigned n_workers; /* threads of jobs, those that only have to close a descriptor included */
+        bool looked_up;   /* a thread asks for its name just now */
         GQueue ended;     /* of Job *, whose results are kept; oldest first */
 } User;
 
@@ -81,7 +82,7 @@ struct Manager {
         GHashTable *callers;  /* unique name -> Caller * */
         GQueue callers_by_use; /* the same, least recently used first */
         unsigned n_lookups;   /* threads that look up a user's name */
-        GQueue lookups;       /* callers that wait for one */
+        GQueue lookups;       /* callers that wait for one, of their user */
         GHashTable *jobs;     /* id -> Job * */
         GQueue queued;        /* jobs that wait to run */
         unsigned n_running;   /* jobs whose worker works */
@@ -108,8 +109,9 @@ struct Manager {
         int socket_bytes;    /* that lay in the socket when last looked at */
         int64_t taken_at;    /* monotonic: when it last took something, or there was nothing to take */
         bool congested;
+        bool unsent;         /* something waited when last looked; taken_at is about that */
 
-        sd_event_source *slow_tick, *stop_timer, *flush_timer, *begin_timer, *pace_timer, *turn;
+        sd_event_source *slow_tick, *stop_timer, *flush_timer, *begin_timer, *pace_timer, *lookup_timer, *turn;
 };
 
 /* Sets up everything from the environment, but the bus. Errors are logged. Returns 0 or an ExitCode. */

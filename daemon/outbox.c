@@ -124,11 +124,15 @@ static void join(Caller *caller, uid_t uid) {
         if (former) {
                 turn_leave(caller, TURN_LETTER);
                 former->waiting_bytes -= caller->waiting_bytes;
+                former->held_bytes -= caller->held_bytes;
                 former->unread -= caller->unread;
+                former->n_descriptors -= caller->has_descriptor;
         }
         caller->line = user_get(caller->manager, uid);
         caller->line->waiting_bytes += caller->waiting_bytes;
+        caller->line->held_bytes += caller->held_bytes;
         caller->line->unread += caller->unread;
+        caller->line->n_descriptors += caller->has_descriptor;
         user_unref(former);
         line_up(caller);
 }
@@ -141,17 +145,19 @@ void outbox_join_user(Caller *caller) {
         join(caller, caller->user->uid);
 }
 
-static void send_now(Manager *manager, sd_bus_message *message) {
+/* Returns whether it is on its way. */
+static bool send_now(Manager *manager, sd_bus_message *message) {
         int r;
 
         /* Of a bus that was left: its peers are gone, and nobody waits. */
         if (!manager->bus || sd_bus_message_get_bus(message) != manager->bus)
-                return;
+                return false;
         r = sd_bus_send(manager->bus, message, NULL);
         if (r >= 0)
                 manager->n_sent++;
         else if (r != -ENOTCONN)
                 log_warning("A message cannot be sent: %s", g_strerror(-r));
+        return r >= 0;
 }
 
 /* Whether a client reads */
@@ -303,8 +309,7 @@ static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
         pace_count(caller->line, letter->bytes, g_get_monotonic_time());
         if (letter->is_call)
                 pass(manager, letter->message);
-        else {
-                send_now(manager, letter->message);
+        else if (send_now(manager, letter->message)) {
                 if (letter->held > 0 && !keeps_silent(manager))
                         take_descriptor(caller);
                 count(caller, letter->bytes);
@@ -313,12 +318,14 @@ static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
 
 static void count_waiting(Caller *caller, const Letter *letter) {
         caller->waiting_bytes += letter->bytes;
+        caller->held_bytes += letter->held;
         caller->line->waiting_bytes += letter->bytes;
         caller->line->held_bytes += letter->held;
 }
 
 static void discount_waiting(Caller *caller, const Letter *letter) {
         caller->waiting_bytes -= letter->bytes;
+        caller->held_bytes -= letter->held;
         caller->line->waiting_bytes -= letter->bytes;
         caller->line->held_bytes -= letter->held;
 }
@@ -377,7 +384,7 @@ static void send_in_turn(Manager *manager, Letter letter) {
                 return;
         }
         if (!caller)
-                send_now(manager, letter.message);
+                (void)send_now(manager, letter.message);
         sd_bus_message_unref(letter.message);
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <sodium.h>
 
@@ -20,6 +21,7 @@
 #define COMING 2U
 /* What memory, place and size of a direct read or write are whole numbers of. */
 #define PAGE 4096U
+#define WAIT_NSEC (100L * 1000 * 1000)
 
 typedef struct Span {
         size_t offset; /* in its block; it may go on in the next ones */
@@ -373,6 +375,20 @@ static Step find_work(const ProvedFile *file) {
         return step;
 }
 
+/*
+ * For a stage, and not for long, as it may hang on a disk that answers nothing: who gives must see a cancel, or the
+ * snapshot that it holds stays, too.
+ */
+static void wait_a_while(ProvedFile *file) {
+        struct timespec until;
+
+        (void)clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += WAIT_NSEC;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        (void)pthread_cond_clockwait(&file->changed, &file->mutex, CLOCK_MONOTONIC, &until);
+}
+
 /* Waits until the stages are so far, and does the work of those without a thread. Returns 0 or the file's failure. */
 static int wait_until(ProvedFile *file, bool (*is_so_far)(const ProvedFile *file, uint64_t number), uint64_t number) {
         int r;
@@ -381,13 +397,12 @@ static int wait_until(ProvedFile *file, bool (*is_so_far)(const ProvedFile *file
         while (file->failed == 0 && !is_so_far(file, number)) {
                 Step step = find_work(file);
 
-                if (step) {
-                        pthread_mutex_unlock(&file->mutex);
-                        if (check_cancel(file) == 0)
-                                (void)step(file);
-                        pthread_mutex_lock(&file->mutex);
-                } else
-                        pthread_cond_wait(&file->changed, &file->mutex);
+                if (!step)
+                        wait_a_while(file);
+                pthread_mutex_unlock(&file->mutex);
+                if (check_cancel(file) == 0 && step)
+                        (void)step(file);
+                pthread_mutex_lock(&file->mutex);
         }
         r = file->failed;
         pthread_mutex_unlock(&file->mutex);

@@ -343,11 +343,9 @@ static int run(Restore *restore, int64_t number, WorkResult *ret, Error *error) 
         StoreMerge merged = {};
         int r;
 
-        if (restore->plan.fd >= 0)
-                events->watched(true, events->userdata);
+        events->watched(true, events->userdata);
         r = stage(restore, number, error);
-        if (restore->plan.fd >= 0)
-                events->watched(false, events->userdata);
+        events->watched(false, events->userdata);
         if (r != 0)
                 return r;
 

@@ -246,6 +246,11 @@ static void *writer_thread(void *userdata) {
                         sweep_failed = !sweep(store, ended);
 
                 pthread_mutex_lock(&store->mutex);
+                /* One that can never be swept, for a page of it is damaged, must not keep the others from it. */
+                if (ended != 0 && sweep_failed) {
+                        g_array_remove_index(store->ended_restores, 0);
+                        g_array_append_val(store->ended_restores, ended);
+                }
         }
         pthread_mutex_unlock(&store->mutex);
         return NULL;

@@ -29,7 +29,7 @@ typedef struct WorkEvents {
         void (*origin)(WorkOrigin origin, char *from, void *userdata);
         /* At most 100 skipped licenses: id, key id, title, id …; the callee's. At most ten times. */
         void (*restricted)(GPtrArray *licenses, void *userdata);
-        /* Whether it works on a client's descriptor, which may hang whoever does: something has to move then. */
+        /* Whether it works on a client's descriptor, or a disk, which may hang whoever does: something has to move then. */
         void (*watched)(bool watched, void *userdata);
         /* Whether it does nothing but wait for a client's descriptor. */
         void (*outside)(bool outside, void *userdata);
@@ -39,7 +39,10 @@ typedef struct WorkEvents {
         void (*in_store)(bool in_store, void *userdata);
         /* Licenses done, and percent of the whole work; both never fall. That is a move, too. */
         void (*progress)(uint64_t completed, unsigned percent, void *userdata);
-        /* On the store's thread: all but the commit is done. To cancel after this comes too late. */
+        /*
+         * All is done but the last step: a restore's commit, and then it is on the store's thread, or the rename of a
+         * backup. To cancel after this comes too late.
+         */
         void (*settling)(void *userdata);
         void *userdata;
 } WorkEvents;

@@ -74,6 +74,9 @@ static void on_restricted(GPtrArray *licenses, void *userdata) {
         g_ptr_array_unref(licenses);
 }
 
+static void on_settling(void *userdata) {
+}
+
 static void on_outside(bool outside, void *userdata) {
 }
 
@@ -131,6 +134,7 @@ int run_backup(World *world, Backup *backup, WorkResult *ret, Error *error) {
                 .begin = on_begin,
                 .restricted = on_restricted,
                 .watched = on_outside,
+                .settling = on_settling,
                 .outside = on_outside,
                 .progress = on_progress,
                 .userdata = world,
