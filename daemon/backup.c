@@ -248,6 +248,10 @@ static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned rese
         if (r == 0)
                 r = store_snapshot_owners(connection, plan->all_users ? (uid_t)-1 : plan->owner, name, owners,
                         error);
+        if (r == 0 && owners->len > BACKUP_USERS_MAX)
+                r = error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "The store has licenses of %u users, and a backup can have those of %u. Back up each user "
+                        "alone.", owners->len, BACKUP_USERS_MAX);
         if (r == 0 && plan->all_users)
                 r = tell_namesakes_apart(owners, error);
         if (r == 0) {

@@ -69,6 +69,9 @@ extern const WorkClass backup_class;
 int backup_place(const char *state_folder, char *const *roots, uid_t uid, const char *path, char **ret_root,
         char **ret_path, const char **ret_below, Error *error);
 
+/* Of a backup of all users: a restore takes no more, for it remembers them. */
+#define BACKUP_USERS_MAX 10000U
+
 #define BACKUP_PATH "BackupPath"
 #define RESTORE_PATH "RestorePath"
 

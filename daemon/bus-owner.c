@@ -218,6 +218,9 @@ static int purge_run(Request *request, StoreConnection *connection, Error *error
                 r = store_call_wait(&change.call, error);
                 if (r == 0)
                         owner->licenses += change.licenses;
+                /* A directory that was down, and is back, has the user again. */
+                if (r == 0 && change.more)
+                        r = check_gone(owner, error);
         }
         if (r != 0 && owner->licenses > 0)
                 return error_prefix(error, "Of '%s', %" PRIu64 " licenses are removed, and the rest is as it was",

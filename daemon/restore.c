@@ -10,8 +10,6 @@
 
 /* Staging is the work; what is left is proof and merge. */
 #define PERCENT_STAGED 90U
-/* Users of a backup of all users: none has more, and a hostile one must end. */
-#define USERS_MAX 10000U
 /* What of those who were skipped fits into an answer. */
 #define SKIPPED_MAX 100U
 #define SKIPPED_BYTES (32U * 1024U)
@@ -120,9 +118,9 @@ static int find_user(Restore *restore, const char *name, RestoreTarget **ret, Er
 
         target = g_hash_table_lookup(restore->users, name);
         if (!target) {
-                if (g_hash_table_size(restore->users) >= USERS_MAX)
+                if (g_hash_table_size(restore->users) >= BACKUP_USERS_MAX)
                         return error_set(error, ERROR_LIMIT_EXCEEDED,
-                                "The backup is of more than %u users. Restore them one by one.", USERS_MAX);
+                                "The backup is of more than %u users, which the service never makes.", BACKUP_USERS_MAX);
                 /* A second name of a number is not the one that its licenses are kept under. */
                 r = user_uid_of(name, &uid);
                 if (r >= 0 && uid != (uid_t)-1)

@@ -12,9 +12,16 @@ struct StoreConnection {
         GHashTable *statements; /* SQL text, by address -> sqlite3_stmt * */
         StoreLimits limits;     /* the writer's: as of this transaction */
         bool no_space;          /* the writer's: the file system has less free than it must have */
-        bool store_full;        /* the writer's: the database is as large as it may be */
+        bool store_full;        /* the writer's: the database is as large as it may be, */
+        bool staging_full;      /* or with what restores may stage beside it */
         bool properties_changed; /* the writer's: by this transaction, if it is committed */
 };
+
+/*
+ * What one transaction removes ends with the document that reaches this. Where SQLite overwrites what it deletes
+ * (SECURE_DELETE, as Debian builds it), as much goes into the WAL, and a disk that is full to its reserve has no more.
+ */
+#define STORE_SLICE_BYTES (1024U * 1024U)
 
 typedef enum StoreAccess {
         STORE_READ,  /* in the process that has it open to write */
@@ -123,6 +130,9 @@ int store_row_forget(StoreConnection *connection, int64_t owner, const StoreRow 
 int store_check_use(StoreConnection *connection, const StoreUse *use, const StoreUse *more, Error *error);
 /* Whether anything may be written, as far as the disk and the store as a whole go. ERROR_STORE_FULL. */
 int store_check_space(StoreConnection *connection, Error *error);
+/* The same for what is staged; and for all licenses of the store once it was merged. */
+int store_check_staging(StoreConnection *connection, Error *error);
+int store_check_merged(StoreConnection *connection, Error *error);
 int store_check_document(StoreConnection *connection, const License *license, Error *error);
 
 /* The key of an owner's next row: after all that it has and all that is staged for it. */

@@ -168,6 +168,18 @@ static Outcome decide(const Pair *pair) {
         return OUTCOME_CONFLICT;
 }
 
+/* Whether a license can have the low marks of both sides, each of another right. */
+static bool has_room_for_marks(const License *license, const License *other) {
+        unsigned n = license->counters->len;
+
+        for (unsigned i = 0; i < other->counters->len; i++) {
+                const Counter *counter = &g_array_index(other->counters, Counter, i);
+
+                n += license_counter_is_valid(counter) && !license_find_counter(license, counter->right);
+        }
+        return n <= LICENSE_COUNTERS_MAX;
+}
+
 /* Lays the low marks of one side over the license that stays. *ret_changed is set where that changed it. */
 static int keep_low_marks(License *license, const License *other, bool *ret_changed, Error *error) {
         for (unsigned i = 0; i < other->counters->len; i++) {
@@ -178,10 +190,8 @@ static int keep_low_marks(License *license, const License *other, bool *ret_chan
                         continue;
                 *ret_changed = true;
                 if (license_limit_counter(license, counter->right, counter->remaining) == LICENSE_COUNTERS_FULL)
-                        return error_set(error, ERROR_LIMIT_EXCEEDED,
-                                "License '%s' would have more than %u counters, those of the backup and those that "
-                                "are here together. Remove the license here, then restore again.",
-                                license->id, LICENSE_COUNTERS_MAX);
+                        return error_set(error, ERROR_STORE_WRITE, "License '%s' has no room for more counters.",
+                                license->id);
         }
         if (other->generation > license->generation && other->generation <= INT64_MAX) {
                 license->generation = other->generation;
@@ -279,9 +289,15 @@ static int write_marks(StoreConnection *connection, int64_t key, const License *
 static int settle(Merge *merge, Pair *pair, Outcome *outcome, Error *error) {
         StoreConnection *connection = merge->connection;
         int64_t revoked = pair->our_revocation;
-        bool changed = false;
+        bool changed = false, has_room = has_room_for_marks(&pair->ours, &pair->theirs);
         uint64_t charge;
         int r;
+
+        /* A mark that is left out would bring a right back; and one such id is not to keep back all others. */
+        if (!has_room && *outcome != OUTCOME_REVOKED) {
+                *outcome = OUTCOME_CONFLICT;
+                return 0;
+        }
 
         if (*outcome == OUTCOME_RESTORED) {
                 r = keep_low_marks(&pair->theirs, &pair->ours, &changed, error);
@@ -311,7 +327,8 @@ static int settle(Merge *merge, Pair *pair, Outcome *outcome, Error *error) {
         /* What is rotten there must not spoil what is whole here. */
         if (is_rotten(&pair->theirs))
                 return 0;
-        r = keep_low_marks(&pair->ours, &pair->theirs, &changed, error);
+        /* What is revoked never comes back: it needs none. */
+        r = has_room ? keep_low_marks(&pair->ours, &pair->theirs, &changed, error) : 0;
         if (r != 0)
                 return r;
         if (*outcome == OUTCOME_UNCHANGED) {
@@ -568,13 +585,15 @@ int store_merge(StoreConnection *connection, int64_t restore, const StoreMergeEv
         Merge merge = { .connection = connection, .restore = restore, .events = events };
         int r;
 
-        r = store_check_space(connection, error);
+        r = store_check_staging(connection, error);
         if (r != 0)
                 return r;
 
         sqlite3_progress_handler(connection->db, PROGRESS_STEPS, on_progress, (void *)events);
         r = merge_owners(&merge, error);
         sqlite3_progress_handler(connection->db, 0, NULL, NULL);
+        if (r == 0)
+                r = store_check_merged(connection, error);
         if (r == 0)
                 *ret = merge.result;
         return r;

@@ -287,6 +287,11 @@ int store_owner_reassign(StoreConnection *connection, const StoreOwner *from, co
         *ret_licenses = use.licenses;
         if (target == 0)
                 return rename_owner(connection, source, to, error);
+        /* What follows removes what the source has: a directory that was down for a moment makes the two one. */
+        if (target == source)
+                return error_set(error, ERROR_INVALID_ARGUMENTS,
+                        "'%s' (%" PRIu32 ") has these licenses already. Nothing was changed.", to->name,
+                        (uint32_t)to->uid);
 
         if ((r = store_check_space(connection, error)) != 0 ||
             (r = stage_all(connection, source, target, restore, error)) != 0 ||
@@ -299,19 +304,22 @@ int store_owner_reassign(StoreConnection *connection, const StoreOwner *from, co
 /* The key that ends a slice of an owner's, 0 where there is nothing left. */
 static int find_slice(StoreConnection *connection, int64_t owner, int64_t *ret, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        uint64_t bytes = 0;
+        int r = 1;
 
+        *ret = 0;
         statement = store_statement(connection,
-                "SELECT coalesce(max(key), 0) FROM (SELECT key FROM licenses WHERE key BETWEEN ? AND ? "
-                "ORDER BY key LIMIT ?)", error);
+                "SELECT key, charge FROM licenses WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?", error);
         if (!statement)
                 return (int)error->code;
         sqlite3_bind_int64(statement, 1, store_key_first(owner));
         sqlite3_bind_int64(statement, 2, store_key_last(owner));
         sqlite3_bind_int64(statement, 3, PURGE_ROWS);
-        if (statement_row(connection, statement, error) < 0)
-                return (int)error->code;
-        *ret = sqlite3_column_int64(statement, 0);
-        return 0;
+        while (bytes < STORE_SLICE_BYTES && (r = statement_row(connection, statement, error)) > 0) {
+                *ret = sqlite3_column_int64(statement, 0);
+                bytes += (uint64_t)sqlite3_column_int64(statement, 1);
+        }
+        return r < 0 ? (int)error->code : 0;
 }
 
 /* Takes what lies below a key off the owner's books. */

@@ -24,7 +24,7 @@ int store_check_use(StoreConnection *connection, const StoreUse *use, const Stor
         return 0;
 }
 
-int store_check_space(StoreConnection *connection, Error *error) {
+static int check_space(StoreConnection *connection, bool is_full, Error *error) {
         const StoreLimits *limits = &connection->limits;
 
         if (connection->no_space)
@@ -32,11 +32,28 @@ int store_check_space(StoreConnection *connection, Error *error) {
                         "Less than %u %% of the store's disk is free (MinimumFreePercent=). Make room, then try "
                         "again.",
                         limits->minimum_free_percent);
-        if (connection->store_full)
+        if (is_full)
                 return error_set(error, ERROR_STORE_FULL,
                         "The license store has reached its %" PRIu64 " bytes (StoreBytes=). Ask the administrator.",
                         limits->store_bytes);
         return 0;
+}
+
+int store_check_space(StoreConnection *connection, Error *error) {
+        return check_space(connection, connection->store_full, error);
+}
+
+int store_check_staging(StoreConnection *connection, Error *error) {
+        return check_space(connection, connection->staging_full, error);
+}
+
+int store_check_merged(StoreConnection *connection, Error *error) {
+        int64_t bytes;
+        int r;
+
+        /* Not by pages: what was staged is still there, and goes. */
+        r = store_connection_integer(connection, "SELECT sum(bytes) FROM owners", &bytes, error);
+        return r != 0 ? r : check_space(connection, (uint64_t)bytes > connection->limits.store_bytes, error);
 }
 
 int store_check_document(StoreConnection *connection, const License *license, Error *error) {

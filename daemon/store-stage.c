@@ -33,7 +33,7 @@ static int charge(StoreConnection *connection, StoreStage *stage, const StoreUse
         };
         int r;
 
-        if ((r = store_check_space(connection, error)) != 0 ||
+        if ((r = store_check_staging(connection, error)) != 0 ||
             (r = store_check_use(connection, &use, more, error)) != 0)
                 return r;
         stage->licenses += more->licenses;

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "store-connection.h"
 
-/* Rows that are looked at between two looks at the clock, and how long a slice may take: others want to write. */
+/* Rows that are found at once, and how long a slice may take: others want to write. */
 #define SWEEP_ROWS 64U
 #define SWEEP_USEC (20 * 1000)
+
+typedef struct StagedKey {
+        int64_t key;
+        uint64_t bytes; /* roughly */
+} StagedKey;
 
 int store_staged_last(StoreConnection *connection, int64_t *ret, Error *error) {
         return store_connection_integer(connection, "SELECT max(restore) FROM staged_ids", ret, error);
@@ -23,19 +28,22 @@ int store_staged_after(StoreConnection *connection, int64_t restore, int64_t *re
 }
 
 /* Some keys of what is left, in keys; *ret_n of them. */
-static int find_some(StoreConnection *connection, int64_t restore, int64_t keys[SWEEP_ROWS], unsigned *ret_n,
+static int find_some(StoreConnection *connection, int64_t restore, StagedKey keys[SWEEP_ROWS], unsigned *ret_n,
                 Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         int r;
 
         *ret_n = 0;
-        statement = store_statement(connection, "SELECT key FROM staged_ids WHERE restore = ? LIMIT ?", error);
+        statement = store_statement(connection,
+                "SELECT s.key, coalesce(d.charge, s.charge) FROM staged_ids AS s "
+                "LEFT JOIN staged_licenses AS d ON d.key = s.key WHERE s.restore = ? LIMIT ?", error);
         if (!statement)
                 return (int)error->code;
         sqlite3_bind_int64(statement, 1, restore);
         sqlite3_bind_int64(statement, 2, SWEEP_ROWS);
         while ((r = statement_row(connection, statement, error)) > 0)
-                keys[(*ret_n)++] = sqlite3_column_int64(statement, 0);
+                keys[(*ret_n)++] = (StagedKey) { sqlite3_column_int64(statement, 0),
+                        (uint64_t)sqlite3_column_int64(statement, 1) };
         return r < 0 ? (int)error->code : 0;
 }
 
@@ -61,17 +69,23 @@ static int sweep_key(StoreConnection *connection, int64_t key, Error *error) {
 }
 
 static int sweep_slice(StoreConnection *connection, int64_t restore, bool *ret_more, Error *error) {
-        int64_t keys[SWEEP_ROWS], start = g_get_monotonic_time();
+        int64_t start = g_get_monotonic_time();
+        StagedKey keys[SWEEP_ROWS];
+        bool goes_on = true;
+        uint64_t bytes = 0;
         unsigned n;
         int r;
 
         do {
                 r = find_some(connection, restore, keys, &n, error);
-                for (unsigned i = 0; r == 0 && i < n; i++)
-                        r = sweep_key(connection, keys[i], error);
-        } while (r == 0 && n == SWEEP_ROWS && g_get_monotonic_time() - start < SWEEP_USEC);
+                for (unsigned i = 0; r == 0 && i < n && goes_on; i++) {
+                        r = sweep_key(connection, keys[i].key, error);
+                        bytes += keys[i].bytes;
+                        goes_on = bytes < STORE_SLICE_BYTES && g_get_monotonic_time() - start < SWEEP_USEC;
+                }
+        } while (r == 0 && n == SWEEP_ROWS && goes_on);
 
-        *ret_more = n == SWEEP_ROWS;
+        *ret_more = n == SWEEP_ROWS || !goes_on;
         return r;
 }
 

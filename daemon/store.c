@@ -57,17 +57,26 @@ static int run_sql(StoreConnection *connection, const char *sql, Error *error) {
 static int prepare_limits(Store *store, StoreConnection *connection, Error *error) {
         struct statvfs vfs;
         int64_t pages, unused, size;
+        uint64_t reserve, left, used;
         int r;
 
         connection->limits = store_limits(store);
-        connection->no_space = statvfs(store->folder, &vfs) >= 0 && vfs.f_blocks > 0 &&
-                vfs.f_bavail < vfs.f_blocks / 100 * connection->limits.minimum_free_percent;
-
         if ((r = store_connection_integer(connection, "PRAGMA page_count", &pages, error)) != 0 ||
             (r = store_connection_integer(connection, "PRAGMA freelist_count", &unused, error)) != 0 ||
             (r = store_connection_integer(connection, "PRAGMA page_size", &size, error)) != 0)
                 return r;
-        connection->store_full = (uint64_t)((pages - unused) * size) >= connection->limits.store_bytes;
+        used = (uint64_t)((pages - unused) * size);
+        connection->store_full = used >= connection->limits.store_bytes;
+        /* A full store must go onto itself, where it is there twice for a while, with a row more for each license. */
+        connection->staging_full = used / 9 * 4 >= connection->limits.store_bytes;
+
+        /* What was removed is there to be written to again, but all goes through the WAL, which takes from the reserve. */
+        connection->no_space = false;
+        if (statvfs(store->folder, &vfs) >= 0 && vfs.f_blocks > 0) {
+                reserve = (uint64_t)vfs.f_blocks / 100 * connection->limits.minimum_free_percent * vfs.f_frsize;
+                left = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+                connection->no_space = left < reserve / 2 || left + (uint64_t)(unused * size) < reserve;
+        }
         return 0;
 }
 

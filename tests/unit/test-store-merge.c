@@ -292,7 +292,7 @@ static Sketch with_counters(const char *document, unsigned first, unsigned n, ch
         return (Sketch) { .id = "many", .document = document, .counters = text };
 }
 
-static void test_more_than_64_counters_refuse_the_merge(void **state) {
+static void test_more_than_64_counters_leave_the_license_as_it_is(void **state) {
         static const char *const documents[][2] = {
                 { "doc", "doc" }, { NULL, "doc" }, { "doc", NULL }, { NULL, NULL }, { "doc", "other" },
         };
@@ -309,7 +309,7 @@ static void test_more_than_64_counters_refuse_the_merge(void **state) {
                                 with_counters(documents[i][1], 32, n, theirs, sizeof theirs),
                                 { .id = "z", .document = "fresh" },
                         };
-                        g_autofree char *before = NULL;
+                        g_autofree char *before = NULL, *after = NULL;
                         g_auto(Error) error = {};
                         StoreMerge result;
 
@@ -321,14 +321,42 @@ static void test_more_than_64_counters_refuse_the_merge(void **state) {
                                 assert_int_equal(ask(world->reader, "SELECT max(n) FROM (SELECT count(*) AS n FROM "
                                                      "counters GROUP BY key)"), 64);
                         } else {
-                                assert_int_equal(merge(world->store, stage.restore, &result, NULL, &error),
-                                        ERROR_LIMIT_EXCEEDED);
-                                assert_error(&error, ERROR_LIMIT_EXCEEDED, "'many'");
-                                assert_owner(world->reader, &owner, before);
+                                g_autoptr(GString) conflicts = g_string_new(NULL);
+
+                                assert_good(merge(world->store, stage.restore, &result, conflicts, &error), &error);
+                                assert_merge(&result, &(StoreMerge) { .restored = 2, .conflicts = 1 });
+                                assert_true(g_str_has_prefix(conflicts->str, "many/"));
+                                after = describe_owner(world->reader, &owner);
+                                assert_non_null(strstr(after, before));
                         }
                         assert_books(world->reader);
                         store_restore_end(world->store, stage.restore);
                 }
+        }
+}
+
+/* What is revoked here or there needs no counters, and stays revoked. */
+static void test_more_than_64_counters_do_not_keep_what_is_revoked(void **state) {
+        StageWorld *world = *state;
+        char ours[2048], theirs[2048];
+
+        for (unsigned i = 0; i < 2; i++) {
+                StoreOwner owner = { 4000 + i, "owner" };
+                StoreStage stage = { .restore = store_restore_begin(world->store) };
+                Sketch here = with_counters(i == 0 ? NULL : "doc", 0, 40, ours, sizeof ours),
+                       there = with_counters(i == 0 ? "doc" : NULL, 40, 40, theirs, sizeof theirs);
+                g_autofree char *after = NULL;
+                StoreMerge result;
+
+                (i == 0 ? &here : &there)->revoked = 50;
+                sketch_put(world->store, &owner, &here);
+                sketch_stage_good(world->store, &stage, &owner, &there, 1);
+                result = merge_good(world->store, stage.restore);
+                assert_merge(&result, &(StoreMerge) { .revoked = 1 });
+                after = describe_owner(world->reader, &owner);
+                assert_non_null(strstr(after, "!50"));
+                assert_books(world->reader);
+                store_restore_end(world->store, stage.restore);
         }
 }
 
@@ -439,7 +467,8 @@ int main(void) {
                 IN_WORLD(test_each_rule_for_itself),
                 IN_WORLD(test_all_rules_at_once),
                 IN_WORLD(test_merging_the_same_again_changes_nothing),
-                IN_WORLD(test_more_than_64_counters_refuse_the_merge),
+                IN_WORLD(test_more_than_64_counters_leave_the_license_as_it_is),
+                IN_WORLD(test_more_than_64_counters_do_not_keep_what_is_revoked),
                 IN_WORLD(test_largest_generation_is_the_last),
                 IN_WORLD(test_merge_of_20000_is_right),
         };
