@@ -93,6 +93,49 @@ static void test_bytes_of_the_store_are_limited(void **state) {
         assert_limited(h, bus, "StoreBytes", "1000000000", "300 0 0 0 0");
 }
 
+/* Stores until the store is full. Returns how many there are. */
+static unsigned fill_store(sd_bus *bus, size_t size) {
+        g_autofree uint8_t *document = make_document(size, 3);
+
+        for (unsigned i = 0;; i++) {
+                g_autofree char *id = g_strdup_printf("license-%u", i);
+                sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.StoreLicense"), *reply = NULL;
+                sd_bus_error error = SD_BUS_ERROR_NULL;
+                int r;
+
+                assert_true(sd_bus_message_append_array(message, 'y', document, size) >= 0);
+                assert_true(sd_bus_message_append(message, "a{sv}", 1, "LicenseId", "s", id) >= 0);
+                r = sd_bus_call(bus, message, 0, &error, &reply);
+                sd_bus_message_unref(message);
+                sd_bus_message_unref(reply);
+                if (r < 0) {
+                        assert_sentence(error.message, "*StoreBytes=*");
+                        sd_bus_error_free(&error);
+                        return i;
+                }
+        }
+}
+
+/* What a store holds at most goes back: into an empty one of the same limits, and onto itself, as after a damage. */
+static void test_full_store_can_be_restored(void **state) {
+        static const size_t document_sizes[] = { 10, 1000, 30000 };
+        Harness *h = *state;
+
+        harness_set(h, "Limits", "StoreBytes", "1500000");
+        for (size_t i = 0; i < G_N_ELEMENTS(document_sizes); i++) {
+                harness_new_machine(h);
+                sd_bus *bus = harness_connect(h, 0);
+                unsigned n = fill_store(bus, document_sizes[i]);
+                g_autofree char *restored = g_strdup_printf("%u 0 0 0 0", n),
+                                *unchanged = g_strdup_printf("0 %u 0 0 0", n);
+
+                save_backup(h, bus, "full.tar");
+                assert_restores(h, bus, "full.tar", unchanged);
+                harness_new_machine(h);
+                assert_restores(h, bus, "full.tar", restored);
+        }
+}
+
 /* What is staged by one goes on the account of nobody else, and is off it once it has failed. */
 static void test_failed_restore_leaves_all_room(void **state) {
         Harness *h = *state;
@@ -120,6 +163,7 @@ int main(void) {
                 TEST(test_bytes_of_a_user_are_limited),
                 TEST(test_full_disk_is_told_by_its_setting),
                 TEST(test_bytes_of_the_store_are_limited),
+                TEST(test_full_store_can_be_restored),
                 TEST(test_failed_restore_leaves_all_room),
         };
 

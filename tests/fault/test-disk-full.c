@@ -273,6 +273,58 @@ static void test_reserve_is_kept_free(void **state) {
         disk_assert_alive(h, bus, pid);
 }
 
+/* What was removed leaves its place in the file, which does not shrink: that is room, too. */
+static void test_removing_makes_room(void **state) {
+        Harness *h = world(state);
+        disk_mount_memory(h->state, 40 * 1024);
+        harness_set(h, "Limits", "MinimumFreePercent", "30");
+        disk_start(h);
+        sd_bus *bus = harness_connect(h, 0);
+        unsigned n;
+
+        n = store_until(bus, "more", "LimitsExceeded", "*MinimumFreePercent=*");
+        assert_true(n > 5);
+        for (unsigned i = 0; i < n; i++) {
+                g_autofree char *id = g_strdup_printf("more%u", i);
+                delete_license(bus, id);
+        }
+        store_simple(bus, "with room");
+        assert_in_range(store_until(bus, "again", "LimitsExceeded", "*MinimumFreePercent=*"), n / 2, n);
+}
+
+/*
+ * To remove it takes as much of the disk for a moment: what a restore has staged goes in pieces that fit, also into the
+ * little that is left. A backup without its end is refused once all of it was staged.
+ */
+static void test_what_a_restore_has_staged_goes_from_a_full_disk(void **state) {
+        Harness *h = world(state);
+        g_autofree char *file = harness_path(h, "cut.tar");
+        disk_mount_memory(h->state, 100 * 1024);
+        harness_set(h, "Limits", "MinimumFreePercent", "5");
+        disk_start(h);
+        sd_bus *bus = harness_connect(h, 0);
+        pid_t pid = h->daemon;
+        struct stat st;
+
+        store_many(bus, "big", 40, BIG);
+        save_backup(h, bus, "cut.tar");
+        assert_int_equal(stat(file, &st), 0);
+        assert_int_equal(truncate(file, st.st_size - 100 * 1024), 0);
+        for (unsigned i = 0; i < 40; i++) {
+                g_autofree char *id = g_strdup_printf("big%05u", i);
+                delete_license(bus, id);
+        }
+        disk_fill(h->state, 6 * 1024);
+
+        g_autofree char *job = start_restore(h, bus, "cut.tar", AGREE);
+        assert_job_fails(bus, job, "NS_E_DRM_BACKUP_CORRUPT", NULL);
+        /* That is tried at once, and every 5 seconds. */
+        sleep_msec(7000);
+        store_simple(bus, "with room");
+        assert_int_equal(store_until(bus, "big", "LimitsExceeded", "*MinimumFreePercent=*") / 35, 1);
+        disk_assert_alive(h, bus, pid);
+}
+
 /* Backups elsewhere */
 
 static sd_bus *prepare_media(Harness *h) {
@@ -456,6 +508,8 @@ int main(void) {
                 TEST(test_store_in_full_memory),
                 TEST(test_store_on_a_full_disk),
                 TEST(test_reserve_is_kept_free),
+                TEST(test_removing_makes_room),
+                TEST(test_what_a_restore_has_staged_goes_from_a_full_disk),
                 TEST(test_backup_to_full_memory),
                 TEST(test_backup_to_a_full_disk),
                 TEST(test_backup_to_a_read_only_disk),

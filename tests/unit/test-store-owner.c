@@ -360,6 +360,42 @@ static void test_who_has_used_up_all_keys_gets_no_more(void **state) {
         assert_books(world->reader);
 }
 
+/* A directory that is down for a moment takes somebody for gone, and then finds him: he would lose all. */
+static void test_reassigning_to_oneself_changes_nothing(void **state) {
+        StageWorld *world = *state;
+        g_autofree char *before = NULL;
+        g_auto(Error) error = {};
+        uint64_t licenses;
+
+        put_for(world, &alice, all_kinds, G_N_ELEMENTS(all_kinds));
+        before = describe_owner(world->reader, &alice);
+        assert_int_equal(reassign(world, &alice, &alice, &licenses, &error), ERROR_INVALID_ARGUMENTS);
+        assert_error(&error, ERROR_INVALID_ARGUMENTS, "has these licenses already");
+        assert_owner(world->reader, &alice, before);
+        assert_books(world->reader);
+}
+
+/* What is overwritten goes through the WAL: no more at once than a disk that is full to its reserve has left. */
+static void test_large_documents_are_purged_one_by_one(void **state) {
+        g_autofree char *document = g_strnfill(STORE_SLICE_BYTES, 'd');
+        StageWorld *world = *state;
+        Change change = { .from = alice };
+        g_auto(Error) error = {};
+
+        for (unsigned i = 0; i < 3; i++) {
+                g_autofree char *id = g_strdup_printf("large-%u", i);
+
+                put(world->store, &alice, id, document);
+        }
+        put(world->store, &alice, "small", "x");
+        for (unsigned i = 0; i < 4; i++) {
+                assert_good(do_write(world->store, purge_work, &change, &error), &error);
+                assert_int_equal(change.licenses, 1);
+                assert_int_equal(change.more, i < 3);
+        }
+        assert_owner(world->reader, &alice, "");
+}
+
 static void test_whoever_the_store_does_not_know_cannot_be_reassigned_or_purged(void **state) {
         StageWorld *world = *state;
         Change change = { .from = carol };
@@ -478,6 +514,8 @@ int main(void) {
                 TEST(test_conflict_reassigns_nothing_and_names_the_license),
                 TEST(test_reassigning_keeps_to_the_limits_of_the_new_owner),
                 TEST(test_who_has_used_up_all_keys_gets_no_more),
+                TEST(test_reassigning_to_oneself_changes_nothing),
+                TEST(test_large_documents_are_purged_one_by_one),
                 TEST(test_whoever_the_store_does_not_know_cannot_be_reassigned_or_purged),
                 TEST(test_owner_with_a_restore_under_way_is_left_alone),
                 TEST(test_reassigning_beside_a_restore_to_the_new_owner_loses_neither),
