@@ -170,6 +170,7 @@ static void note_damaged(Ctl *ctl, const JobEnd *end) {
         uint64_t n = json_get_u64(end->result, "damaged");
         size_t i;
 
+        ctl_note(ctl, "Damaged in the store, and not in the backup:");
         json_array_foreach(licenses, i, license)
                 ctl_note(ctl, "  %s", json_string_value(license));
         if (n > json_array_size(licenses))

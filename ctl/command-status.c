@@ -241,9 +241,11 @@ static void warn_of_backup(Ctl *ctl, const Report *report, const Backup *backup)
         if (backup->origin.damaged > 0)
                 warn(ctl, report, "The backup lacks %s, damaged in the store. See which: NOT-BACKED-UP.txt in it. Store "
                         "that again, or restore it from an older backup.", lacking);
-        else if (backed_up != wanted && !backup->origin.all_users)
-                warn(ctl, report, "The backup has %" PRIu64 " licenses, and there are %" PRIu64 " now. %s", backed_up,
-                        wanted, renewal(report));
+        else if (backed_up != wanted && !backup->origin.all_users) {
+                g_autofree char *had = text_licenses(backed_up);
+
+                warn(ctl, report, "The backup has %s, and there are %" PRIu64 " now. %s", had, wanted, renewal(report));
+        }
         if (days > OLD_DAYS)
                 warn(ctl, report, "The backup is %" PRIi64 " days old. %s", days, renewal(report));
 }

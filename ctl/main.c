@@ -343,6 +343,16 @@ static Status fail_usage(Ctl *ctl, const char *message) {
         return ctl_fail(ctl, STATUS_USAGE, "%s. See: %s --help", message, g_get_prgname());
 }
 
+/* GLib takes back what it has parsed where it fails; who asked for JSON is to have the error so, too. */
+static bool parse(Ctl *ctl, GOptionContext *context, int *argc, char ***argv, GError **error) {
+        bool wants_json = g_strv_contains((const char *const *)*argv, "--json");
+
+        if (g_option_context_parse(context, argc, argv, error))
+                return true;
+        ctl->json = wants_json;
+        return false;
+}
+
 static Status run_command(Ctl *ctl, const Command *command, int argc, char **argv) {
         g_autofree char *program = g_strdup_printf("licensevaultctl %s", command->name);
         g_autoptr(GOptionContext) context = new_command_context(command, ctl);
@@ -351,7 +361,7 @@ static Status run_command(Ctl *ctl, const Command *command, int argc, char **arg
         unsigned n;
 
         g_set_prgname(program);
-        if (!g_option_context_parse(context, &argc, &argv, &error))
+        if (!parse(ctl, context, &argc, &argv, &error))
                 return fail_usage(ctl, error->message);
         if (show_help)
                 return print_help(ctl, context);
@@ -385,7 +395,7 @@ static Status run(Ctl *ctl, int argc, char **argv) {
                 fill_global_options(ctl, false, global);
                 return complete(ctl, commands, G_N_ELEMENTS(commands), global, argv + 2);
         }
-        if (!g_option_context_parse(context, &argc, &argv, &error))
+        if (!parse(ctl, context, &argc, &argv, &error))
                 return fail_usage(ctl, error->message);
         if (show_help)
                 return print_help(ctl, context);

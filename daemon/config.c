@@ -103,14 +103,20 @@ static void take_folders(Config *config, const char *path, GKeyFile *file, const
         }
 
         good = g_ptr_array_new();
-        for (char **folder = folders; *folder; folder++)
+        for (char **folder = folders; *folder; folder++) {
+                size_t length = strlen(*folder);
+
+                /* As a shell completes it. */
+                if (length > 1 && (*folder)[length - 1] == '/')
+                        (*folder)[length - 1] = '\0';
                 if (folder_path_is_plain(*folder))
                         g_ptr_array_add(good, g_strdup(*folder));
                 else {
-                        log_warning("%s: [%s] %s=: '%s' is not a full path. It is ignored.", path, setting->group,
+                        log_warning("%s: [%s] %s=: '%s' is not a full path without '..' and '//'. It is ignored.", path, setting->group,
                                 setting->key, *folder);
                         (*problems)++;
                 }
+        }
         g_ptr_array_add(good, NULL);
         g_strfreev(*field);
         *field = (char **)g_ptr_array_free(good, false);
@@ -184,8 +190,13 @@ void config_load(const char *folder, Config *ret, unsigned *ret_problems) {
                 g_autofree char *main_file = g_build_filename(folder, "licensevaultd.conf", NULL);
                 g_autofree char *drop_ins = g_build_filename(folder, "licensevaultd.conf.d", NULL);
                 g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-                GDir *dir = g_dir_open(drop_ins, 0, NULL);
+                g_autoptr(GError) failure = NULL;
+                GDir *dir = g_dir_open(drop_ins, 0, &failure);
 
+                if (!dir && !g_error_matches(failure, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
+                        log_warning("%s: %s. Nothing in it is read.", drop_ins, failure->message);
+                        problems++;
+                }
                 take_file(ret, main_file, &problems);
                 for (const char *name; dir && (name = g_dir_read_name(dir));)
                         if (g_str_has_suffix(name, ".conf"))

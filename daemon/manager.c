@@ -389,7 +389,10 @@ int manager_run(Manager *manager) {
         if (r != EXIT_GOOD)
                 return r;
 
-        log_info("Ready, with %" PRIu64 " licenses.", manager->store ? store_count(manager->store) : 0);
+        if (manager->store)
+                log_info("Ready, with %" PRIu64 " licenses.", store_count(manager->store));
+        else
+                log_info("Ready, without the license store.");
         notify_status(manager, "READY=1\n");
         r = sd_event_loop(manager->event);
         if (r < 0) {

@@ -200,6 +200,16 @@ static void test_folder_in_the_place_of_a_file_is_a_problem(void **state) {
         config_clear(&config);
 }
 
+static void test_file_in_the_place_of_the_drop_ins_is_a_problem(void **state) {
+        g_autofree char *path = g_build_filename(*state, "licensevaultd.conf.d", NULL);
+        Config config;
+
+        write_path(path, "x", 1);
+        config = load(*state, 1);
+        assert_int_equal(config.result_seconds, 60);
+        config_clear(&config);
+}
+
 static void assert_roots(const char *folder, unsigned problems, const char *expected) {
         Config config = load(folder, problems);
         g_autofree char *roots = g_strjoinv("|", config.roots);
@@ -211,8 +221,8 @@ static void assert_roots(const char *folder, unsigned problems, const char *expe
 static void test_roots_are_full_paths(void **state) {
         write_config(*state, "", "[Backup]\nRoots=/media;/srv/my backups;\n");
         assert_roots(*state, 0, "/media|/srv/my backups");
-        write_config(*state, "", "[Backup]\nRoots=/media/;media;/a/../b;/good;/;\n");
-        assert_roots(*state, 4, "/good");
+        write_config(*state, "", "[Backup]\nRoots=/media/;media;/a/../b;/good;/;/a//;\n");
+        assert_roots(*state, 4, "/media|/good");
         write_config(*state, "", "[Backup]\nRoots=/media;\\q\n");
         assert_roots(*state, 1, "");
 }
@@ -240,6 +250,7 @@ int main(void) {
                 IN_FOLDER(test_unknown_keys_are_counted_and_harm_nothing),
                 IN_FOLDER(test_file_that_is_no_key_file_is_ignored_alone),
                 IN_FOLDER(test_folder_in_the_place_of_a_file_is_a_problem),
+                IN_FOLDER(test_file_in_the_place_of_the_drop_ins_is_a_problem),
                 IN_FOLDER(test_roots_are_full_paths),
                 IN_FOLDER(test_later_roots_replace_earlier_ones),
         };
