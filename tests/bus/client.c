@@ -85,6 +85,13 @@ void send_only(sd_bus *bus, sd_bus_message *message) {
         sd_bus_message_unref(message);
 }
 
+void wait_for_bus(sd_bus *bus) {
+        /* It may answer the first one before it sends on what it has read. */
+        for (unsigned i = 0; i < 2; i++)
+                assert_true(sd_bus_call_method(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                    "org.freedesktop.DBus", "GetId", NULL, NULL, "") >= 0);
+}
+
 sd_bus_message *call_at(const char *file, int line, sd_bus *bus, const char *path, const char *member,
         const char *types, ...) {
         sd_bus_message *message = new_call(bus, path, member);

@@ -159,6 +159,54 @@ static void test_callers_beyond_the_cache_stay_who_they_are(void **state) {
                                                       : assert_license(buses[i], "id", "second", 6));
 }
 
+static void send_to_bus(sd_bus *bus, const char *member, const char *id) {
+        sd_bus_message *message = new_call(bus, ROOT, member);
+
+        if (id)
+                assert_true(sd_bus_message_append(message, "s", id) >= 0);
+        send_only(bus, message);
+        wait_for_bus(bus);
+}
+
+/*
+ * The descriptor goes to a connection of which it is not known any more, and not yet again, whose it is. It counts for
+ * its user when that is known, or the count would fall below zero, and the user get no descriptor ever again.
+ */
+static void test_descriptor_of_who_was_forgotten_is_counted_once(void **state) {
+        Harness *h = *state;
+        sd_bus *kept[15], *forgotten, *other;
+
+        for (unsigned i = 0; i < G_N_ELEMENTS(kept); i++) {
+                kept[i] = harness_connect(h, 0);
+                call_void(kept[i], ROOT, "Manager.Subscribe", "");
+        }
+        store_simple(kept[0], "one");
+
+        for (unsigned round = 0; round < 5; round++) {
+                forgotten = harness_connect(h, 0);
+                other = harness_connect(h, 0);
+                call_void(forgotten, ROOT, "Manager.ListJobs", "");
+                assert_int_equal(kill(h->daemon, SIGSTOP), 0);
+                send_to_bus(forgotten, "LicenseStore.OpenLicense", "one");
+                send_to_bus(other, "Manager.ListJobs", NULL);
+                send_to_bus(forgotten, "Manager.ListJobs", NULL);
+                /* The store answers, but not the bus, which is asked whose connection this is. */
+                assert_int_equal(kill(h->bus, SIGSTOP), 0);
+                assert_int_equal(kill(h->daemon, SIGCONT), 0);
+                sleep_msec(100);
+                assert_int_equal(kill(h->bus, SIGCONT), 0);
+                for (unsigned i = 0; i < 2; i++) {
+                        _cleanup_message_ sd_bus_message *reply = receive_reply(forgotten, PATIENCE_SEC * 1000);
+                        assert_non_null(reply);
+                        assert_false(sd_bus_message_is_method_error(reply, NULL) > 0);
+                }
+                for (unsigned i = 0; i < 8; i++)
+                        call_void(kept[i], ROOT, "LicenseStore.OpenLicense", "s", "one");
+                harness_disconnect(h, forgotten);
+                harness_disconnect(h, other);
+        }
+}
+
 /* The calls of one connection are answered in order, also where the daemon has to ask who it is. */
 static void test_first_calls_of_a_connection_keep_their_order(void **state) {
         Harness *h = *state;
@@ -219,6 +267,8 @@ int main(void) {
                 TEST(test_signals_that_a_subscriber_does_not_read_are_not_kept),
                 TEST(test_silent_clients_of_another_user_hurt_nobody),
                 cmocka_unit_test_setup_teardown(test_callers_beyond_the_cache_stay_who_they_are,
+                        setup_small_cache, harness_teardown),
+                cmocka_unit_test_setup_teardown(test_descriptor_of_who_was_forgotten_is_counted_once,
                         setup_small_cache, harness_teardown),
                 TEST(test_first_calls_of_a_connection_keep_their_order),
                 TEST(test_who_wants_no_answer_gets_no_error_either),
