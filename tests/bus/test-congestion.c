@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Clients that read nothing. What they do to a bus takes half a minute to find out, and so has a binary of its own. */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -60,6 +61,31 @@ static void test_what_a_client_does_not_read_is_not_sent(void **state) {
         /* Longer than it takes to find the bus congested, and to leave it. */
         sleep_msec(20 * 1000);
         store_simple(victim, "two");
+        assert_false(has_left(h));
+}
+
+/*
+ * How long it has taken nothing counts from when something waits, not from when it was last looked at: what waits at the
+ * first look after a rest must not count as if it had waited all that time. The write has that look come.
+ */
+static void test_bus_that_is_behind_after_a_rest_is_not_left(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+
+        store_simple(bus, "one");
+        /* Longer than it takes to leave a bus that takes nothing. */
+        sleep_msec(19 * 1000);
+        store_simple(bus, "one");
+        assert_int_equal(kill(h->daemon, SIGSTOP), 0);
+        send_get_license(bus, "one");
+        wait_for_bus(bus);
+        assert_int_equal(kill(h->bus, SIGSTOP), 0);
+        assert_int_equal(kill(h->daemon, SIGCONT), 0);
+        sleep_msec(3 * 1000);
+        assert_int_equal(kill(h->bus, SIGCONT), 0);
+        _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+        assert_non_null(reply);
+        assert_false(sd_bus_message_is_method_error(reply, NULL) > 0);
         assert_false(has_left(h));
 }
 
@@ -189,6 +215,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_descriptors_that_nobody_reads_stop_nobody, harness_setup,
                         harness_teardown),
                 cmocka_unit_test_setup_teardown(test_what_a_client_does_not_read_is_not_sent, harness_setup,
+                        harness_teardown),
+                cmocka_unit_test_setup_teardown(test_bus_that_is_behind_after_a_rest_is_not_left, harness_setup,
                         harness_teardown),
                 cmocka_unit_test_setup_teardown(test_many_connections_get_little_each, harness_setup,
                         harness_teardown),
