@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Preloaded into the daemon: a clock that can be set, a disk that is slow, and one that gives back other bytes
- * than it was given. Only write() and read(), which backups are written and read with; and pread() of a file without a
- * name, which is a backup that is read back: the store has one.
+ * Preloaded into the daemon: a clock that can be set, a disk that is slow, one that hangs in a rename, and one that gives
+ * back other bytes than it was given. Only write() and read(), which backups are written and read with; and pread() of a
+ * file without a name, which is a backup that is read back: the store has one.
  */
 #undef _FILE_OFFSET_BITS
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -72,6 +74,30 @@ EXPORT ssize_t pread64(int fd, void *data, size_t size, off64_t offset) {
         if (meddling && fstat(fd, &st) >= 0 && S_ISREG(st.st_mode) && st.st_nlink == 0)
                 lie(data, n);
         return n;
+}
+
+/* Only for the last name of a backup: the store renames nothing. */
+static void wait_for_name(const char *name) {
+        if (!meddling || !meddling->renames_wait || strcmp(name, "licenses.tar") != 0)
+                return;
+        meddling->renames_waited++;
+        while (meddling->renames_wait)
+                usleep(2000);
+}
+
+EXPORT int renameat(int from, const char *name, int to, const char *new_name) {
+        wait_for_name(new_name);
+        return REAL(renameat)(from, name, to, new_name);
+}
+
+EXPORT int renameat2(int from, const char *name, int to, const char *new_name, unsigned flags) {
+        wait_for_name(new_name);
+        return REAL(renameat2)(from, name, to, new_name, flags);
+}
+
+EXPORT int linkat(int from, const char *name, int to, const char *new_name, int flags) {
+        wait_for_name(new_name);
+        return REAL(linkat)(from, name, to, new_name, flags);
 }
 
 EXPORT int clock_gettime(clockid_t clock, struct timespec *time) {

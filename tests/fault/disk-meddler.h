@@ -11,4 +11,6 @@ typedef struct DiskMeddling {
         _Atomic uint32_t slow_write_usec; /* each write() to a file takes so much longer */
         _Atomic uint32_t lies;           /* each so many-th reading of a backup has a wrong byte; 0: none has */
         _Atomic uint64_t written;        /* bytes that write() brought to files */
+        _Atomic uint32_t renames_wait;   /* not 0: whoever gives a backup its name waits until it is 0 again */
+        _Atomic uint32_t renames_waited; /* how many did */
 } DiskMeddling;

@@ -29,9 +29,9 @@ static bool is_mounted(const char *path, const char *parent) {
         return stat(path, &st) == 0 && stat(parent, &above) == 0 && st.st_dev != above.st_dev;
 }
 
-/* Mounts a folder over media that takes so many bytes a second; skips the test where there is no FUSE. */
-static void mount_media(Harness *h, const char *rate) {
-        g_autofree char *below = harness_path(h, "below"), *option = g_strdup_printf("--write-rate=%s", rate);
+/* Mounts a folder over media, as slow as the option says; skips the test where there is no FUSE. */
+static void mount_media(Harness *h, const char *option) {
+        g_autofree char *below = harness_path(h, "below");
         g_autofree char *folder = g_strdup_printf("%s/%u", below, (unsigned)h->users[0]);
         int status;
 
@@ -98,11 +98,11 @@ static Harness *world(void **state) {
 }
 
 /* A user whose backups go to the medium, and who has one there. */
-static sd_bus *prepare(Harness *h) {
+static sd_bus *prepare(Harness *h, const char *option) {
         g_autofree char *media = disk_media(h);
         sd_bus *bus;
 
-        mount_media(h, "100M");
+        mount_media(h, option);
         harness_start(h);
         bus = harness_connect(h, 0);
         store_simple(bus, "one");
@@ -148,7 +148,7 @@ static void assert_usable_again(sd_bus *bus) {
 
 static void test_backup_to_a_medium_that_hangs_fails_and_says_so(void **state) {
         Harness *h = world(state);
-        sd_bus *bus = prepare(h);
+        sd_bus *bus = prepare(h, "--write-rate=100M");
 
         hang();
         int64_t begin = g_get_monotonic_time();
@@ -165,7 +165,7 @@ static void test_backup_to_a_medium_that_hangs_fails_and_says_so(void **state) {
 
 static void test_medium_that_answers_late_takes_the_backup(void **state) {
         Harness *h = world(state);
-        sd_bus *bus = prepare(h);
+        sd_bus *bus = prepare(h, "--write-rate=100M");
 
         hang();
         g_autofree char *job = call_string(bus, ROOT, BACKUP, "u", 1);
@@ -177,7 +177,7 @@ static void test_medium_that_answers_late_takes_the_backup(void **state) {
 
 static void test_job_on_a_medium_that_hangs_can_be_canceled(void **state) {
         Harness *h = world(state);
-        sd_bus *bus = prepare(h);
+        sd_bus *bus = prepare(h, "--write-rate=100M");
         hang();
 
         /* Before its call was answered, and after. */
@@ -213,7 +213,7 @@ static char *start_and_hang(Harness *h, sd_bus *bus) {
         char *job;
         int fd;
 
-        mount_media(h, "500k");
+        mount_media(h, "--write-rate=500k");
         harness_start(h);
         store_many(bus, "a", 100, 40000);
         fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -256,7 +256,7 @@ static void test_job_that_hangs_is_abandoned_when_it_is_canceled(void **state) {
 /* It waits for a while and leaves; what is stored is on the disk. */
 static void test_stop_does_not_wait_for_a_medium_that_hangs(void **state) {
         Harness *h = world(state);
-        sd_bus *bus = prepare(h);
+        sd_bus *bus = prepare(h, "--write-rate=100M");
 
         /* Asked twice it leaves at once. */
         for (unsigned times = 2; times >= 1; times--) {
@@ -279,6 +279,101 @@ static void test_stop_does_not_wait_for_a_medium_that_hangs(void **state) {
         }
 }
 
+static char *path_below(Harness *h) {
+        return g_strdup_printf("%s/below/%u/licenses.tar", h->folder, (unsigned)h->users[0]);
+}
+
+static void wait_for_progress(sd_bus *bus, const char *job) {
+        for (unsigned i = 0; i < PATIENCE_SEC * 100; i++) {
+                g_autofree char *completed = job_property(bus, job, "Completed");
+
+                if (strcmp(completed, "0") != 0)
+                        return;
+                sleep_msec(10);
+        }
+        fail_msg("The job does not get on");
+}
+
+static off_t wal_size(Harness *h) {
+        g_autofree char *path = g_build_filename(h->state, "licenses.db-wal", NULL);
+        struct stat st;
+
+        return stat(path, &st) == 0 ? st.st_size : 0;
+}
+
+/* What is written goes to the WAL, and that begins anew only where nobody has a snapshot of what was there before. */
+static void assert_no_snapshot_is_held(Harness *h) {
+        sd_bus *other = harness_connect(h, 1);
+        off_t before;
+
+        /* Whoever has just ended may take a moment. */
+        for (unsigned round = 0; round < 4; round++) {
+                before = wal_size(h);
+                for (unsigned i = 0; i < 4; i++)
+                        store_many(other, "a", 32, 60000);
+                if (wal_size(h) - before < 4 * 1024 * 1024)
+                        return;
+        }
+        fail_msg("The WAL has grown to %lld bytes", (long long)wal_size(h));
+}
+
+static void test_medium_that_hangs_in_the_middle_of_a_backup_ends_it(void **state) {
+        Harness *h = world(state);
+        sd_bus *bus = prepare(h, "--write-rate=2M");
+        g_autofree char *path = path_below(h), *before = NULL;
+        size_t size;
+
+        /* Much more than lies in memory on its way to the disk: the snapshot is still needed when it hangs. */
+        store_many(bus, "a", 500, 60000);
+        before = read_file(path, &size);
+        g_autofree char *job = call_string(bus, ROOT, BACKUP, "u", 1);
+        wait_for_progress(bus, job);
+        hang();
+        assert_others_are_served(h);
+        assert_job_fails(bus, job, MEDIUM, "*The disk took nothing for 1 s*unchanged*");
+        assert_no_snapshot_is_held(h);
+        call_error(bus, ROOT, BACKUP, BUSY, "*still hangs*", "u", 1);
+
+        go_on();
+        assert_file_equal(path, before, size);
+        /* The next one is soon done. */
+        store_many(bus, "a", 500, 100);
+        assert_usable_again(bus);
+}
+
+/* Nobody can say then what the disk will do. */
+static void test_backup_that_is_canceled_while_its_rename_hangs_does_not_say_that_nothing_changed(void **state) {
+        Harness *h = world(state);
+        g_autofree char *folder = disk_backups(h), *path = g_build_filename(folder, "licenses.tar", NULL);
+        g_autofree char *before = NULL;
+        struct stat st = {};
+        sd_bus *bus;
+        size_t size;
+
+        disk_start(h);
+        bus = harness_connect(h, 0);
+        store_simple(bus, "one");
+        disk_back_up(bus, 0);
+        before = read_file(path, &size);
+        store_many(bus, "a", 10, 1000);
+        disk_meddling->renames_wait = 1;
+        g_autofree char *job = call_string(bus, ROOT, BACKUP, "u", 1);
+        for (unsigned i = 0; disk_meddling->renames_waited == 0; i++) {
+                assert_true(i < PATIENCE_SEC * 100);
+                sleep_msec(10);
+        }
+        call_void(bus, job, "Job.Cancel", "");
+        assert_job_fails(bus, job, MEDIUM, "*cannot be told*");
+        assert_file_equal(path, before, size);
+
+        disk_meddling->renames_wait = 0;
+        for (unsigned i = 0; stat(path, &st) < 0 || (size_t)st.st_size <= size; i++) {
+                assert_true(i < PATIENCE_SEC * 100);
+                sleep_msec(10);
+        }
+        assert_usable_again(bus);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
@@ -289,6 +384,8 @@ int main(void) {
                 TEST(test_file_that_stands_still_ends_its_job),
                 TEST(test_job_that_hangs_is_abandoned_when_it_is_canceled),
                 TEST(test_stop_does_not_wait_for_a_medium_that_hangs),
+                TEST(test_medium_that_hangs_in_the_middle_of_a_backup_ends_it),
+                TEST(test_backup_that_is_canceled_while_its_rename_hangs_does_not_say_that_nothing_changed),
         };
 
         return cmocka_run_group_tests_name("disk-hangs", tests, NULL, NULL);
