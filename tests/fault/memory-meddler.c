@@ -99,14 +99,21 @@ EXPORT int posix_memalign(void **ret, size_t alignment, size_t size) {
         return 0;
 }
 
+static void wait_for_directory(uid_t uid) {
+        if (!meddling || !meddling->names_wait || (meddling->names_wait_uid != 0 && meddling->names_wait_uid != uid))
+                return;
+        meddling->names_waited++;
+        while (meddling->names_wait)
+                usleep(2000);
+}
+
 /* A directory that is slow, or down. */
 EXPORT int getpwuid_r(uid_t uid, struct passwd *entry, char *buffer, size_t size, struct passwd **ret) {
         static int (*original)(uid_t uid, struct passwd *entry, char *buffer, size_t size, struct passwd **ret);
 
         if (!original)
                 original = (__typeof__(original))dlsym(RTLD_NEXT, "getpwuid_r");
-        while (meddling && meddling->names_wait)
-                usleep(2000);
+        wait_for_directory(uid);
         if (meddling && (meddling->names_fail || (meddling->names_lack && uid != 0))) {
                 *ret = NULL;
                 return meddling->names_fail ? EIO : 0;

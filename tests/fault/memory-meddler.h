@@ -13,6 +13,8 @@ typedef struct MemoryMeddling {
         _Atomic uint64_t refused;        /* how often something was refused by malloc_max */
         _Atomic uint64_t largest;        /* the largest request so far */
         _Atomic uint64_t names_wait;     /* not 0: looking up a user's name takes until it is 0 again */
+        _Atomic uint64_t names_wait_uid; /* not 0: only this user's */
+        _Atomic uint64_t names_waited;   /* how many look-ups did */
         _Atomic uint64_t names_lack;     /* not 0: nobody but root has a name */
         _Atomic uint64_t names_fail;     /* not 0: the user database cannot be read */
 } MemoryMeddling;

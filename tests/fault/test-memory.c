@@ -10,51 +10,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "memory-meddler.h"
-#include "monitor.h"
+#include "memory.h"
 #include "restores.h"
 
 #define MIB (1024U * 1024U)
 
-static MemoryMeddling *meddling;
 static bool thorough;
 static unsigned n_points, n_refused, n_served;
-
-static int setup(void **state) {
-        g_autofree char *path = NULL;
-        Harness *h;
-        int fd;
-
-        harness_setup_bus(state);
-        h = *state;
-        path = harness_path(h, "meddling");
-        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        assert_true(fd >= 0);
-        assert_int_equal(ftruncate(fd, sizeof *meddling), 0);
-        meddling = mmap(NULL, sizeof *meddling, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        assert_true(meddling != MAP_FAILED);
-        close(fd);
-        g_setenv(MEMORY_MEDDLING, path, true);
-        g_setenv("LD_PRELOAD", g_getenv("LICENSEVAULT_MEMORY_MEDDLER"), true);
-        harness_write_settings(h);
-        h->daemon = harness_spawn(h, NULL);
-        g_unsetenv("LD_PRELOAD");
-        for (unsigned i = 0; i < PATIENCE_SEC * 100; i++) {
-                g_autofree char *owner = harness_owner(h);
-
-                if (owner)
-                        return 0;
-                sleep_msec(10);
-        }
-        return -1;
-}
-
-static int teardown(void **state) {
-        /* Also of a test that failed: a daemon that looks up a name would not end. */
-        meddling->names_wait = 0;
-        munmap(meddling, sizeof *meddling);
-        return harness_teardown(state);
-}
 
 static void assert_lives(Harness *h, const char *when) {
         int status;
@@ -562,38 +524,7 @@ static void test_calls_of_a_user_who_is_not_known_yet_are_bounded_in_number(void
         assert_false(sd_bus_message_is_method_error(reply, NULL) > 0);
 }
 
-/*
- * Who has no name is looked up again after five seconds. Where the directory is down then, nothing that it calls is done
- * under no name, and it still hears of its user's jobs.
- */
-static void test_directory_that_goes_down_takes_no_subscription(void **state) {
-        Harness *h = *state;
-        g_autofree char *job = NULL;
-        sd_bus *listener, *starter;
-        g_auto(JobEnd) end = {};
-
-        if (h->users[0] == 0)
-                skip(); /* root always has a name */
-        monitor_new(h);
-        meddling->names_lack = 1;
-        listener = harness_connect(h, 0);
-        call_void(listener, ROOT, "Manager.Subscribe", "");
-        g_usleep(5100 * 1000);
-
-        meddling->names_fail = 1;
-        for (unsigned i = 0; i < 2; i++)
-                call_error(listener, ROOT, "Manager.ListJobs", "AccessDenied", "Who is calling cannot be found out.*",
-                        "");
-        meddling->names_fail = 0;
-        starter = harness_connect(h, 0);
-        store_simple(starter, "a");
-        job = call_string(starter, ROOT, "LicenseBackup.BackupLicenses", "u", 0);
-        job_wait(starter, job, &end);
-        assert_trace(h, job, listener, "21( 16)? 27");
-        serve_small(h, listener, h->daemon);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, memory_setup, memory_teardown)
 
 int main(int argc, char **argv) {
         const struct CMUnitTest tests[] = {
@@ -606,7 +537,6 @@ int main(int argc, char **argv) {
                 TEST(test_measuring_a_call_ends_soon),
                 TEST(test_calls_of_who_is_not_known_yet_are_bounded_in_number),
                 TEST(test_calls_of_a_user_who_is_not_known_yet_are_bounded_in_number),
-                TEST(test_directory_that_goes_down_takes_no_subscription),
         };
         int failed;
 
