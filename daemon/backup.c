@@ -24,6 +24,7 @@ struct Backup {
         const char *below;
 
         /* While it runs. */
+        bool is_empty; /* the store has nothing of the user, and remembers nothing */
         bool replaced; /* what was there before */
         int former;    /* that file, which goes with this descriptor; -1 */
         uint64_t completed;
@@ -255,8 +256,13 @@ static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned rese
         if (r == 0 && plan->all_users)
                 r = tell_namesakes_apart(owners, error);
         if (r == 0) {
-                for (unsigned i = 0; i < owners->len; i++)
-                        archive.total += ((StoreOwnerRow *)owners->pdata[i])->licenses;
+                backup->is_empty = true;
+                for (unsigned i = 0; i < owners->len; i++) {
+                        const StoreOwnerRow *owner = owners->pdata[i];
+
+                        archive.total += owner->licenses;
+                        backup->is_empty = backup->is_empty && owner->remembered == 0;
+                }
                 backup->events.begin(archive.total, backup->events.userdata);
                 r = backup_archive_write(&archive, ret, error);
         }
@@ -296,17 +302,64 @@ static int build(Backup *backup, int fd, unsigned reserve, unsigned percent_end,
         return 0;
 }
 
-/*
- * A number may have belonged to someone else, whose backup lies where this user's goes. It is neither
- * shown to this user nor replaced: the administrator may want it.
- */
-static int set_foreign_aside(int folder, const char *name) {
-        char aside[64];
-
-        if (backup_find(folder, name, NULL) != BACKUP_FILE_FOREIGN)
+/* Gives a file a name that is free, on file systems down to those that refuse flags. */
+static int rename_to_free(int folder, const char *from, const char *to) {
+        if (renameat2(folder, from, folder, to, RENAME_NOREPLACE) >= 0)
                 return 0;
-        snprintf(aside, sizeof aside, "licenses-of-former-user-%08" PRIx32 ".tar", randombytes_random());
-        return renameat2(folder, FOLDER_BACKUP_NAME, folder, aside, RENAME_NOREPLACE) < 0 ? -errno : 0;
+        if (!(errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP))
+                return -errno;
+        if (faccessat(folder, to, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
+                return -EEXIST;
+        if (errno != ENOENT)
+                return -errno;
+        return renameat(folder, from, folder, to) < 0 ? -errno : 0;
+}
+
+/*
+ * Whether what lies where the backup goes must not be replaced, and as what it is set aside; NULL in *ret where it may
+ * be. Returns 0 or a negative errno.
+ *
+ * A number may have belonged to someone else: that user's backup is neither shown to this one nor replaced, for the
+ * administrator may want it; and what does not say whose it is may be such a one. What is this user's may be all that
+ * there is of a store that was lost. (Of that comes one file: what is put there now is empty.)
+ */
+static int choose_aside(const Backup *backup, int folder, const char **ret) {
+        _cleanup_fd_ int fd = -1;
+        int found, r;
+
+        found = backup_find(folder, backup->plan.name, &fd);
+        if (found < 0)
+                return found;
+
+        *ret = NULL;
+        if (found == BACKUP_FILE_FOREIGN || (backup->plan.overwrite && found != BACKUP_FILE_NONE &&
+            found != BACKUP_FILE_OWN))
+                *ret = "user";
+        else if (found == BACKUP_FILE_OWN && backup->plan.overwrite && backup->is_empty) {
+                r = backup_is_empty(fd);
+                if (r < 0)
+                        return r;
+                *ret = r > 0 ? NULL : "store";
+        }
+        return 0;
+}
+
+#define ASIDE_SIZE sizeof "licenses-of-former-store-01234567.tar"
+
+/* ret_name gets the name that what lay there has now, "" where nothing was to be kept. */
+static int set_aside(const Backup *backup, int folder, char ret_name[ASIDE_SIZE]) {
+        const char *former = NULL;
+        int r;
+
+        ret_name[0] = '\0';
+        r = choose_aside(backup, folder, &former);
+        if (r < 0 || !former)
+                return r;
+        snprintf(ret_name, ASIDE_SIZE, "licenses-of-former-%s-%08" PRIx32 ".tar", former, randombytes_random());
+        r = rename_to_free(folder, FOLDER_BACKUP_NAME, ret_name);
+        if (r < 0)
+                ret_name[0] = '\0';
+        return r;
 }
 
 /*
@@ -341,6 +394,7 @@ static int check_place(const Backup *backup, int folder, Error *error) {
 static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         _cleanup_fd_ int folder = -1;
         g_auto(Draft) draft = DRAFT_NONE;
+        char aside[ASIDE_SIZE];
         int r;
 
         /* A disk of the network may hang. The service's own is the store's, too: nothing goes on without it. */
@@ -363,15 +417,18 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         if (cancel_requested(backup->cancel))
                 return error_set(error, ERROR_CANCELED, "%s", cancel_reason(backup->cancel));
 
-        r = set_foreign_aside(folder, backup->plan.name);
+        r = set_aside(backup, folder, aside);
+        if (r < 0)
+                return error_set_errno(error, ERROR_MEDIUM, r, "What lies there cannot be looked at, or be set aside");
         /*
          * To free a large file takes a tenth of a second: not in the rename, but after Done. A medium that may be
          * pulled then has to be left at rest.
          */
         if (backup->plan.overwrite && may_make_folder(backup))
                 backup->former = openat(folder, FOLDER_BACKUP_NAME, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-        if (r >= 0)
-                r = draft_publish(&draft, FOLDER_BACKUP_NAME, backup->plan.overwrite);
+        r = draft_publish(&draft, FOLDER_BACKUP_NAME, backup->plan.overwrite);
+        if (r < 0 && aside[0])
+                (void)rename_to_free(folder, aside, FOLDER_BACKUP_NAME);
         if (r == -EEXIST)
                 return exists(backup, error);
         if (r == DRAFT_NOT_DURABLE) {

@@ -92,6 +92,9 @@ typedef enum BackupFile {
  */
 int backup_find(int folder, const char *name, int *ret_fd);
 
+/* Whether a backup is whole and says nothing of any license. Returns 1, 0, also where it is damaged, or -ENOMEM. */
+int backup_is_empty(int fd);
+
 /*
  * Opens the backup in a user's BackupPath, or RestorePath, for reading. ERROR_BACKUP_MISSING, ERROR_BACKUP_CORRUPT.
  * May wait for a disk.

@@ -127,6 +127,26 @@ int folder_look_at_once(const char *root, uid_t uid, const char *name) {
         return MIN(fd, 0);
 }
 
+bool folder_root_has_backup(const char *root) {
+        bool found = false;
+        DIR *entries;
+
+        entries = opendir(root);
+        if (!entries)
+                return false;
+
+        for (struct dirent *entry; !found && (entry = readdir(entries));) {
+                g_autofree char *path = g_strconcat(entry->d_name, "/" FOLDER_BACKUP_NAME, NULL);
+                struct stat st;
+
+                found = g_ascii_isdigit(entry->d_name[0]) &&
+                        fstatat(dirfd(entries), path, &st, AT_SYMLINK_NOFOLLOW) >= 0;
+        }
+
+        closedir(entries);
+        return found;
+}
+
 void folder_tidy_root(const char *root) {
         DIR *entries;
 

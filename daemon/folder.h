@@ -38,5 +38,8 @@ int folder_open(const char *root, uid_t uid, const char *below, bool create);
  */
 int folder_look_at_once(const char *root, uid_t uid, const char *name);
 
+/* Whether a user folder of a root has something that is called as a backup; false where that cannot be found out. */
+bool folder_root_has_backup(const char *root);
+
 /* Removes what killed backups left in all user folders of a root. Errors are ignored: it is tried again. */
 void folder_tidy_root(const char *root);

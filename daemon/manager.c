@@ -315,6 +315,11 @@ static int open_store(Manager *manager) {
                 log_event(LOG_EVENT_STORE_UNREADABLE, LOG_VALUES(error_hresult_name(manager->store_error.code)),
                         "%s (%s)", error_message(&manager->store_error),
                         error_hresult_name(manager->store_error.code));
+        /* Nobody may have moved it away: a disk that is not mounted looks the same, and nothing else would say so. */
+        else if (store_is_new(manager->store) && folder_root_has_backup(backups))
+                log_warning("There was no license store, and an empty one was made; but there are backups in '%s'. If "
+                        "licenses.db was lost, stop licensevaultd and put it back, or let each user run "
+                        "'licensevaultctl restore'.", backups);
         return EXIT_GOOD;
 }
 

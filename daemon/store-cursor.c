@@ -48,8 +48,8 @@ static int count_licenses(StoreConnection *connection, StoreOwnerRow *row, Error
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
 
         statement = store_statement(connection,
-                "SELECT count(*), count(iif(allow_backup, NULL, 1)) FROM licenses "
-                "WHERE key BETWEEN ? AND ? AND present", error);
+                "SELECT count(iif(present, 1, NULL)), count(iif(present AND NOT allow_backup, 1, NULL)), count(*) "
+                "FROM licenses WHERE key BETWEEN ? AND ?", error);
         if (!statement)
                 return (int)error->code;
         sqlite3_bind_int64(statement, 1, store_key_first(row->owner));
@@ -58,6 +58,7 @@ static int count_licenses(StoreConnection *connection, StoreOwnerRow *row, Error
                 return (int)error->code;
         row->licenses = (uint64_t)sqlite3_column_int64(statement, 0);
         row->restricted = (uint64_t)sqlite3_column_int64(statement, 1);
+        row->remembered = (uint64_t)sqlite3_column_int64(statement, 2);
         return 0;
 }
 

@@ -20,6 +20,7 @@
  */
 struct Store {
         char *folder;
+        bool is_new;
         _Atomic uint64_t count;
         KnownProperties *known;
 
@@ -326,6 +327,7 @@ int store_open(const char *folder, const StoreLimits *limits, Store **ret, Error
 
         store = g_new0(Store, 1);
         store->folder = g_strdup(folder);
+        store->is_new = !exists;
         store->limits = *limits;
         pthread_mutex_init(&store->mutex, NULL);
         condition_init(&store->write_queued);
@@ -391,6 +393,10 @@ StoreLimits store_limits(Store *store) {
 
 uint64_t store_count(Store *store) {
         return atomic_load(&store->count);
+}
+
+bool store_is_new(const Store *store) {
+        return store->is_new;
 }
 
 const char *store_folder(const Store *store) {

@@ -84,6 +84,9 @@ StoreLimits store_limits(Store *store);
 /* How many licenses there are, of all owners, as of the last commit. Any thread, never waits. */
 uint64_t store_count(Store *store);
 
+/* Whether store_open() made it: there was none. */
+bool store_is_new(const Store *store);
+
 /* The folder that the store is in. */
 const char *store_folder(const Store *store);
 
@@ -209,6 +212,7 @@ typedef struct StoreOwnerRow {
         char *name;
         uint64_t licenses;   /* of store_snapshot_owners() those that there are, not those that were counted */
         uint64_t restricted; /* of store_snapshot_owners() alone */
+        uint64_t remembered; /* the same: all ids that a backup says something of */
         uint64_t bytes;      /* what counts against BytesPerUser= */
 } StoreOwnerRow;
 

@@ -94,6 +94,31 @@ static void test_store_that_is_no_store_is_told_at_the_start_and_once(void **sta
         assert_log(h, "NS_E_DRM_DATASTORE_CORRUPT", 1);
 }
 
+/* Moved away, or on a disk that is not mounted: an empty store is what a new machine has, and says nothing. */
+static void test_empty_store_beside_backups_is_told_at_the_start(void **state) {
+        static const char told[] = "There was no license store, and an empty one was made; but there are backups in '";
+        Harness *h = *state;
+        g_autofree char *path = g_build_filename(h->state, "licenses.db", NULL);
+        harness_start(h);
+        store_simple(harness_connect(h, 0), "id");
+        harness_stop(h);
+        assert_int_equal(unlink(path), 0);
+        harness_start(h);
+        assert_log(h, told, 0);
+
+        sd_bus *bus = harness_connect(h, 0);
+        store_simple(bus, "id");
+        g_autofree char *job = call_string(bus, ROOT, BACKUP, "u", 0);
+        g_hash_table_unref(assert_job_succeeds(bus, job));
+        harness_stop(h);
+        harness_start(h);
+        assert_log(h, told, 0);
+        harness_stop(h);
+        assert_int_equal(unlink(path), 0);
+        harness_start(h);
+        assert_log(h, told, 1);
+}
+
 /* Spoils a text in a file of the daemon's, which must not run. */
 static void spoil(const char *path, const char *text) {
         char *content, *place;
@@ -365,6 +390,7 @@ static void test_refusals_and_cancels_are_not_told(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_store_that_is_no_store_is_told_at_the_start_and_once),
+                TEST(test_empty_store_beside_backups_is_told_at_the_start),
                 TEST(test_damage_that_a_call_meets_is_told_once_and_without_the_license),
                 TEST(test_damage_that_a_backup_meets_is_told_once_and_without_the_license),
                 TEST(test_disk_without_room_is_told_once),

@@ -255,10 +255,13 @@ static void test_overwrite_replaces_the_backup(void **state) {
         BackupPlan plan = new_plan(world);
         WorkResult result;
 
-        make_old_backup(world);
         put_some(world, 3, 10);
+        run_good(world, new_plan(world), &result);
+        put_some(world, 5, 10);
+        forget(world);
         plan.overwrite = true;
         run_good(world, plan, &result);
+        assert_int_equal(result.licenses, 5);
         assert_path_proved(world->target, &result);
         assert_nothing_left(world);
 }
