@@ -16,6 +16,9 @@
 #define FORMAT "licenses-%Y%m%dT%H%M%SZ.tar"
 #define INCOMPLETE "-incomplete.tar"
 #define STAMP_LENGTH (PATTERN_LENGTH - strlen(".tar"))
+/* After all names there can be. */
+#define END_OF_TIME "licenses-~"
+#define DAY_SECONDS (24 * 60 * 60)
 
 /* Whether the string begins with the name of a backup. */
 static bool begins_like_backup(const char *string) {
@@ -73,11 +76,10 @@ static void tidy(DIR *dir) {
                 }
 }
 
-static void name_now(char ret[sizeof PATTERN]) {
-        time_t now = time(NULL);
+static void name_at(time_t when, char ret[sizeof PATTERN]) {
         struct tm utc;
 
-        gmtime_r(&now, &utc);
+        gmtime_r(&when, &utc);
         strftime(ret, sizeof PATTERN, FORMAT, &utc);
 }
 
@@ -100,7 +102,7 @@ Status series_next(Ctl *ctl, const char *folder, char **ret_path) {
         tidy(dir);
 
         /* One was made this very second: the next one has its own. */
-        for (name_now(name); is_taken(dirfd(dir), name); name_now(name))
+        for (name_at(time(NULL), name); is_taken(dirfd(dir), name); name_at(time(NULL), name))
                 g_usleep(G_USEC_PER_SEC / 10);
         *ret_path = g_build_filename(folder, name, NULL);
         return STATUS_OK;
@@ -114,14 +116,14 @@ static int compare_names(const void *a, const void *b) {
         return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The older backups, oldest first. */
-static GPtrArray *list_older(DIR *dir, const char *newest) {
+/* The backups from before a name, oldest first. */
+static GPtrArray *list_before(DIR *dir, const char *end) {
         GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
         const struct dirent *entry;
         struct stat st;
 
         while ((entry = readdir(dir)))
-                if (is_backup(entry->d_name) && strcmp(entry->d_name, newest) != 0 &&
+                if (is_backup(entry->d_name) && strcmp(entry->d_name, end) < 0 &&
                     fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && S_ISREG(st.st_mode))
                         g_ptr_array_add(names, g_strdup(entry->d_name));
         g_ptr_array_sort(names, compare_names);
@@ -131,14 +133,24 @@ static GPtrArray *list_older(DIR *dir, const char *newest) {
 char *series_newest(const char *folder) {
         g_autoptr(GPtrArray) names = NULL;
         _cleanup_folder_ DIR *dir = opendir(folder);
+        const char *newest = NULL;
+        char tomorrow[sizeof PATTERN];
 
         if (!dir)
                 return NULL;
-        names = list_older(dir, "");
-        for (unsigned i = names->len; i > 0; i--)
-                if (is_whole(names->pdata[i - 1]))
-                        return g_build_filename(folder, names->pdata[i - 1], NULL);
-        return NULL;
+        names = list_before(dir, END_OF_TIME);
+        name_at(time(NULL) + DAY_SECONDS, tomorrow);
+        for (unsigned i = names->len; i > 0; i--) {
+                const char *name = names->pdata[i - 1];
+                bool is_of_the_future = strcmp(name, tomorrow) > 0;
+
+                /* Where there is no other, it may be today's clock that is wrong. */
+                if (is_whole(name) && (!newest || !is_of_the_future))
+                        newest = name;
+                if (newest && !is_of_the_future)
+                        break;
+        }
+        return newest ? g_build_filename(folder, newest, NULL) : NULL;
 }
 
 /*
@@ -165,7 +177,8 @@ Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned k
         dir = open_folder(ctl, folder, &status);
         if (!dir)
                 return status;
-        older = list_older(dir, newest_name);
+        /* What a clock that ran ahead has named takes no place, or each new one would go until that time has come. */
+        older = list_before(dir, newest_name);
 
         n = count_surplus(older, keep);
         for (unsigned i = 0; i < n; i++) {

@@ -18,11 +18,15 @@ Status series_next(Ctl *ctl, const char *folder, char **ret_path);
 /* What such a path becomes where the backup is not of all (g_free). */
 char *series_incomplete(const char *path);
 
-/* The newest whole backup of a folder (g_free), NULL where there is none or the folder cannot be read. */
+/*
+ * The newest whole backup of a folder (g_free), NULL where there is none or the folder cannot be read. One that a clock
+ * has named which ran more than a day ahead is not, while there is another.
+ */
 char *series_newest(const char *folder);
 
 /*
- * Removes the oldest backups of a folder, so that keep whole ones are left, at least 1, and what is newer than those. newest, the path of series_next(),
- * stays whatever the clock says. Adds the names of the removed ones as "removed" to the result.
+ * Removes the oldest backups of a folder, so that keep whole ones are left, at least 1, and what is newer than those.
+ * newest, the path of series_next(), is one of them; what has a later name, from a clock that ran ahead, is not, and
+ * stays. Adds the names of the removed ones as "removed" to the result.
  */
 Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned keep);
