@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -399,6 +400,39 @@ static void test_cancel_ends_it(void **state) {
         assert_fails(world, give(world, 512, 0), ERROR_CANCELED, "Enough.");
 }
 
+static void *cancel_while_it_hangs(void *userdata) {
+        World *world = userdata;
+
+        while (atomic_load(&disk.hangs) && !atomic_load(&disk.hung))
+                usleep(1000);
+        /* Until all wait for each other: none of them comes by and sees it. */
+        usleep(500 * 1000);
+        cancel_trigger(world->cancel, "Enough.");
+        /* Or a test that fails would not end. */
+        for (unsigned i = 0; i < 20000 && atomic_load(&disk.hangs); i++)
+                usleep(1000);
+        atomic_store(&disk.hangs, false);
+        return NULL;
+}
+
+/* Who gives holds a snapshot of the store, and must not wait for the disk then. */
+static void test_cancel_ends_who_gives_while_the_disk_hangs(void **state) {
+        World *world = *state;
+        pthread_t thread;
+        bool hangs;
+        int r;
+
+        begin(world);
+        atomic_store(&disk.hangs, true);
+        assert_int_equal(pthread_create(&thread, NULL, cancel_while_it_hangs, world), 0);
+        r = give(world, LARGE, 0);
+        hangs = atomic_exchange(&disk.hangs, false);
+        pthread_join(thread, NULL);
+        assert_int_equal(r, -ECANCELED);
+        assert_true(hangs);
+        assert_fails(world, r, ERROR_CANCELED, "Enough.");
+}
+
 static void test_file_that_is_left_ends_its_threads(void **state) {
         World *world = *state;
 
@@ -436,6 +470,7 @@ int main(void) {
                 IN_WORLD(test_system_without_sync_file_range_syncs_the_file),
                 IN_WORLD(test_full_disk_ends_it),
                 IN_WORLD(test_cancel_ends_it),
+                IN_WORLD(test_cancel_ends_who_gives_while_the_disk_hangs),
                 IN_WORLD(test_file_that_is_left_ends_its_threads),
                 IN_WORLD(test_pipe_is_refused),
         };

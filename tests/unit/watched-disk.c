@@ -227,6 +227,10 @@ EXPORT int sync_file_range(int fd, off64_t offset, off64_t size, unsigned flags)
 
         if (disk.usec > 0)
                 usleep(disk.usec);
+        while (waits && atomic_load(&disk.hangs)) {
+                atomic_store(&disk.hung, true);
+                usleep(1000);
+        }
         if (fails(waits ? DISK_SYNC : DISK_BEGIN))
                 return -1;
         r = REAL(sync_file_range)(fd, offset, size, flags);

@@ -39,11 +39,13 @@ typedef struct WatchedDisk {
         unsigned lie_at;       /* the number of a pread() that has a wrong byte; 0: none */
         unsigned short_at;     /* and of a write() that takes a part of a page less than it was given */
         useconds_t usec;       /* that each sync_file_range() takes longer */
+        atomic_bool hangs;     /* those that wait take until it is false again */
         bool jitters;          /* each step of a stage begins some time after it was chosen */
         DirectRefusal refuses;
         unsigned no_threads;   /* bits: the first, second … thread that is asked for cannot be had, ever */
 
         atomic_uint counts[N_DISK_CALLS];
+        atomic_bool hung;      /* one of them does, or did */
         atomic_uint flags, direct_writes, direct_reads; /* whole ones, past the cache */
 } WatchedDisk;
 
