@@ -14,9 +14,11 @@
 #include "disk.h"
 
 #define BACKUP "LicenseBackup.BackupLicenses"
+#define RESTORE "LicenseRestore.RestoreLicenses"
 #define TO_FILE "LicenseBackup.BackupLicensesToFile"
 #define MEDIUM "NS_E_BACKUP_RESTORE_FAILURE"
 #define BUSY "NS_E_DRM_BACKUPRESTORE_BUSY"
+#define UNAVAILABLE "NS_E_DRM_LICENSE_UNAVAILABLE"
 #define CANCELED "NS_E_DRM_OPERATION_CANCELED"
 #define SECOND G_USEC_PER_SEC
 
@@ -341,6 +343,34 @@ static void test_medium_that_hangs_in_the_middle_of_a_backup_ends_it(void **stat
         assert_usable_again(bus);
 }
 
+static void test_medium_that_hangs_in_the_middle_of_a_restore_ends_it(void **state) {
+        Harness *h = world(state);
+        g_autofree char *media = disk_media(h), *path = path_below(h);
+        sd_bus *bus = prepare(h, "--read-rate=2M");
+        int fd;
+
+        /* Not by the medium, which would read it back as slowly. */
+        store_many(bus, "a", 500, 60000);
+        fd = open(path, O_RDWR | O_TRUNC | O_CLOEXEC);
+        assert_true(fd >= 0);
+        g_autofree char *backup = call_string(bus, ROOT, TO_FILE, "hua{sv}", fd, 0, 0);
+        close(fd);
+        g_hash_table_unref(assert_job_succeeds(bus, backup));
+        call_void(bus, ROOT, "BackupRestoreProps.SetProp", "sv", "RestorePath", "s", media);
+        call_void(bus, ROOT, "LicenseStore.DeleteLicense", "s", "a00000");
+        g_autofree char *job = call_string(bus, ROOT, RESTORE, "u", 0);
+        wait_for_progress(bus, job);
+        hang();
+        assert_others_are_served(h);
+        assert_job_fails(bus, job, MEDIUM, "*The disk gave nothing for 1 s*No license was changed*");
+        call_error(bus, ROOT, "LicenseStore.GetLicense", UNAVAILABLE, NULL, "s", "a00000");
+        call_error(bus, ROOT, BACKUP, BUSY, "*still hangs*", "u", 1);
+
+        go_on();
+        store_many(bus, "a", 500, 100);
+        assert_usable_again(bus);
+}
+
 /* Nobody can say then what the disk will do. */
 static void test_backup_that_is_canceled_while_its_rename_hangs_does_not_say_that_nothing_changed(void **state) {
         Harness *h = world(state);
@@ -385,6 +415,7 @@ int main(void) {
                 TEST(test_job_that_hangs_is_abandoned_when_it_is_canceled),
                 TEST(test_stop_does_not_wait_for_a_medium_that_hangs),
                 TEST(test_medium_that_hangs_in_the_middle_of_a_backup_ends_it),
+                TEST(test_medium_that_hangs_in_the_middle_of_a_restore_ends_it),
                 TEST(test_backup_that_is_canceled_while_its_rename_hangs_does_not_say_that_nothing_changed),
         };
 
