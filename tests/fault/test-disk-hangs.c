@@ -281,8 +281,9 @@ static void test_stop_does_not_wait_for_a_medium_that_hangs(void **state) {
         }
 }
 
-static char *path_below(Harness *h) {
-        return g_strdup_printf("%s/below/%u/licenses.tar", h->folder, (unsigned)h->users[0]);
+/* Of what the medium has of the first user, past the medium. */
+static char *path_below(Harness *h, const char *name) {
+        return g_strdup_printf("%s/below/%u/%s", h->folder, (unsigned)h->users[0], name);
 }
 
 static void wait_for_progress(sd_bus *bus, const char *job) {
@@ -322,7 +323,7 @@ static void assert_no_snapshot_is_held(Harness *h) {
 static void test_medium_that_hangs_in_the_middle_of_a_backup_ends_it(void **state) {
         Harness *h = world(state);
         sd_bus *bus = prepare(h, "--write-rate=2M");
-        g_autofree char *path = path_below(h), *before = NULL;
+        g_autofree char *path = path_below(h, "licenses.tar"), *before = NULL;
         size_t size;
 
         /* Much more than lies in memory on its way to the disk: the snapshot is still needed when it hangs. */
@@ -345,18 +346,20 @@ static void test_medium_that_hangs_in_the_middle_of_a_backup_ends_it(void **stat
 
 static void test_medium_that_hangs_in_the_middle_of_a_restore_ends_it(void **state) {
         Harness *h = world(state);
-        g_autofree char *media = disk_media(h), *path = path_below(h);
+        g_autofree char *media = disk_media(h), *from = g_build_filename(media, "from", NULL);
+        g_autofree char *below = path_below(h, "from"), *path = path_below(h, "from/licenses.tar");
         sd_bus *bus = prepare(h, "--read-rate=2M");
         int fd;
 
-        /* Not by the medium, which would read it back as slowly. */
+        /* Not by the medium, which would read it back as slowly; where the kernel has nothing of it cached. */
         store_many(bus, "a", 500, 60000);
-        fd = open(path, O_RDWR | O_TRUNC | O_CLOEXEC);
+        assert_int_equal(mkdir(below, 0700), 0);
+        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         assert_true(fd >= 0);
         g_autofree char *backup = call_string(bus, ROOT, TO_FILE, "hua{sv}", fd, 0, 0);
         close(fd);
         g_hash_table_unref(assert_job_succeeds(bus, backup));
-        call_void(bus, ROOT, "BackupRestoreProps.SetProp", "sv", "RestorePath", "s", media);
+        call_void(bus, ROOT, "BackupRestoreProps.SetProp", "sv", "RestorePath", "s", from);
         call_void(bus, ROOT, "LicenseStore.DeleteLicense", "s", "a00000");
         g_autofree char *job = call_string(bus, ROOT, RESTORE, "u", 0);
         wait_for_progress(bus, job);
