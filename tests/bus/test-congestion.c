@@ -65,8 +65,8 @@ static void test_what_a_client_does_not_read_is_not_sent(void **state) {
 }
 
 /*
- * How long it has taken nothing counts from when something waits, not from when it was last looked at: what waits at the
- * first look after a rest must not count as if it had waited all that time. The write has that look come.
+ * How long it has taken nothing counts from when something waits, not from when it was last looked at: what waits at
+ * the first look after a rest must not count as if it had waited all that time. The write has that look come.
  */
 static void test_bus_that_is_behind_after_a_rest_is_not_left(void **state) {
         Harness *h = *state;

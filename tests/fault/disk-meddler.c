@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Preloaded into the daemon: a clock that can be set, a disk that is slow, one that hangs in a rename, and one that gives
- * back other bytes than it was given. Only write() and read(), which backups are written and read with; and pread() of a
- * file without a name, which is a backup that is read back: the store has one.
+ * Preloaded into the daemon: a clock that can be set, a disk that is slow, one that hangs in a rename, and one that
+ * gives back other bytes than it was given. Only write() and read(), which backups are written and read with; and
+ * pread() of a file without a name, which is a backup that is read back: the store has one.
  */
 #undef _FILE_OFFSET_BITS
 #include <dlfcn.h>

@@ -53,8 +53,8 @@ static void test_call_that_waits_long_for_a_look_up_is_refused(void **state) {
 }
 
 /*
- * Who has no name is looked up again after five seconds. Where the directory is down then, nothing that it calls is done
- * under no name, and it still hears of its user's jobs.
+ * Who has no name is looked up again after five seconds. Where the directory is down then, nothing that it calls is
+ * done under no name, and it still hears of its user's jobs.
  */
 static void test_directory_that_goes_down_takes_no_subscription(void **state) {
         Harness *h = *state;
