@@ -37,12 +37,12 @@
 /*
  * While it lasts. Descriptors: 6 a job, of which JobsOnMachine= are allowed; one each of 640 calls that wait of
  * two users, for its message keeps what came with it, and some for the store. Threads: a job has one, a large backup
- * that runs two more; 64 may wait for another disk, 8 look up names. Memory: of two users, 16 MiB of calls that wait for
- * the disk, 12 MiB of answers; 32 MiB of one message that comes in; the same again for what the allocator does not give
- * back.
+ * that runs two more; 64 may wait for another disk, 32 look up names. Memory: of two users, 16 MiB of calls that wait
+ * for the disk, 12 MiB of answers; 32 MiB of one message that comes in; the same again for what the allocator does not
+ * give back.
  */
 #define FDS_MORE (6U * JOBS_ON_MACHINE + 2U * 640U + 16U)
-#define THREADS_MORE (JOBS_ON_MACHINE + 2U * JOBS_RUNNING + 64U + 8U)
+#define THREADS_MORE (JOBS_ON_MACHINE + 2U * JOBS_RUNNING + 64U + 32U)
 #define MEMORY_MORE_KIB (2U * (2U * (16U + 12U) + 32U) * 1024U)
 /*
  * Afterwards: a file of the store that was not open before, threads that end in a moment; what the allocator keeps.
