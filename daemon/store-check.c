@@ -56,6 +56,30 @@ static bool have_moved(const StoreFiles *before, const StoreFiles *after) {
                 memcmp(before->wal, after->wal, sizeof before->wal) != 0;
 }
 
+/* What an owner is charged with has no digest: a bit of it that has rotted refuses what there is room for. */
+static int check_books(StoreConnection *connection, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        const char *name;
+        int r;
+
+        statement = store_statement(connection,
+                "SELECT o.name, o.uid FROM owners AS o "
+                "LEFT JOIN licenses AS l ON l.key BETWEEN o.owner << 31 AND ((o.owner + 1) << 31) - 1 GROUP BY o.owner "
+                "HAVING o.licenses <> count(iif(l.present, 1, NULL)) OR o.remembered <> count(l.key) "
+                "OR o.bytes <> ifnull(sum(l.charge), 0) LIMIT 1", error);
+        if (!statement)
+                return (int)error->code;
+        r = statement_row(connection, statement, error);
+        if (r <= 0)
+                return r < 0 ? (int)error->code : 0;
+        name = (const char *)sqlite3_column_text(statement, 0);
+        return error_set(error, ERROR_STORE_CORRUPT,
+                "Of user '%s' (%" PRIu32 "): How many licenses, ids and bytes there are is not what the store has counted. "
+                "No license is damaged by that, and backups are whole. Before a limit refuses that user something, "
+                "licensevaultd counts anew, and sets it right. See to the disk, and to the machine's memory.",
+                name ?: "", (uint32_t)sqlite3_column_int64(statement, 1));
+}
+
 /* Reads every license, and holds it against digest and seal, which were taken when it was stored. */
 static int check_documents(StoreConnection *connection, Error *error) {
         g_autoptr(GPtrArray) owners = g_ptr_array_new();
@@ -81,6 +105,8 @@ static int check_documents(StoreConnection *connection, Error *error) {
                         }
                 } while (r == 0 && row);
         }
+        if (r == 0)
+                r = check_books(connection, error);
 
         store_snapshot_end(connection);
         return r;

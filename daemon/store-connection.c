@@ -104,6 +104,7 @@ int store_connection_open(const char *path, StoreAccess access, StoreConnection 
 StoreConnection *store_connection_free(StoreConnection *connection) {
         if (connection) {
                 g_hash_table_unref(connection->statements);
+                g_clear_pointer(&connection->counted, g_hash_table_unref);
                 sqlite3_close(connection->db);
                 g_free(connection);
         }

@@ -15,6 +15,7 @@ struct StoreConnection {
         bool store_full;        /* the writer's: the database is as large as it may be, */
         bool staging_full;      /* or with what restores may stage beside it */
         bool properties_changed; /* the writer's: by this transaction, if it is committed */
+        GHashTable *counted;    /* the writer's: numbers of owners whose sums were seen to be right; NULL: none */
 };
 
 /*
@@ -97,6 +98,12 @@ typedef struct StoreUse {
 int store_owner_rows(StoreConnection *connection, sqlite3_stmt *statement, GPtrArray *ret, Error *error);
 
 int store_owner_use(StoreConnection *connection, int64_t owner, StoreUse *ret, Error *error);
+/*
+ * The same for an owner that is about to be refused something: is counted from what there is of its licenses, and set
+ * right where it was wrong, for a bit of it may have rotted. *ret_changed: *ret is another than it was. Long, and so
+ * done again only for an owner that was wrong.
+ */
+int store_owner_recount(StoreConnection *connection, int64_t owner, StoreUse *ret, bool *ret_changed, Error *error);
 
 /* store-property.c: of an owner that goes, or becomes another. */
 int store_property_remove_all(StoreConnection *connection, int64_t owner, Error *error);

@@ -102,6 +102,64 @@ int store_owner_use(StoreConnection *connection, int64_t owner, StoreUse *ret, E
         return 0;
 }
 
+static int count_use(StoreConnection *connection, int64_t owner, StoreUse *ret, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(connection,
+                "SELECT count(iif(present, 1, NULL)), count(*), ifnull(sum(charge), 0) FROM licenses "
+                "WHERE key BETWEEN ? AND ?", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, store_key_first(owner));
+        sqlite3_bind_int64(statement, 2, store_key_last(owner));
+        if (statement_row(connection, statement, error) < 0)
+                return (int)error->code;
+
+        *ret = (StoreUse) {
+                .licenses = (uint64_t)sqlite3_column_int64(statement, 0),
+                .remembered = (uint64_t)sqlite3_column_int64(statement, 1),
+                .bytes = (uint64_t)sqlite3_column_int64(statement, 2),
+        };
+        return 0;
+}
+
+/* Not by adding, which overflows where the highest bit is the one that has rotted. */
+static int write_use(StoreConnection *connection, int64_t owner, const StoreUse *use, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+
+        statement = store_statement(connection,
+                "UPDATE owners SET licenses = ?, remembered = ?, bytes = ? WHERE owner = ?", error);
+        if (!statement)
+                return (int)error->code;
+        sqlite3_bind_int64(statement, 1, (int64_t)use->licenses);
+        sqlite3_bind_int64(statement, 2, (int64_t)use->remembered);
+        sqlite3_bind_int64(statement, 3, (int64_t)use->bytes);
+        sqlite3_bind_int64(statement, 4, owner);
+        return statement_write(connection, statement, error);
+}
+
+int store_owner_recount(StoreConnection *connection, int64_t owner, StoreUse *ret, bool *ret_changed, Error *error) {
+        StoreUse said = {}, found = {};
+        int r;
+
+        *ret_changed = false;
+        if (connection->counted && g_hash_table_contains(connection->counted, &owner))
+                return 0;
+        if ((r = store_owner_use(connection, owner, &said, error)) != 0 ||
+            (r = count_use(connection, owner, &found, error)) != 0)
+                return r;
+
+        if (said.licenses == found.licenses && said.remembered == found.remembered && said.bytes == found.bytes) {
+                if (!connection->counted)
+                        connection->counted = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+                g_hash_table_add(connection->counted, g_memdup2(&owner, sizeof owner));
+                return 0;
+        }
+        *ret = found;
+        *ret_changed = true;
+        return write_use(connection, owner, &found, error);
+}
+
 /* What lies under an owner's keys. */
 static int run_for_range(StoreConnection *connection, const char *sql, int64_t first, int64_t last, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = store_statement(connection, sql, error);

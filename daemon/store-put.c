@@ -71,13 +71,18 @@ static int check_limits(StoreConnection *connection, int64_t owner, const StoreR
                 .remembered = row->key == 0,
                 .bytes = charge > row->charge ? charge - row->charge : 0,
         };
+        g_auto(Error) ignored = {};
         StoreUse use = {};
+        bool changed;
         int r;
 
         if ((r = store_check_space(connection, error)) != 0 ||
             (r = store_owner_use(connection, owner, &use, error)) != 0)
                 return r;
-        return store_check_use(connection, &use, &more, error);
+        if (store_check_use(connection, &use, &more, &ignored) == 0)
+                return 0;
+        r = store_owner_recount(connection, owner, &use, &changed, error);
+        return r != 0 ? r : store_check_use(connection, &use, &more, error);
 }
 
 int store_key_check(int64_t owner, int64_t key, Error *error) {

@@ -9,6 +9,12 @@
  * its license gets, should there be none of that id yet; its document lies under that key where documents lie.
  */
 
+static void set_use(StoreStage *stage, const StoreUse *use) {
+        stage->has_licenses = use->licenses;
+        stage->has_remembered = use->remembered;
+        stage->has_bytes = use->bytes;
+}
+
 int store_stage_owner(StoreConnection *connection, const StoreOwner *owner, StoreStage *stage, Error *error) {
         StoreUse use = {};
         int r;
@@ -18,23 +24,36 @@ int store_stage_owner(StoreConnection *connection, const StoreOwner *owner, Stor
             (r = store_next_key(connection, stage->owner, &stage->next_key, error)) != 0)
                 return r;
 
-        stage->has_licenses = use.licenses;
-        stage->has_remembered = use.remembered;
-        stage->has_bytes = use.bytes;
+        set_use(stage, &use);
         return 0;
 }
 
-/* Counts more against the owner's limits. */
-static int charge(StoreConnection *connection, StoreStage *stage, const StoreUse *more, Error *error) {
+static int check_use(StoreConnection *connection, const StoreStage *stage, const StoreUse *more, Error *error) {
         const StoreUse use = {
                 .licenses = stage->has_licenses + stage->licenses,
                 .remembered = stage->has_remembered + stage->remembered,
                 .bytes = stage->has_bytes + stage->bytes,
         };
+
+        return store_check_use(connection, &use, more, error);
+}
+
+/* Counts more against the owner's limits. */
+static int charge(StoreConnection *connection, StoreStage *stage, const StoreUse *more, Error *error) {
+        g_auto(Error) ignored = {};
+        StoreUse use = {};
+        bool changed = false;
         int r;
 
-        if ((r = store_check_staging(connection, error)) != 0 ||
-            (r = store_check_use(connection, &use, more, error)) != 0)
+        r = store_check_staging(connection, error);
+        if (r == 0 && check_use(connection, stage, more, &ignored) != 0) {
+                r = store_owner_recount(connection, stage->owner, &use, &changed, error);
+                if (changed)
+                        set_use(stage, &use);
+                if (r == 0)
+                        r = check_use(connection, stage, more, error);
+        }
+        if (r != 0)
                 return r;
         stage->licenses += more->licenses;
         stage->remembered += more->remembered;

@@ -114,6 +114,40 @@ static void test_check_names_a_damaged_document_and_its_owner(void **state) {
         assert_int_equal(licenses, 0);
 }
 
+/* One flipped bit in what an owner is charged with refuses what there is room for. */
+static void test_check_names_an_owner_who_is_charged_wrongly(void **state) {
+        static const char *const rots[] = {
+                "licenses = licenses | 1024", "remembered = remembered | 1024", "bytes = bytes | (1 << 40)", "licenses = 0",
+                "bytes = bytes | (1 << 63)",
+        };
+        const StoreOwner bob = { 1001, "bob" }, carol = { 1002, "carol" };
+        uint64_t licenses;
+
+        {
+                g_auto(Deed) gone = { .work = deed_delete, .owner = bob, .id = "gone" };
+                g_auto(Deed) all_gone = { .work = deed_delete, .owner = carol, .id = "all" };
+                g_autoptr(Store) store = open_store(*state);
+
+                put(store, &alice, "a", "1");
+                put(store, &bob, "b", "22");
+                put(store, &bob, "gone", "333");
+                put(store, &carol, "all", "4444");
+                assert_int_equal(deed_do(&gone, store), 0);
+                assert_int_equal(deed_do(&all_gone, store), 0);
+        }
+        assert_count(*state, 2);
+        edit_store(*state, "CREATE TABLE sound AS SELECT * FROM owners");
+        for (size_t i = 0; i < G_N_ELEMENTS(rots); i++) {
+                g_autofree char *sql = g_strdup_printf("DELETE FROM owners; INSERT INTO owners SELECT * FROM sound; "
+                                                       "UPDATE owners SET %s WHERE name = 'bob'", rots[i]);
+                g_auto(Error) error = {};
+
+                edit_store(*state, sql);
+                assert_int_equal(store_check(*state, &licenses, &error), ERROR_STORE_CORRUPT);
+                assert_error(&error, ERROR_STORE_CORRUPT, "Of user 'bob' (1001): How many licenses, ids and bytes");
+        }
+}
+
 /* A store as a kill leaves it: all is in the WAL, and there it stays. */
 static void test_check_changes_nothing(void **state) {
         g_autofree char *path = store_path(*state), *copy = g_build_filename(*state, "copy", NULL);
@@ -247,6 +281,7 @@ int main(void) {
                 IN_FOLDER(test_check_of_no_store_makes_none),
                 IN_FOLDER(test_check_finds_a_broken_page),
                 IN_FOLDER(test_check_names_a_damaged_document_and_its_owner),
+                IN_FOLDER(test_check_names_an_owner_who_is_charged_wrongly),
                 IN_FOLDER(test_check_changes_nothing),
                 IN_FOLDER(test_check_follows_a_link_to_the_store),
                 IN_FOLDER(test_check_says_why_the_files_cannot_be_read),

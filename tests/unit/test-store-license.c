@@ -394,6 +394,55 @@ static void test_books_balance_after_many_steps(void **state) {
         }
 }
 
+static int put_again(World *world, const char *id, Error *error) {
+        g_auto(License) license = {};
+
+        license_make(&license, id, "d");
+        return put_license(world, &alice, &license, "d", error);
+}
+
+/* A bit of what an owner is charged with has flipped on the disk: nobody is refused what there is room for. */
+static void test_wrong_books_are_set_right_before_a_limit_refuses(void **state) {
+        static const char *const rots[] = {
+                "licenses = licenses | (1 << 40)", "remembered = remembered | (1 << 40)", "bytes = bytes | (1 << 40)",
+                "bytes = bytes | (1 << 63)", "licenses = 77, remembered = 77, bytes = 7777777",
+        };
+        World *world = *state;
+
+        world->connection->limits.licenses_per_user = 20;
+        world->connection->limits.remembered_per_user = 21;
+        world->connection->limits.bytes_per_user = 1000 * 1000;
+        put_one(world, &bob, "b", "d", NULL, 0);
+        put_one(world, &alice, "gone", "d", "print", 3);
+        delete_one(world, "gone");
+        for (size_t i = 0; i < G_N_ELEMENTS(rots); i++) {
+                g_autofree char *sql = g_strdup_printf("UPDATE owners SET %s WHERE name = 'alice'", rots[i]);
+                g_autofree char *id = g_strdup_printf("a%zu", i);
+                g_auto(Error) error = {};
+
+                edit(world, sql);
+                assert_good(put_again(world, id, &error), &error);
+                assert_books_balance(world);
+        }
+}
+
+/* Limits hold all the same. To count a million licenses takes long: who is at a limit has that done once. */
+static void test_right_books_are_counted_once(void **state) {
+        World *world = *state;
+        g_auto(Error) error = {};
+
+        world->connection->limits.licenses_per_user = 2;
+        put_one(world, &alice, "a", "d", NULL, 0);
+        put_one(world, &alice, "b", "d", NULL, 0);
+        assert_int_equal(put_again(world, "c", &error), ERROR_LIMIT_EXCEEDED);
+        assert_error(&error, ERROR_LIMIT_EXCEEDED, "LicensesPerUser=");
+        assert_books_balance(world);
+
+        edit(world, "UPDATE owners SET licenses = 1000");
+        world->connection->limits.licenses_per_user = 3;
+        assert_int_equal(put_again(world, "c", &error), ERROR_LIMIT_EXCEEDED);
+}
+
 int main(void) {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, license_world_setup, license_world_teardown)
         const struct CMUnitTest tests[] = {
@@ -415,6 +464,8 @@ int main(void) {
                 IN_WORLD(test_owners_do_not_see_each_other),
                 IN_WORLD(test_changed_document_is_an_error_that_names_the_license),
                 IN_WORLD(test_books_balance_after_many_steps),
+                IN_WORLD(test_wrong_books_are_set_right_before_a_limit_refuses),
+                IN_WORLD(test_right_books_are_counted_once),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -559,6 +559,25 @@ static void test_staging_that_has_to_run_again_starts_afresh(void **state) {
         assert_books(world->reader);
 }
 
+static int spoil_books(StoreConnection *connection, void *userdata, Error *error) {
+        return store_run_for_key(connection, "UPDATE owners SET bytes = bytes | ?", INT64_C(1) << 62, error);
+}
+
+/* Of what an owner is charged with a bit has flipped: the restore is not refused for that. */
+static void test_wrong_books_are_set_right_before_a_limit_refuses_a_restore(void **state) {
+        StageWorld *world = *state;
+        StoreLimits limits = no_limits;
+        g_auto(Error) error = {};
+
+        put(world->store, &alice, "one", "d");
+        limits.bytes_per_user = 1000 * 1000;
+        set_limits(world, limits);
+        assert_good(do_write(world->store, spoil_books, NULL, &error), &error);
+        stage_there(world, three, 2);
+        (void)merge_good(world->store, world->stage.restore);
+        assert_books(world->reader);
+}
+
 int main(void) {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, stage_world_setup, stage_world_teardown)
         const struct CMUnitTest tests[] = {
@@ -583,6 +602,7 @@ int main(void) {
                 IN_WORLD(test_restore_of_what_is_here_fits_into_limits_that_are_reached),
                 IN_WORLD(test_license_stored_meanwhile_is_one_of_the_merge),
                 IN_WORLD(test_limit_holds_for_a_license_stored_before_the_merge),
+                IN_WORLD(test_wrong_books_are_set_right_before_a_limit_refuses_a_restore),
                 IN_WORLD(test_restores_side_by_side_are_merged_each_for_itself),
                 IN_WORLD(test_ending_one_restore_leaves_the_others_staged),
                 IN_WORLD(test_staging_that_has_to_run_again_starts_afresh),
