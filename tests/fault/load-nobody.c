@@ -9,7 +9,7 @@
 
 #include <systemd/sd-bus.h>
 
-static void on_signal(int number) {
+__attribute__((noreturn)) static void on_signal(int number) {
         _exit(EXIT_SUCCESS);
 }
 
