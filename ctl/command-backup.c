@@ -188,8 +188,11 @@ static Status fail_incomplete(Ctl *ctl, const JobEnd *end, const char *file) {
                 is_stdout(file) ? "standard output" : file, count, backup_folder ? ", and none was removed" : "");
 }
 
-/* series: it is one of many, which nobody looks at: what the service says of it is not enough for an old one to go. */
-static Status backup_to_file(Ctl *ctl, const char *file, bool series) {
+/*
+ * series: it is one of many, which nobody looks at: what the service says of it is not enough for an old one to go.
+ * ret_licenses, which may be NULL, gets how many it has.
+ */
+static Status backup_to_file(Ctl *ctl, const char *file, bool series, uint64_t *ret_licenses) {
         g_autofree char *incomplete = series ? series_incomplete(file) : NULL;
         g_auto(Output) output = OUTPUT_NONE;
         g_auto(JobEnd) end = {};
@@ -222,19 +225,29 @@ static Status backup_to_file(Ctl *ctl, const char *file, bool series) {
 
         interrupt_restore(&interrupts);
         report(ctl, &end, file);
+        if (ret_licenses)
+                *ret_licenses = json_get_u64(end.result, "licenses");
         return damaged ? fail_incomplete(ctl, &end, file) : STATUS_OK;
 }
 
 static Status backup_to_folder(Ctl *ctl) {
         g_autofree char *path = NULL;
+        uint64_t licenses = 0;
         Status status;
 
         /* Each is a file of its own: one that lacks some replaces none that has them. */
         backup_whose.skip_damaged = true;
         if ((status = series_next(ctl, backup_folder, &path)) != STATUS_OK ||
-            (status = backup_to_file(ctl, path, true)) != STATUS_OK)
+            (status = backup_to_file(ctl, path, true, &licenses)) != STATUS_OK || backup_keep == KEEP_ALL)
                 return status;
-        return backup_keep != KEEP_ALL ? series_prune(ctl, backup_folder, path, (unsigned)backup_keep) : STATUS_OK;
+
+        /* The store may have been lost: then the older ones are all that there is. */
+        if (licenses == 0) {
+                ctl_result(ctl, "removed", json_array());
+                ctl_note(ctl, "There are no licenses now, so no older backup was removed.");
+                return STATUS_OK;
+        }
+        return series_prune(ctl, backup_folder, path, (unsigned)backup_keep);
 }
 
 /* Whether the service can write to stdout itself. What it could not, we copy. */
@@ -333,7 +346,7 @@ Status command_backup(Ctl *ctl, char **arguments) {
                 return backup_to_folder(ctl);
         if (!backup_output)
                 return backup_in_service(ctl);
-        return is_stdout(backup_output) ? backup_to_stdout(ctl) : backup_to_file(ctl, backup_output, false);
+        return is_stdout(backup_output) ? backup_to_stdout(ctl) : backup_to_file(ctl, backup_output, false, NULL);
 }
 
 /* export */
