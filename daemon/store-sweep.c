@@ -47,7 +47,8 @@ static int find_some(StoreConnection *connection, int64_t restore, StagedKey key
         return r < 0 ? (int)error->code : 0;
 }
 
-static int sweep_key(StoreConnection *connection, int64_t key, Error *error) {
+/* Adds what was removed of documents to *ret_bytes. */
+static int sweep_key(StoreConnection *connection, const StagedKey *key, uint64_t *ret_bytes, Error *error) {
         static const char *const deletes[] = {
                 /* What was merged is a license's now. */
                 "DELETE FROM documents WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM licenses WHERE key = ?1)",
@@ -62,8 +63,10 @@ static int sweep_key(StoreConnection *connection, int64_t key, Error *error) {
 
                 if (!statement)
                         return (int)error->code;
-                sqlite3_bind_int64(statement, 1, key);
+                sqlite3_bind_int64(statement, 1, key->key);
                 r = statement_write(connection, statement, error);
+                if (i == 0 && sqlite3_changes(connection->db) > 0)
+                        *ret_bytes += key->bytes;
         }
         return r;
 }
@@ -79,8 +82,7 @@ static int sweep_slice(StoreConnection *connection, int64_t restore, bool *ret_m
         do {
                 r = find_some(connection, restore, keys, &n, error);
                 for (unsigned i = 0; r == 0 && i < n && goes_on; i++) {
-                        r = sweep_key(connection, keys[i].key, error);
-                        bytes += keys[i].bytes;
+                        r = sweep_key(connection, &keys[i], &bytes, error);
                         goes_on = bytes < STORE_SLICE_BYTES && g_get_monotonic_time() - start < SWEEP_USEC;
                 }
         } while (r == 0 && n == SWEEP_ROWS && goes_on);
