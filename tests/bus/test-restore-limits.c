@@ -121,7 +121,7 @@ static void test_full_store_can_be_restored(void **state) {
         static const size_t document_sizes[] = { 10, 1000, 30000 };
         Harness *h = *state;
 
-        harness_set(h, "Limits", "StoreBytes", "1500000");
+        harness_set(h, "Limits", "StoreBytes", "600000");
         for (size_t i = 0; i < G_N_ELEMENTS(document_sizes); i++) {
                 harness_new_machine(h);
                 sd_bus *bus = harness_connect(h, 0);
