@@ -233,8 +233,8 @@ static void test_how_many_calls_bus_and_service_take(void **state) {
 }
 
 /*
- * The same abusers, and a service that does nothing: what the good user waits then no service can mend. Beside its
- * figures ours are to be read.
+ * The same abusers, and a service that does nothing: what the good user waits then is the bus's part. Beside its figures
+ * ours are to be read.
  */
 static void test_what_an_empty_service_comes_to(void **state) {
         Harness *h = *state;
