@@ -51,7 +51,12 @@ int store_check_merged(StoreConnection *connection, Error *error) {
         int64_t bytes;
         int r;
 
-        /* Not by pages: what was staged is still there, and goes. */
+        /*
+         * Not by pages alone: what was staged is still there, and goes. Nor by the sum alone: one owner's may have rotted,
+         * and is not to refuse the restores of all.
+         */
+        if (!connection->store_full)
+                return check_space(connection, false, error);
         r = store_connection_integer(connection, "SELECT sum(bytes) FROM owners", &bytes, error);
         return r != 0 ? r : check_space(connection, (uint64_t)bytes > connection->limits.store_bytes, error);
 }

@@ -360,6 +360,23 @@ static void test_more_than_64_counters_do_not_keep_what_is_revoked(void **state)
         }
 }
 
+static int rot_sum(StoreConnection *connection, void *userdata, Error *error) {
+        return store_connection_exec(connection, "UPDATE owners SET bytes = 9223372036854775807 WHERE name = 'bob'");
+}
+
+/* What one owner is charged with says nothing of whether others may restore, while the store is not full. */
+static void test_sum_of_one_owner_that_rotted_refuses_no_other(void **state) {
+        static const Sketch there = { .id = "a", .document = "fresh" };
+        StageWorld *world = *state;
+        g_auto(Error) error = {};
+
+        put(world->store, &bob, "b", "x");
+        put(world->store, &alice, "mine", "x");
+        assert_good(do_write(world->store, rot_sum, NULL, &error), &error);
+        stage_there(world, &there, 1);
+        assert_int_equal(merge_good(world->store, world->stage.restore).restored, 1);
+}
+
 #define N_MANY 20000U
 #define N_KINDS 8U
 
@@ -469,6 +486,7 @@ int main(void) {
                 IN_WORLD(test_merging_the_same_again_changes_nothing),
                 IN_WORLD(test_more_than_64_counters_leave_the_license_as_it_is),
                 IN_WORLD(test_more_than_64_counters_do_not_keep_what_is_revoked),
+                IN_WORLD(test_sum_of_one_owner_that_rotted_refuses_no_other),
                 IN_WORLD(test_largest_generation_is_the_last),
                 IN_WORLD(test_merge_of_20000_is_right),
         };
