@@ -236,7 +236,7 @@ static void start_lookups(Manager *manager) {
                 }
 }
 
-/* Has its user's name found out, which inbox_set_name() or caller_unknown() ends: the latter at once where it cannot be. */
+/* Has its user's name found out, which inbox_set_name() or caller_unknown() ends; the latter may come at once. */
 static void look_up(Caller *caller) {
         Manager *manager = caller->manager;
 

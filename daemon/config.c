@@ -112,8 +112,8 @@ static void take_folders(Config *config, const char *path, GKeyFile *file, const
                 if (folder_path_is_plain(*folder))
                         g_ptr_array_add(good, g_strdup(*folder));
                 else {
-                        log_warning("%s: [%s] %s=: '%s' is not a full path without '..' and '//'. It is ignored.", path, setting->group,
-                                setting->key, *folder);
+                        log_warning("%s: [%s] %s=: '%s' is not a full path without '..' and '//'. It is ignored.", path,
+                                setting->group, setting->key, *folder);
                         (*problems)++;
                 }
         }

@@ -22,7 +22,6 @@
 
 static void schedule(Manager *manager);
 static bool give_up(Job *job);
-static void be_patient(Job *job);
 static int start_worker(Job *job);
 
 static const char *const state_names[] = {
@@ -312,6 +311,25 @@ static bool is_waited_for(const Job *job) {
         return worker_in_store(job->worker) || (job->kind == JOB_RESTORE && worker_settles(job->worker));
 }
 
+/* A worker that does not end when it is told to. */
+static int on_patience_over(sd_event_source *source, uint64_t usec, void *userdata) {
+        Job *job = userdata;
+
+        if (is_waited_for(job)) {
+                (void)sd_event_source_set_time_relative(source, PATIENCE_USEC);
+                return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        }
+        abandon(job, ERROR_CANCELED, cancel_reason(job->cancel));
+        return 0;
+}
+
+static void be_patient(Job *job) {
+        if (!job->patience &&
+            sd_event_add_time_relative(job->manager->event, &job->patience, CLOCK_MONOTONIC, PATIENCE_USEC, 0,
+                    on_patience_over, job) < 0)
+                log_warning("No timer for the end of a job: it is waited for without one.");
+}
+
 /*
  * A file that blocks whoever works on it, such as one on FUSE, or a disk of the network: the job ends. Returns whether
  * it has.
@@ -332,31 +350,12 @@ static bool give_up(Job *job) {
         return true;
 }
 
-/* A worker that does not end when it is told to. */
-static int on_patience_over(sd_event_source *source, uint64_t usec, void *userdata) {
-        Job *job = userdata;
-
-        if (is_waited_for(job)) {
-                (void)sd_event_source_set_time_relative(source, PATIENCE_USEC);
-                return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-        }
-        abandon(job, ERROR_CANCELED, cancel_reason(job->cancel));
-        return 0;
-}
-
-static void be_patient(Job *job) {
-        if (!job->patience &&
-            sd_event_add_time_relative(job->manager->event, &job->patience, CLOCK_MONOTONIC, PATIENCE_USEC, 0,
-                    on_patience_over, job) < 0)
-                log_warning("No timer for the end of a job: it is waited for without one.");
-}
-
 void job_cancel(Job *job, const char *reason) {
         g_auto(Error) error = {};
 
         /* A restore that settles ends by itself. A backup that does may still hang: that is found out. */
-        if (job_has_ended(job) || cancel_requested(job->cancel) || (job->worker && is_waited_for(job) &&
-            worker_settles(job->worker)))
+        if (job_has_ended(job) || cancel_requested(job->cancel) ||
+            (job->kind == JOB_RESTORE && job->worker && worker_settles(job->worker)))
                 return;
         reason = reason ?: kinds[job->kind].canceled;
         cancel_trigger(job->cancel, reason);

@@ -120,7 +120,8 @@ static int find_user(Restore *restore, const char *name, RestoreTarget **ret, Er
         if (!target) {
                 if (g_hash_table_size(restore->users) >= BACKUP_USERS_MAX)
                         return error_set(error, ERROR_LIMIT_EXCEEDED,
-                                "The backup is of more than %u users, which the service never makes.", BACKUP_USERS_MAX);
+                                "The backup is of more than %u users, which the service never makes.",
+                                BACKUP_USERS_MAX);
                 /* A second name of a number is not the one that its licenses are kept under. */
                 r = user_uid_of(name, &uid);
                 if (r >= 0 && uid != (uid_t)-1)

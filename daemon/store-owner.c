@@ -81,6 +81,14 @@ int store_owner_add(StoreConnection *connection, int64_t owner, int64_t licenses
         return statement_write(connection, statement, error);
 }
 
+static StoreUse use_of_row(sqlite3_stmt *statement) {
+        return (StoreUse) {
+                .licenses = (uint64_t)sqlite3_column_int64(statement, 0),
+                .remembered = (uint64_t)sqlite3_column_int64(statement, 1),
+                .bytes = (uint64_t)sqlite3_column_int64(statement, 2),
+        };
+}
+
 int store_owner_use(StoreConnection *connection, int64_t owner, StoreUse *ret, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         int r;
@@ -94,11 +102,7 @@ int store_owner_use(StoreConnection *connection, int64_t owner, StoreUse *ret, E
         if (r < 0)
                 return (int)error->code;
 
-        *ret = (StoreUse) {
-                .licenses = (uint64_t)sqlite3_column_int64(statement, 0),
-                .remembered = (uint64_t)sqlite3_column_int64(statement, 1),
-                .bytes = (uint64_t)sqlite3_column_int64(statement, 2),
-        };
+        *ret = use_of_row(statement);
         return 0;
 }
 
@@ -115,11 +119,7 @@ static int count_use(StoreConnection *connection, int64_t owner, StoreUse *ret, 
         if (statement_row(connection, statement, error) < 0)
                 return (int)error->code;
 
-        *ret = (StoreUse) {
-                .licenses = (uint64_t)sqlite3_column_int64(statement, 0),
-                .remembered = (uint64_t)sqlite3_column_int64(statement, 1),
-                .bytes = (uint64_t)sqlite3_column_int64(statement, 2),
-        };
+        *ret = use_of_row(statement);
         return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -377,9 +378,7 @@ char *harness_owner(Harness *h) {
         return copy;
 }
 
-void harness_start(Harness *h) {
-        harness_write_settings(h);
-        h->daemon = harness_spawn(h, NULL);
+static void wait_for_daemon(Harness *h) {
         for (unsigned i = 0;; i++) {
                 g_autofree char *owner = harness_owner(h);
                 int status;
@@ -396,6 +395,34 @@ void harness_start(Harness *h) {
                         fail_msg("licensevaultd did not take the name org.licensevault1");
                 sleep_msec(10);
         }
+}
+
+void harness_start(Harness *h) {
+        harness_write_settings(h);
+        h->daemon = harness_spawn(h, NULL);
+        wait_for_daemon(h);
+}
+
+void *harness_share(Harness *h, const char *variable, size_t size) {
+        g_autofree char *path = harness_path(h, "meddling");
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        void *map;
+
+        assert_true(fd >= 0);
+        assert_int_equal(ftruncate(fd, (off_t)size), 0);
+        map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        assert_true(map != MAP_FAILED);
+        close(fd);
+        g_setenv(variable, path, true);
+        return map;
+}
+
+void harness_start_preloaded(Harness *h, const char *variable) {
+        harness_write_settings(h);
+        g_setenv("LD_PRELOAD", g_getenv(variable), true);
+        h->daemon = harness_spawn(h, NULL);
+        g_unsetenv("LD_PRELOAD");
+        wait_for_daemon(h);
 }
 
 int harness_wait(Harness *h, pid_t pid) {

@@ -69,6 +69,13 @@ void harness_write_settings(Harness *h);
 
 /* Starts the daemon and waits until it has the name. */
 void harness_start(Harness *h);
+/* The same with a library preloaded, whose path a variable has. */
+void harness_start_preloaded(Harness *h, const char *variable);
+/*
+ * Memory that such a library shares with the test: a file in the test's folder, whose path it finds in a variable. To be
+ * unmapped by who asks.
+ */
+void *harness_share(Harness *h, const char *variable, size_t size);
 /* Starts the daemon and does not wait. Arguments may be NULL. */
 pid_t harness_spawn(Harness *h, const char *const *arguments);
 /* SIGTERM; the daemon must end with status 0, which a sanitizer's report prevents. */

@@ -40,9 +40,7 @@ static bool own_mounts(void) {
 }
 
 int disk_setup(void **state) {
-        g_autofree char *path = NULL;
         Harness *h;
-        int fd;
 
         /* cmocka skips in a test alone: those that find no daemon do. */
         *state = NULL;
@@ -57,14 +55,7 @@ int disk_setup(void **state) {
                 assert_int_equal(rmdir(below), 0);
         }
 
-        path = harness_path(h, "meddling");
-        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        assert_true(fd >= 0);
-        assert_int_equal(ftruncate(fd, sizeof *disk_meddling), 0);
-        disk_meddling = mmap(NULL, sizeof *disk_meddling, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        assert_true(disk_meddling != MAP_FAILED);
-        close(fd);
-        g_setenv(DISK_MEDDLING, path, true);
+        disk_meddling = harness_share(h, DISK_MEDDLING, sizeof *disk_meddling);
         return 0;
 }
 
@@ -156,18 +147,7 @@ int disk_teardown(void **state) {
 }
 
 void disk_start(Harness *h) {
-        g_setenv("LD_PRELOAD", g_getenv("LICENSEVAULT_DISK_MEDDLER"), true);
-        harness_write_settings(h);
-        h->daemon = harness_spawn(h, NULL);
-        g_unsetenv("LD_PRELOAD");
-        for (unsigned i = 0; i < PATIENCE_SEC * 100; i++) {
-                g_autofree char *owner = harness_owner(h);
-
-                if (owner)
-                        return;
-                sleep_msec(10);
-        }
-        fail_msg("licensevaultd did not take the name org.licensevault1");
+        harness_start_preloaded(h, "LICENSEVAULT_DISK_MEDDLER");
 }
 
 static void run(const char *const *arguments) {
