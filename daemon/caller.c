@@ -74,7 +74,8 @@ static void evict(Manager *manager) {
 
                 link = link->next;
                 if (caller->user_name && !caller->subscribed && g_queue_is_empty(&caller->questions) &&
-                    g_queue_is_empty(&caller->calls) && g_queue_is_empty(&caller->letters) && !caller->asking)
+                    g_queue_is_empty(&caller->calls) && g_queue_is_empty(&caller->letters) &&
+                    g_queue_is_empty(&caller->refusals) && !caller->asking)
                         caller_gone(manager, caller->name);
         }
 }
@@ -293,6 +294,7 @@ Caller *caller_get(Manager *manager, const char *name) {
         g_queue_init(&caller->calls);
         g_queue_init(&caller->questions);
         g_queue_init(&caller->letters);
+        g_queue_init(&caller->refusals);
         outbox_join_strangers(caller);
         g_queue_push_tail(&manager->callers_by_use, caller);
         caller->use = manager->callers_by_use.tail;

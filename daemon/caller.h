@@ -29,7 +29,9 @@ struct Caller {
 
         /* outbox.c: what is to be sent to it, and whether it reads. */
         GQueue letters;
-        uint64_t waiting_bytes, held_bytes; /* of them; also counted in the line's */
+        GQueue refusals;    /* errors, which go before them */
+        uint64_t waiting_bytes, held_bytes; /* of both; also counted in the line's */
+        unsigned n_answers; /* of them, answers to calls; also counted in the line's */
         bool asking;        /* whether it reads is being found out */
         uint64_t unread;    /* bytes sent of which that is not known yet; also counted in the line's */
         uint64_t since_question; /* of these, those that the question does not ask about */
@@ -38,6 +40,7 @@ struct Caller {
         uint64_t pause_usec;
         sd_bus_slot *ask_slot;
         sd_event_source *ask_timer;
+        bool is_paced;      /* it is among the manager's paced ones */
 };
 
 /* Who sent a call. Where that is not known, or not any more, it is being found out: see caller_is_known(). */

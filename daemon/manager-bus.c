@@ -24,10 +24,11 @@
 #define LEAVE_USEC (17 * G_USEC_PER_SEC)
 /*
  * What our socket holds (the kernel doubles it, and counts a small message as some 800 bytes): little, for all stand in
- * one line there, which dbus-daemon reads 2 KiB at a time. With a quarter of it GetLicense is a sixth slower; with what the
- * kernel gives, 104 KiB before it doubles them, a flood on dbus-daemon keeps others waiting for seconds.
+ * one line there, which dbus-daemon reads 2 KiB at a time. With half of it GetLicense is a sixth slower, and dbus-daemon
+ * finds too few answers there in a flood; with twice as much a flood keeps others waiting twice as long, with what the
+ * kernel gives, 104 KiB before it doubles them, for seconds.
  */
-#define SOCKET_BYTES (64 * 1024)
+#define SOCKET_BYTES (32 * 1024)
 
 /* What comes in */
 

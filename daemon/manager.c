@@ -435,6 +435,7 @@ Manager *manager_free(Manager *manager) {
         sd_event_source_disable_unref(manager->flush_timer);
         sd_event_source_disable_unref(manager->begin_timer);
         sd_event_source_disable_unref(manager->pace_timer);
+        sd_event_source_disable_unref(manager->large_timer);
         sd_event_source_disable_unref(manager->lookup_timer);
         sd_event_source_disable_unref(manager->turn);
         mailbox_free(manager->mailbox);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "manager-bus.h"
 #include "message-size.h"
 #include "pace.h"
 
@@ -17,6 +18,11 @@
 #define WINDOW_BYTES (64U * 1024U)
 #define WIDE_WINDOW_BYTES (256U * 1024U)
 #define WIDE_USER_BYTES (1024U * 1024U)
+/*
+ * And that more of refusals: who waits for one keeps a call open, of which dbus-daemon looks at each for every message of
+ * everybody. It lets a connection have 128 open.
+ */
+#define REFUSALS_BYTES (128U * OUTBOX_SMALL)
 /* The bus keeps more than that for a connection only where its socket is full, too: it does not read. */
 #define UNREAD_BYTES (16U * 1024U)
 /* Of who got less than that, and nothing more since, it is asked so much later: else it would count for ever. */
@@ -28,6 +34,8 @@
 #define ANSWER_USEC (25 * G_USEC_PER_SEC)
 /* Of a user, in answers that wait for their turn; with those that its calls in the store become, some 12 MiB. */
 #define WAITING_BYTES_MAX (4U * 1024U * 1024U)
+/* And so many, to connections that do not read at the moment. */
+#define WAITING_ANSWERS_MAX 512U
 /* Of a connection, before it is told no more of how far jobs are: else a deaf one would leave no room to its user. */
 #define PROGRESS_BYTES_MAX (256U * 1024U)
 
@@ -41,6 +49,9 @@
 #define DESCRIPTOR_BYTES (32U * 1024U)
 /* The bus may be about to read our policy: then it says soon what it has refused to say. */
 #define REFUSED_USEC (60 * G_USEC_PER_SEC)
+
+/* Large answers are looked at again so much later whose time has not come. */
+#define PACED_USEC 2000
 
 /* An answer to Introspect, rather more than it is. */
 #define INTROSPECT_BYTES (16U * 1024U)
@@ -65,6 +76,18 @@ static bool is_full(const Caller *caller) {
         return caller->asking && caller->unread >= window_of(caller);
 }
 
+/* It does not get refusals either. */
+static bool is_overfull(const Caller *caller) {
+        return caller->asking && caller->unread >= window_of(caller) + REFUSALS_BYTES;
+}
+
+/* What is next for it, NULL where there is nothing, or not before it has read. */
+static GQueue *next_queue(Caller *caller) {
+        if (!g_queue_is_empty(&caller->refusals) && !is_overfull(caller))
+                return &caller->refusals;
+        return g_queue_is_empty(&caller->letters) || is_full(caller) ? NULL : &caller->letters;
+}
+
 static void set_unread(Caller *caller, uint64_t bytes) {
         caller->line->unread -= caller->unread;
         caller->line->unread += bytes;
@@ -81,20 +104,70 @@ static bool waits_for_others(const Caller *caller) {
                 caller->manager->n_descriptors >= DESCRIPTORS_MAX;
 }
 
-static bool may_have(const Caller *caller, const Letter *letter) {
+static bool may_have_descriptor(const Caller *caller, const Letter *letter) {
         return letter->held == 0 || keeps_silent(caller->manager) ||
                 (!caller->has_descriptor && !waits_for_others(caller));
 }
 
+static void line_up(Caller *caller);
+
+/* Those whose time has still not come wait once more. */
+static int on_paced(sd_event_source *source, uint64_t usec, void *userdata) {
+        Manager *manager = userdata;
+
+        for (unsigned n = manager->paced.length; n > 0; n--) {
+                Caller *caller = g_queue_pop_head(&manager->paced);
+
+                caller->is_paced = false;
+                line_up(caller);
+        }
+        outbox_pump(manager);
+        return 0;
+}
+
+static bool arm_large_timer(Manager *manager) {
+        if (!manager->large_timer)
+                return sd_event_add_time_relative(manager->event, &manager->large_timer, CLOCK_MONOTONIC, PACED_USEC, 1,
+                        on_paced, manager) >= 0;
+        return sd_event_source_get_enabled(manager->large_timer, NULL) > 0 ||
+                (sd_event_source_set_time_relative(manager->large_timer, PACED_USEC) >= 0 &&
+                 sd_event_source_set_enabled(manager->large_timer, SD_EVENT_ONESHOT) >= 0);
+}
+
+/* Something may go out now. */
+static bool is_ready(const Manager *manager) {
+        return !g_queue_is_empty((GQueue *)&manager->ready_users[TURN_LETTER]);
+}
+
+/* Where nothing else is on its way, or it could not be looked at again, it need not wait. */
+static bool is_its_time(const Caller *caller, const Letter *letter) {
+        Manager *manager = caller->manager;
+
+        return pace_allows_size(caller->line, letter->bytes, g_get_monotonic_time()) ||
+                (!is_ready(manager) && !manager_has_unsent(manager)) || !arm_large_timer(manager);
+}
+
+static bool may_go(const Caller *caller, const Letter *letter) {
+        return may_have_descriptor(caller, letter) && is_its_time(caller, letter);
+}
+
+static void wait_for_its_time(Caller *caller) {
+        if (!caller->is_paced)
+                g_queue_push_tail(&caller->manager->paced, caller);
+        caller->is_paced = true;
+}
+
 /* The next letter goes out in turn, or whatever it waits for leads here again. */
 static void line_up(Caller *caller) {
-        const Letter *next = g_queue_peek_head(&caller->letters);
-        GQueue *line = &caller->manager->descriptor_line;
+        GQueue *queue = next_queue(caller), *line = &caller->manager->descriptor_line;
+        const Letter *next = queue ? g_queue_peek_head(queue) : NULL;
 
-        if (!next || is_full(caller))
+        if (!next)
                 return;
-        if (may_have(caller, next))
+        if (may_go(caller, next))
                 turn_join(caller, TURN_LETTER, next->bytes);
+        else if (may_have_descriptor(caller, next))
+                wait_for_its_time(caller);
         else if (!caller->has_descriptor && !g_queue_find(line, caller))
                 g_queue_push_tail(line, caller);
 }
@@ -125,12 +198,14 @@ static void join(Caller *caller, uid_t uid) {
                 turn_leave(caller, TURN_LETTER);
                 former->waiting_bytes -= caller->waiting_bytes;
                 former->held_bytes -= caller->held_bytes;
+                former->n_answers -= caller->n_answers;
                 former->unread -= caller->unread;
                 former->n_descriptors -= caller->has_descriptor;
         }
         caller->line = user_get(caller->manager, uid);
         caller->line->waiting_bytes += caller->waiting_bytes;
         caller->line->held_bytes += caller->held_bytes;
+        caller->line->n_answers += caller->n_answers;
         caller->line->unread += caller->unread;
         caller->line->n_descriptors += caller->has_descriptor;
         user_unref(former);
@@ -200,7 +275,7 @@ static int ask_in(Caller *caller, uint64_t usec) {
 }
 
 static int ask_again(Caller *caller) {
-        caller->pause_usec = CLAMP(2 * caller->pause_usec, ASK_AGAIN_USEC, ASK_AGAIN_MAX_USEC);
+        caller->pause_usec = CLAMP(4 * caller->pause_usec, ASK_AGAIN_USEC, ASK_AGAIN_MAX_USEC);
         return ask_in(caller, caller->pause_usec);
 }
 
@@ -317,35 +392,45 @@ static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
 }
 
 static void count_waiting(Caller *caller, const Letter *letter) {
+        bool is_answer = !sd_bus_message_is_signal(letter->message, NULL, NULL);
+
         caller->waiting_bytes += letter->bytes;
         caller->held_bytes += letter->held;
+        caller->n_answers += is_answer;
         caller->line->waiting_bytes += letter->bytes;
         caller->line->held_bytes += letter->held;
+        caller->line->n_answers += is_answer;
 }
 
 static void discount_waiting(Caller *caller, const Letter *letter) {
+        bool is_answer = !sd_bus_message_is_signal(letter->message, NULL, NULL);
+
         caller->waiting_bytes -= letter->bytes;
         caller->held_bytes -= letter->held;
+        caller->n_answers -= is_answer;
         caller->line->waiting_bytes -= letter->bytes;
         caller->line->held_bytes -= letter->held;
+        caller->line->n_answers -= is_answer;
 }
 
 void outbox_pump(Manager *manager) {
-        while (!outbox_is_idle(manager) && bus_takes_more(manager)) {
+        while (is_ready(manager) && bus_takes_more(manager)) {
                 Caller *caller = turn_next(manager, TURN_LETTER);
+                GQueue *queue;
                 Letter *letter;
 
                 if (!caller) {
                         pace_wait(manager);
                         return;
                 }
-                letter = g_queue_peek_head(&caller->letters);
+                queue = next_queue(caller);
+                letter = queue ? g_queue_peek_head(queue) : NULL;
                 /* Others were quicker. The same question as in line_up(), or this would never end. */
-                if (!may_have(caller, letter)) {
+                if (!letter || !may_go(caller, letter)) {
                         line_up(caller);
                         continue;
                 }
-                (void)g_queue_pop_head(&caller->letters);
+                (void)g_queue_pop_head(queue);
                 discount_waiting(caller, letter);
                 deliver(manager, caller, letter);
                 letter_free(letter);
@@ -355,7 +440,10 @@ void outbox_pump(Manager *manager) {
 
 /* A connection that has something waiting, while too much waits for its user in all. */
 static bool is_over(const Caller *caller) {
-        return caller->line->waiting_bytes >= WAITING_BYTES_MAX && caller->letters.length > 0;
+        const User *line = caller->line;
+
+        return caller->letters.length > 0 && (line->waiting_bytes >= WAITING_BYTES_MAX ||
+                (is_full(caller) && line->n_answers >= WAITING_ANSWERS_MAX));
 }
 
 /* A job goes on whether or not it is listened to, and so may the next ones, without end. */
@@ -369,7 +457,8 @@ static void add(Caller *caller, Letter what) {
         Letter *letter = g_new(Letter, 1);
 
         *letter = what;
-        g_queue_push_tail(&caller->letters, letter);
+        g_queue_push_tail(sd_bus_message_is_method_error(letter->message, NULL) ? &caller->refusals : &caller->letters,
+                letter);
         count_waiting(caller, letter);
         line_up(caller);
         outbox_pump(caller->manager);
@@ -449,8 +538,7 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
 
 static int too_much(uint64_t bytes, Error *error) {
         return error_set(error, ERROR_LIMIT_EXCEEDED,
-                "Answers for you with %" PRIu64 " bytes are waiting already. Read those that you have asked for.",
-                bytes);
+                "%" PRIu64 " bytes of answers wait for you. Read them first.", bytes);
 }
 
 int outbox_check(const Caller *caller, Error *error) {
@@ -462,18 +550,19 @@ int outbox_check_descriptor(const Caller *caller, Error *error) {
 }
 
 bool outbox_is_idle(const Manager *manager) {
-        return g_queue_is_empty((GQueue *)&manager->ready_users[TURN_LETTER]);
+        return !is_ready(manager) && g_queue_is_empty((GQueue *)&manager->paced);
 }
 
 void outbox_forget(Caller *caller) {
         Letter *letter;
 
         turn_leave(caller, TURN_LETTER);
-        while ((letter = g_queue_pop_head(&caller->letters))) {
+        while ((letter = g_queue_pop_head(&caller->refusals) ?: g_queue_pop_head(&caller->letters))) {
                 discount_waiting(caller, letter);
                 letter_free(letter);
         }
         (void)g_queue_remove(&caller->manager->descriptor_line, caller);
+        (void)g_queue_remove(&caller->manager->paced, caller);
         return_descriptor(caller);
         set_unread(caller, 0);
         caller->line = user_unref(caller->line);

@@ -479,7 +479,7 @@ static void test_descriptors_that_wait_are_bounded(void **state) {
                 send_open(bus, "large");
         reach_receiver(bus);
         let_daemon_answer_first(h);
-        n_refused = count_refused(bus, FEWER, "Answers for you with * bytes are waiting already*");
+        n_refused = count_refused(bus, FEWER, "* bytes of answers wait for you*");
         assert_in_range(n_refused, FEWER / 2, FEWER - 2);
         send_open(bus, "large");
         receive(bus, 1);

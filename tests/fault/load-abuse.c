@@ -25,10 +25,15 @@
 #define WAITING_MAX 100U
 /* And it refuses all calls of everybody where more than 64 descriptors wait for a service to take them. */
 #define WAITING_PIPES_MAX 2U
+/* Not so many for all, or those who never read came again at one moment, and all calls that were due behind it. */
+#define WAITING_SPREAD 32U
 #define LARGE (60U * 1024U)
 /* Half a message stays so long, in ticks. */
 #define HALF_TICKS 400U
 #define CALLS_MAX 4U
+
+/* The end of what the bus says before the first message. */
+#define GREETING "AGREE_UNIX_FD\r\n"
 
 #define SERVICE "org.licensevault1"
 #define OURS(interface) SERVICE "." interface
@@ -45,9 +50,10 @@ typedef struct Connection {
         Abuse abuse;
         uint32_t serial;
         unsigned next;       /* of its kind's calls */
-        unsigned waiting;    /* answers */
+        unsigned waiting, waiting_max; /* answers */
         unsigned age;        /* ticks */
         GByteArray *out;     /* what the socket has not taken */
+        size_t n_greeting;   /* characters of GREETING that came; before its end no message does */
         uint8_t head[16];    /* of a message that comes in */
         size_t n_head, skip;
 } Connection;
@@ -171,7 +177,14 @@ static uint32_t number_at(const uint8_t *p) {
         return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
+static bool is_greeted(const Connection *connection) {
+        return connection->n_greeting == strlen(GREETING);
+}
+
 static void take_bytes(Abuser *abuser, Connection *connection, const uint8_t *data, size_t size) {
+        for (; size > 0 && !is_greeted(connection); data++, size--)
+                connection->n_greeting = *data == GREETING[connection->n_greeting] ? connection->n_greeting + 1 :
+                        *data == *GREETING;
         while (size > 0) {
                 size_t n = MIN(size, connection->skip > 0 ? connection->skip : 16 - connection->n_head);
 
@@ -194,12 +207,9 @@ static void take_bytes(Abuser *abuser, Connection *connection, const uint8_t *da
 
 /* Connections */
 
-/* Says who it is, and reads what the bus says before the first message. */
+/* Says who it is. Calls may follow at once: nobody waits here for the bus, which all others would wait for, too. */
 static bool join(Abuser *abuser, Connection *connection) {
-        static const char end[] = "AGREE_UNIX_FD\r\n";
         g_autoptr(GByteArray) hello = g_byte_array_new();
-        char text[256] = "";
-        size_t n = 0;
 
         connection->fd = raw_connect(abuser->address, connection->uid);
         if (connection->fd < 0)
@@ -207,19 +217,25 @@ static bool join(Abuser *abuser, Connection *connection) {
         raw_add_hello(hello, connection->uid);
         if (send(connection->fd, hello->data, hello->len, MSG_NOSIGNAL) != (ssize_t)hello->len)
                 return false;
-        while (n < sizeof text - 1 && !strstr(text, end)) {
-                struct pollfd wait = { .fd = connection->fd, .events = POLLIN };
-
-                if (poll(&wait, 1, PATIENCE_SEC * 1000) <= 0 || recv(connection->fd, text + n, 1, 0) != 1)
-                        return false;
-                text[++n] = 0;
-        }
         /* The kernel forgets it with each change of who we are. */
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         connection->serial = 1;
         connection->waiting = 1;
-        connection->n_head = connection->skip = 0;
+        connection->n_greeting = connection->n_head = connection->skip = 0;
         g_byte_array_set_size(connection->out, 0);
+        return true;
+}
+
+/* The first time: the bus must let it in. */
+static bool wait_until_greeted(Abuser *abuser, Connection *connection) {
+        while (!is_greeted(connection)) {
+                struct pollfd wait = { .fd = connection->fd, .events = POLLIN };
+                uint8_t byte;
+
+                if (poll(&wait, 1, PATIENCE_SEC * 1000) <= 0 || recv(connection->fd, &byte, 1, 0) != 1)
+                        return false;
+                take_bytes(abuser, connection, &byte, 1);
+        }
         return true;
 }
 
@@ -257,23 +273,19 @@ static bool send_with_pipe(const Abuser *abuser, const Connection *connection, c
         return sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)call->bytes->len;
 }
 
-static unsigned waiting_max(Abuse abuse) {
-        return abuse == ABUSE_PIPES ? WAITING_PIPES_MAX : WAITING_MAX;
-}
-
 /* One call that is due. Counted as sent where it went into what the socket takes. */
 static void call_once(Abuser *abuser, Connection *connection) {
         const Call *calls = abuser->calls[connection->abuse], *call;
         bool waits = connection->abuse != ABUSE_NO_REPLY && connection->abuse != ABUSE_HALF;
 
         abuser->counts->offered++;
-        if (waits && connection->waiting >= waiting_max(connection->abuse)) {
+        if (waits && connection->waiting >= connection->waiting_max) {
                 if (!reads(connection->abuse) && abuser->plan->rate > 0)
                         join_again(abuser, connection);
                 else if (reads(connection->abuse))
                         return;
         }
-        if (connection->fd < 0 || connection->out->len > 0)
+        if (connection->fd < 0 || connection->out->len > 0 || (calls->pipe && !is_greeted(connection)))
                 return;
         if (!calls[connection->next].bytes)
                 connection->next = 0;
@@ -335,10 +347,14 @@ G_NORETURN static void run(Abuser *abuser) {
         make_calls(abuser);
         abuser->connections = g_new0(Connection, plan->n_connections);
         for (unsigned i = 0; i < plan->n_connections; i++) {
-                abuser->connections[i] = (Connection) { .uid = plan->users[i % plan->n_users],
+                Connection *connection = &abuser->connections[i];
+
+                *connection = (Connection) { .uid = plan->users[i % plan->n_users],
                         .abuse = plan->first + (i / plan->n_users) % (plan->last - plan->first + 1),
                         .out = g_byte_array_new() };
-                if (!join(abuser, &abuser->connections[i]))
+                connection->waiting_max = connection->abuse == ABUSE_PIPES ? WAITING_PIPES_MAX :
+                        WAITING_MAX - i % WAITING_SPREAD;
+                if (!join(abuser, connection) || !wait_until_greeted(abuser, connection))
                         _exit(EXIT_FAILURE);
         }
         __atomic_store_n(&abuser->counts->ready, true, __ATOMIC_SEQ_CST);

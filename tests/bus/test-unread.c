@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Who does not read what was asked for: refused soon, for each call that stays open slows dbus-daemon down. */
+#include <signal.h>
+#include <string.h>
+
+#include "client.h"
+#include "monitor.h"
+
+/* Below the 128 that dbus-daemon lets a connection wait for. */
+#define MANY 110U
+#define LARGE (60 * 1024)
+/* More than a socket and the daemon's window for it take. */
+#define LARGE_EACH 10U
+#define CONNECTIONS 7U
+/* Of these connections together: more answers may not wait for who does not read. */
+#define WAITING_MAX 512U
+#define LATE 30U
+
+static int setup(void **state) {
+        harness_setup(state);
+        monitor_new(*state);
+        return 0;
+}
+
+static void store_large(sd_bus *bus) {
+        g_autofree uint8_t *document = make_document(LARGE, 1);
+
+        g_free(store_license(bus, document, LARGE, "a{sv}", 1, "LicenseId", "s", "large"));
+}
+
+/* Answers of a type that the bus has got for one connection, read or not; NULL: for all. */
+static unsigned count_answers(Harness *h, uint8_t type, sd_bus *bus) {
+        g_autofree char *daemon = harness_owner(h);
+        const char *name = NULL;
+        unsigned n = 0;
+
+        if (bus)
+                assert_true(sd_bus_get_unique_name(bus, &name) >= 0);
+        monitor_sync(h);
+        for (unsigned i = 0; i < monitor_count(h); i++) {
+                const Record *record = monitor_record(h, i);
+
+                n += record->type == type && g_strcmp0(record->sender, daemon) == 0 &&
+                        (!name || g_strcmp0(record->destination, name) == 0);
+        }
+        return n;
+}
+
+/* Waits until it is so many, at least. */
+static void await_refusals(Harness *h, sd_bus *bus, unsigned least) {
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < PATIENCE_SEC * 10 && (n = count_answers(h, SD_BUS_MESSAGE_METHOD_ERROR, bus)) < least;
+             i++)
+                sleep_msec(100);
+        assert_in_range(n, least, UINT_MAX);
+}
+
+/* Reads n answers, which must be all good or refusals of this kind. Returns how many are refusals. */
+static unsigned count_refused(sd_bus *bus, unsigned n) {
+        unsigned n_refused = 0;
+
+        for (unsigned i = 0; i < n; i++) {
+                _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+
+                assert_non_null(reply);
+                if (!sd_bus_message_is_method_error(reply, NULL))
+                        continue;
+                assert_true(sd_bus_message_is_method_error(reply, "org.freedesktop.DBus.Error.LimitsExceeded") > 0);
+                assert_sentence(sd_bus_message_get_error(reply)->message, "* bytes of answers wait for you*");
+                n_refused++;
+        }
+        return n_refused;
+}
+
+/* Some 70 of these answers may wait; the calls beyond them end although none of that is read. */
+static void test_refusals_go_before_what_is_not_read(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        unsigned n_refused;
+        store_large(bus);
+
+        /* What is asked while the answers are made is not refused, so not all at once. */
+        for (unsigned i = 0; i < MANY; i++) {
+                send_get_license(bus, "large");
+                if (i >= MANY - LATE)
+                        sleep_msec(20);
+        }
+        await_refusals(h, bus, LATE / 2);
+        assert_in_range(count_answers(h, SD_BUS_MESSAGE_METHOD_RETURN, bus), 1, LATE);
+        /* And who reads at last gets all that was not refused. */
+        n_refused = count_refused(bus, MANY);
+        assert_in_range(n_refused, LATE / 2, LATE);
+        store_simple(bus, "one");
+}
+
+/* Small ones, of which thousands would fit into what may wait for a user by bytes. */
+static void test_many_answers_that_nobody_reads_are_refused(void **state) {
+        Harness *h = *state;
+        sd_bus *busy[CONNECTIONS];
+        unsigned n_refused = 0;
+        for (unsigned i = 0; i < CONNECTIONS; i++)
+                busy[i] = harness_connect(h, 0);
+        store_large(busy[0]);
+
+        for (unsigned i = 0; i < CONNECTIONS; i++)
+                for (unsigned n = 0; n < LARGE_EACH; n++)
+                        send_get_license(busy[i], "large");
+        sleep_msec(1000);
+        assert_int_equal(count_answers(h, SD_BUS_MESSAGE_METHOD_ERROR, NULL), 0);
+        for (unsigned n = LARGE_EACH; n < MANY; n++)
+                for (unsigned i = 0; i < CONNECTIONS; i++)
+                        send_only(busy[i], new_call(busy[i], ROOT, "Manager.ListJobs"));
+        await_refusals(h, NULL, 1);
+        for (unsigned i = 0; i < CONNECTIONS; i++)
+                n_refused += count_refused(busy[i], MANY);
+        assert_in_range(n_refused, 1, CONNECTIONS * MANY - WAITING_MAX);
+}
+
+/* Where another user is answered, too, large answers wait for their time: a stop waits for them, and not that long. */
+static void test_stop_sends_what_had_to_wait_for_its_time(void **state) {
+        Harness *h = *state;
+        harness_need_users(h, 2);
+        sd_bus *bus = harness_connect(h, 0), *other = harness_connect(h, 1);
+        unsigned n_good = 0;
+        store_large(bus);
+        store_simple(other, "one");
+
+        for (unsigned i = 0; i < LATE; i++)
+                send_get_license(bus, "large");
+        for (unsigned i = 0; i < 3; i++) {
+                sd_bus_message_unref(receive_reply(bus, PATIENCE_SEC * 1000));
+                g_hash_table_unref(assert_license(other, "one", "the document of one\n", 20));
+        }
+        /* The bus takes what was sent; when the daemon goes on, all that it has are answers whose time has not come. */
+        assert_int_equal(kill(h->daemon, SIGSTOP), 0);
+        sleep_msec(100);
+        assert_int_equal(kill(h->daemon, SIGTERM), 0);
+        assert_int_equal(kill(h->daemon, SIGCONT), 0);
+        for (unsigned i = 3; i < LATE; i++) {
+                _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+
+                assert_non_null(reply);
+                n_good += sd_bus_message_is_method_error(reply, NULL) <= 0;
+        }
+        assert_in_range(n_good, 1, LATE);
+        harness_expect_log(h, "Stopping.");
+        harness_stop(h);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, harness_teardown)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                TEST(test_refusals_go_before_what_is_not_read),
+                TEST(test_many_answers_that_nobody_reads_are_refused),
+                TEST(test_stop_sends_what_had_to_wait_for_its_time),
+        };
+
+        return cmocka_run_group_tests_name("unread", tests, NULL, NULL);
+}
