@@ -24,11 +24,12 @@
 #define LEAVE_USEC (17 * G_USEC_PER_SEC)
 /*
  * What our socket holds (the kernel doubles it, and counts a small message as some 800 bytes): little, for all stand in
- * one line there, which dbus-daemon reads 2 KiB at a time. With half of it GetLicense is a sixth slower, and dbus-daemon
- * finds too few answers there in a flood; with twice as much a flood keeps others waiting twice as long, with what the
- * kernel gives, 104 KiB before it doubles them, for seconds.
+ * one line there, which dbus-daemon reads 2 KiB at a time. With a quarter of it GetLicense is a sixth slower; with what the
+ * kernel gives, 104 KiB before it doubles them, a flood on dbus-daemon keeps others waiting for seconds. Where several
+ * users are answered, it is half: in a flood others wait half as long; with less, dbus-daemon finds too few answers there.
  */
-#define SOCKET_BYTES (32 * 1024)
+#define SOCKET_BYTES (64 * 1024)
+#define SHORT_SOCKET_BYTES (32 * 1024)
 
 /* What comes in */
 
@@ -195,8 +196,21 @@ static int add_objects(Manager *manager) {
                 on_name_gone, NULL, manager);
 }
 
+/* Only costs speed where it fails. */
+static void set_socket(Manager *manager, bool is_short) {
+        const int bytes = is_short ? SHORT_SOCKET_BYTES : SOCKET_BYTES;
+
+        if (setsockopt(sd_bus_get_fd(manager->bus), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0)
+                log_warning("The buffer of the bus's socket cannot be made small: %s", g_strerror(errno));
+        manager->has_short_socket = is_short;
+}
+
+void manager_set_socket(Manager *manager, bool is_short) {
+        if (manager->bus && is_short != manager->has_short_socket)
+                set_socket(manager, is_short);
+}
+
 int manager_join_bus(Manager *manager) {
-        const int socket_bytes = SOCKET_BYTES;
         int r;
 
         r = sd_bus_open_system(&manager->bus);
@@ -205,8 +219,7 @@ int manager_join_bus(Manager *manager) {
                         g_strerror(-r));
                 return EXIT_FAILED;
         }
-        if (setsockopt(sd_bus_get_fd(manager->bus), SOL_SOCKET, SO_SNDBUF, &socket_bytes, sizeof socket_bytes) < 0)
-                log_warning("The buffer of the bus's socket cannot be made small: %s", g_strerror(errno));
+        set_socket(manager, false);
         manager->n_sent = manager->n_written = 0;
         manager->socket_bytes = 0;
         manager->unsent = false;

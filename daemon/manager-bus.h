@@ -12,6 +12,9 @@ int manager_take_name(Manager *manager);
 /* Takes in what the bus has and does calls, for some milliseconds at most. Whenever the loop turns. */
 void manager_take_and_do(Manager *manager);
 
+/* Where several users are answered our socket holds little, or what it holds would keep others waiting. */
+void manager_set_socket(Manager *manager, bool is_short);
+
 /* Whether messages wait here, or bytes in the socket, for the bus to take them. */
 bool manager_has_unsent(const Manager *manager);
 

@@ -103,6 +103,7 @@ struct Manager {
         bool is_broker;       /* the bus is dbus-broker; see pace.h */
         uid_t last_answered;  /* whose answer was the last one */
         int64_t shared_until; /* monotonic: so long, several users are answered; see pace.h */
+        bool has_short_socket; /* see manager_set_socket() */
         GQueue paced;         /* of Caller *: those with a large answer whose time has not come */
         sd_bus_message *passing; /* a call on its way back to sd-bus; see outbox_let_pass() */
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "pace.h"
 
+#include "manager-bus.h"
+
 /* Of all users together. docs/hacking.md tells what it was measured to do, and what more of them did. */
 #define ANSWERS_PER_SEC 6000
 /* A larger one counts as several. */
@@ -50,6 +52,7 @@ void pace_count(User *user, uint64_t bytes, int64_t now) {
         if (bytes > LARGE_BYTES)
                 user->next_large_at = CLAMP(user->next_large_at, now - BURST_USEC, now) +
                         (int64_t)bytes * G_USEC_PER_SEC / LARGE_BYTES_PER_SEC;
+        manager_set_socket(manager, !manager->is_broker && is_shared(manager, now));
 }
 
 static int on_waited(sd_event_source *source, uint64_t usec, void *userdata) {

@@ -10,8 +10,8 @@
  * up with, in equal parts; who is alone is not kept back, and who calls little does not notice.
  *
  * It is the other way round with dbus-daemon, which the calls that are open make slow: what is small goes as soon as it
- * takes it. Only large answers have a pace, of each user, where several are answered and something else is on its way. A
- * dbus-broker before version 33, or without our policy, cannot be told apart from it.
+ * takes it. Only large answers have a pace, of each user, where several are answered and something else is on its way; and
+ * our socket is shorter then. A dbus-broker before version 33, or without our policy, cannot be told apart from it.
  *
  * Times are monotonic, in microseconds.
  */
