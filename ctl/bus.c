@@ -123,8 +123,12 @@ Status bus_fail_vanished(Ctl *ctl) {
         return ctl_fail(ctl, STATUS_UNREACHABLE, "%s", describe(VANISHED));
 }
 
+static bool is_closed(int r) {
+        return r == -ENOTCONN || r == -ECONNRESET || r == -EPIPE;
+}
+
 Status bus_fail_build(Ctl *ctl, int r) {
-        if (r == -ENOTCONN || r == -ECONNRESET || r == -EPIPE)
+        if (is_closed(r))
                 return ctl_fail(ctl, STATUS_UNREACHABLE, "The system bus refused the connection, or ended it: %s.",
                         g_strerror(-r));
         return ctl_fail(ctl, STATUS_FAILED, "The call to the service could not be made: %s.",
@@ -138,16 +142,24 @@ Status bus_fail_parse(Ctl *ctl) {
 }
 
 Status bus_connect(Ctl *ctl) {
+        const char *name;
         int r;
 
         if (ctl->bus)
                 return STATUS_OK;
 
         r = sd_bus_open_system(&ctl->bus);
-        if (r < 0)
+        if (r < 0 && !is_closed(r))
                 return ctl_fail(ctl, STATUS_UNREACHABLE,
                         "Cannot connect to the system bus: %s. Is D-Bus running, and DBUS_SYSTEM_BUS_ADDRESS "
                         "right?", g_strerror(-r));
+        /* Whom it does not let in it leaves without a word. */
+        if (r >= 0)
+                r = sd_bus_get_unique_name(ctl->bus, &name);
+        if (r < 0)
+                return ctl_fail(ctl, STATUS_UNREACHABLE,
+                        "The system bus did not let you in. It wants users to have a name: getent passwd %u",
+                        (unsigned)geteuid());
 
         sd_bus_set_method_call_timeout(ctl->bus, CALL_TIMEOUT_USEC);
         /* There is more to ask when the event loop that follows a job has ended. */

@@ -253,7 +253,7 @@ static int copy_failed(int r, Error *error) {
                 return error_set(error, ERROR_MEDIUM,
                         "The reader closed the backup before its end: %s. Start the backup again.", g_strerror(-r));
         return error_set(error, ERROR_MEDIUM,
-                "Writing the backup failed: %s. What was written is not a backup; remove it, and try another place.",
+                "Writing the backup failed: %s. What was written so far is not a backup. Try another place.",
                 g_strerror(-r));
 }
 

@@ -47,7 +47,7 @@ static const struct {
                 "The backup was canceled. What was backed up before is unchanged.",
                 "The service is being stopped. Start the backup again when it is back; what was backed up before is "
                 "unchanged.",
-                "What was written is not a backup; remove it, and try another place.",
+                "What was written so far is not a backup. Try another place.",
                 "See to it, or use another one; what was backed up before is unchanged.",
         },
         [JOB_RESTORE] = {
