@@ -143,6 +143,8 @@ static int batch_run(StoreTask *task, StoreConnection *connection, Error *error)
                 if (g_get_monotonic_time() - start > BATCH_USEC)
                         break;
         }
+        if (r == ERROR_LIMIT_EXCEEDED && target->is_one_of_all)
+                store_owner_name_error(connection, batch->stage.owner, error);
         return r;
 }
 

@@ -15,6 +15,7 @@
 typedef struct RestoreTarget {
         char *name;
         uid_t uid;        /* -1: who has no account here; nothing may be added for it */
+        bool is_one_of_all; /* all users are restored: an error has to say whose licenses it is about */
         StoreStage stage; /* as of the last batch that was written */
 } RestoreTarget;
 

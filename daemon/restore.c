@@ -134,6 +134,7 @@ static int find_user(Restore *restore, const char *name, RestoreTarget **ret, Er
                 target = add_target(restore, name, user_may_own(uid) ? uid : (uid_t)-1);
                 if (!target)
                         return error_set_no_memory(error);
+                target->is_one_of_all = true;
                 if (target->uid == (uid_t)-1 && restore->skipped->len < SKIPPED_MAX &&
                     restore->skipped_bytes + strlen(name) <= SKIPPED_BYTES) {
                         restore->skipped_bytes += strlen(name);

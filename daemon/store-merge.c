@@ -562,14 +562,17 @@ static int next_owner(Merge *merge, int64_t after, int64_t *ret, Error *error) {
 }
 
 static int merge_owners(Merge *merge, Error *error) {
-        int64_t owner = 0;
+        int64_t first, owner, next = 0;
         int r;
 
-        r = next_owner(merge, 0, &owner, error);
-        while (r == 0 && owner != 0) {
+        r = next_owner(merge, 0, &first, error);
+        for (owner = first; r == 0 && owner != 0; owner = next) {
+                r = next_owner(merge, owner, &next, error);
+                if (r != 0)
+                        break;
                 r = merge_owner(merge, owner, error);
-                if (r == 0)
-                        r = next_owner(merge, owner, &owner, error);
+                if (r == ERROR_LIMIT_EXCEEDED && (owner != first || next != 0))
+                        store_owner_name_error(merge->connection, owner, error);
         }
         return r;
 }

@@ -416,3 +416,16 @@ int store_owner_purge(StoreConnection *connection, const StoreOwner *owner, uint
         *ret_more = rest != 0;
         return *ret_more ? 0 : forget_owner(connection, number, error);
 }
+
+void store_owner_name_error(StoreConnection *connection, int64_t owner, Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        g_auto(Error) ignored = {};
+
+        statement = store_statement(connection, "SELECT name, uid FROM owners WHERE owner = ?", &ignored);
+        if (!statement)
+                return;
+        sqlite3_bind_int64(statement, 1, owner);
+        if (statement_row(connection, statement, &ignored) > 0)
+                error_prefix(error, "User %s (%lld)", (const char *)sqlite3_column_text(statement, 0),
+                        sqlite3_column_int64(statement, 1));
+}

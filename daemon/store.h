@@ -260,6 +260,9 @@ int store_cursor_next(StoreCursor *cursor, const StoreCursorRow **ret, Error *er
 /* ERROR_STORE_CORRUPT, for a license that is damaged. */
 int store_license_rotten(const char *id, StoreDamage damage, Error *error);
 
+/* Puts whose licenses an error is about before its message; leaves it where that cannot be read. */
+void store_owner_name_error(StoreConnection *connection, int64_t owner, Error *error);
+
 /*
  * Whether the store has something of a user of this number who has a name. Then who has the number and no name is that
  * user, whose directory is down, or nobody who may be let in: to take the name "" would hide what is there, and what

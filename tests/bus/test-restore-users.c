@@ -110,6 +110,25 @@ static void test_users_are_found_by_name(void **state) {
         assert_trace(h, job, root, "return 21 28 29( 16)? 27");
 }
 
+/* Several are restored: it is told whose licenses are too many, and nobody's are changed. */
+static void test_limit_of_one_of_all_users_is_named(void **state) {
+        Harness *h = *state;
+        sd_bus *root = become_root(h), *users[TEST_USERS];
+        g_autofree char *name = user_name(h, 1), *before = NULL, *message = NULL;
+        store_for_all(h, users);
+        save_all(h, root, "all.tar");
+        harness_set(h, "Limits", "LicensesPerUser", "2");
+        harness_new_machine(h);
+        store_simple(users[1], "one more");
+        before = snapshot_licenses(users[1]);
+
+        g_autofree char *job = start_all(h, root, "all.tar", own_flags());
+        message = g_strdup_printf("User %s (%u): *LicensesPerUser=*No license was changed.", name, h->users[1]);
+        assert_job_fails(root, job, "LimitsExceeded", message);
+        assert_snapshot(users[1], before);
+        assert_no_license(users[0], "common");
+}
+
 static void test_conflicts_of_all_users_are_named(void **state) {
         Harness *h = *state;
         sd_bus *root = become_root(h), *users[TEST_USERS];
@@ -230,6 +249,7 @@ int main(void) {
                 TEST(test_all_users_get_back_what_is_theirs),
                 TEST(test_users_are_found_by_name),
                 TEST(test_conflicts_of_all_users_are_named),
+                TEST(test_limit_of_one_of_all_users_is_named),
                 TEST(test_backup_of_all_users_and_of_one_are_not_mixed_up),
                 TEST(test_backup_of_all_users_of_another_machine_needs_consent),
                 TEST(test_root_restores_for_one_user),
