@@ -522,7 +522,7 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
                 error_set(&error, ERROR_LIMIT_EXCEEDED,
                         "There is no such call with so much in it. org.licensevault1(5) tells which there are.");
         else if (g_queue_is_empty(&caller->letters) && !is_full(caller) && bus_takes_more(manager) &&
-                 pace_allows(caller->line, now)) {
+                 pace_allows(caller->line, now) && is_its_time(caller, &(Letter) { .bytes = bytes })) {
                 pace_count(caller->line, bytes, now);
                 count(caller, bytes);
                 return true;
