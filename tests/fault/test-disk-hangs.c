@@ -374,6 +374,23 @@ static void test_medium_that_hangs_in_the_middle_of_a_restore_ends_it(void **sta
         assert_usable_again(bus);
 }
 
+/* A backup takes the place of another, and hangs in that. Returns its job; *ret_before is the other. */
+static char *start_and_hang_in_rename(Harness *h, sd_bus *bus, const char *path, char **ret_before, size_t *ret_size) {
+        char *job;
+
+        store_simple(bus, "one");
+        disk_back_up(bus, 0);
+        *ret_before = read_file(path, ret_size);
+        store_many(bus, "a", 10, 1000);
+        disk_meddling->renames_wait = 1;
+        job = call_string(bus, ROOT, BACKUP, "u", 1);
+        for (unsigned i = 0; disk_meddling->renames_waited == 0; i++) {
+                assert_true(i < PATIENCE_SEC * 100);
+                sleep_msec(10);
+        }
+        return job;
+}
+
 /* Nobody can say then what the disk will do. */
 static void test_backup_that_is_canceled_while_its_rename_hangs_does_not_say_that_nothing_changed(void **state) {
         Harness *h = world(state);
@@ -385,16 +402,7 @@ static void test_backup_that_is_canceled_while_its_rename_hangs_does_not_say_tha
 
         disk_start(h);
         bus = harness_connect(h, 0);
-        store_simple(bus, "one");
-        disk_back_up(bus, 0);
-        before = read_file(path, &size);
-        store_many(bus, "a", 10, 1000);
-        disk_meddling->renames_wait = 1;
-        g_autofree char *job = call_string(bus, ROOT, BACKUP, "u", 1);
-        for (unsigned i = 0; disk_meddling->renames_waited == 0; i++) {
-                assert_true(i < PATIENCE_SEC * 100);
-                sleep_msec(10);
-        }
+        g_autofree char *job = start_and_hang_in_rename(h, bus, path, &before, &size);
         call_void(bus, job, "Job.Cancel", "");
         assert_job_fails(bus, job, MEDIUM, "*cannot be told*");
         assert_file_equal(path, before, size);
@@ -405,6 +413,33 @@ static void test_backup_that_is_canceled_while_its_rename_hangs_does_not_say_tha
                 sleep_msec(10);
         }
         assert_usable_again(bus);
+}
+
+/* The same for a stop, which does not wait for ever: the old backup is there, and the next start finds all in order. */
+static void test_stop_while_a_rename_hangs_says_as_little(void **state) {
+        Harness *h = world(state);
+        g_autofree char *folder = disk_backups(h), *path = g_build_filename(folder, "licenses.tar", NULL);
+        g_autofree char *before = NULL, *owner = NULL;
+        g_auto(JobEnd) end = {};
+        sd_bus *bus;
+        size_t size;
+
+        disk_start(h);
+        bus = harness_connect(h, 0);
+        owner = harness_owner(h);
+        g_autofree char *job = start_and_hang_in_rename(h, bus, path, &before, &size);
+        assert_int_equal(kill(h->daemon, SIGTERM), 0);
+        assert_true(receive_done(bus, owner, job, PATIENCE_SEC * 1000, &end, NULL));
+        assert_string_equal(end.error, "org.licensevault1.Error." MEDIUM);
+        assert_sentence(end.message, "*cannot be told*");
+        assert_int_equal(harness_wait(h, h->daemon), 0);
+        harness_expect_log(h, "Not all that was under way could be ended");
+        assert_file_equal(path, before, size);
+
+        disk_meddling->renames_wait = 0;
+        harness_start(h);
+        assert_usable_again(bus);
+        assert_int_equal(count_names(folder), 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -420,6 +455,7 @@ int main(void) {
                 TEST(test_medium_that_hangs_in_the_middle_of_a_backup_ends_it),
                 TEST(test_medium_that_hangs_in_the_middle_of_a_restore_ends_it),
                 TEST(test_backup_that_is_canceled_while_its_rename_hangs_does_not_say_that_nothing_changed),
+                TEST(test_stop_while_a_rename_hangs_says_as_little),
         };
 
         return cmocka_run_group_tests_name("disk-hangs", tests, NULL, NULL);
