@@ -562,7 +562,7 @@ static int next_owner(Merge *merge, int64_t after, int64_t *ret, Error *error) {
 }
 
 static int merge_owners(Merge *merge, Error *error) {
-        int64_t first, owner, next = 0;
+        int64_t first = 0, owner, next = 0;
         int r;
 
         r = next_owner(merge, 0, &first, error);
