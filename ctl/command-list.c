@@ -8,7 +8,7 @@
 #include "text.h"
 
 static char *list_key_id, *list_issuer, *list_media_type, *list_valid_at, *list_allow_backup, *list_after;
-static int list_max = -1;
+static int list_max = G_MININT; /* not given */
 
 const GOptionEntry list_options[] = {
         { "key-id", 0, 0, G_OPTION_ARG_FILENAME, &list_key_id, "Only those that give this key", "ID" },
@@ -37,7 +37,7 @@ static Status read_filter(Ctl *ctl, Filter *ret) {
                 if (status != STATUS_OK)
                         return status;
         }
-        if (list_max != -1 && list_max < 1)
+        if (list_max != G_MININT && list_max < 1)
                 return ctl_fail(ctl, STATUS_USAGE, "--max is a number of licenses from 1 on.");
         if (list_valid_at) {
                 ret->by_time = true;

@@ -242,6 +242,11 @@ static Status agree(Ctl *ctl, const Owner *owner) {
                 return status;
         if (purge_yes)
                 return STATUS_OK;
+        /* What the service will refuse is not asked about. */
+        if (strcmp(owner->account, "here") == 0)
+                return ctl_fail(ctl, STATUS_USAGE,
+                        "'%s' (%" PRIu32 ") has an account on this machine: what becomes of these licenses is for that "
+                        "user to say. Nothing was changed.", owner->name, owner->uid);
         if (!ctl_can_ask(ctl))
                 return ctl_fail(ctl, STATUS_CONSENT,
                         "%s of '%s' would be removed for good. To do that, run the command again with --yes.", count,

@@ -114,11 +114,13 @@ Status command_set_path(Ctl *ctl, char **arguments) {
 
         if (!bus_try_call(ctl, call, &error, &reply)) {
                 /* What the service advises is for programs. */
-                if (error_from_name(error.name) == ERROR_ACCESS_DENIED)
-                        return ctl_fail_named(ctl, STATUS_DENIED, error.name,
-                                "The service may not use that folder. Back up to a file of yours, with: "
-                                "licensevaultctl backup --output FILE; or have an administrator add a folder to Roots= "
-                                "in licensevaultd.conf.");
+                if (error_from_name(error.name) == ERROR_ACCESS_DENIED) {
+                        g_autofree char *message = g_strdup_printf(
+                                "The service may not use that folder. Use a file of yours, with: licensevaultctl %s FILE; "
+                                "or have an administrator add a folder to Roots= in licensevaultd.conf.",
+                                strcmp(arguments[0], "backup") == 0 ? "backup --output" : "restore");
+                        return ctl_fail_named(ctl, STATUS_DENIED, error.name, message);
+                }
                 return bus_fail(ctl, &error, NULL);
         }
         ctl_result(ctl, arguments[0], json_string(folder));

@@ -129,11 +129,11 @@ static bool can_ask(const Ctl *ctl, const Source *source) {
 
 static Status restore_with_consent(Ctl *ctl, const Source *source, const char *origin, JobEnd *ret) {
         if (!can_ask(ctl, source)) {
-                g_autofree char *message = g_strdup_printf("This backup is from '%s'. To make its licenses "
-                        "yours here, run the command again with --yes. Nothing was restored.", origin);
+                g_autofree char *message = g_strdup_printf("This backup is from '%s'. To bring its licenses "
+                        "over, run the command again with --yes. Nothing was restored.", origin);
                 return ctl_fail_named(ctl, STATUS_CONSENT, error_name(ERROR_NEEDS_INDIVIDUALIZATION), message);
         }
-        if (!ctl_ask("This backup is from '%s'. Take over its licenses?", origin))
+        if (!ctl_ask("This backup is from '%s'. Bring its licenses over?", origin))
                 return ctl_fail(ctl, STATUS_CONSENT, "Nothing was restored.");
 
         /* The service read from our descriptor, and moved its offset. */

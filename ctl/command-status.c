@@ -326,7 +326,8 @@ static Status report_all_users(Ctl *ctl, const Report *report) {
                 field_print("Their backup", newest ?: "none in " ALL_USERS_FOLDER);
         }
         if (gone > 0)
-                warn(ctl, report, "The accounts of %u are gone. See: licensevaultctl owners", gone);
+                warn(ctl, report, "Licenses of %u user%s are hidden, whose account%s gone. See: licensevaultctl owners", gone,
+                        gone == 1 ? "" : "s", gone == 1 ? " is" : "s are");
         if (!newest && licenses > report->licenses)
                 warn(ctl, report, "There is no backup of all users in " ALL_USERS_FOLDER ". To have one made every "
                         "day: systemctl enable --now licensevault-backup.timer");

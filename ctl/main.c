@@ -408,6 +408,8 @@ static Status run(Ctl *ctl, int argc, char **argv) {
                 if (strcmp(argv[1], commands[i].name) == 0)
                         return run_command(ctl, &commands[i], argc - 1, argv + 1);
 
+        for (int i = 2; i < argc; i++)
+                ctl->json = ctl->json || strcmp(argv[i], "--json") == 0;
         g_autofree char *message = g_strdup_printf("There is no command '%s'", argv[1]);
         return fail_usage(ctl, message);
 }

@@ -12,8 +12,8 @@
 #include "io.h"
 #include "terminal.h"
 
-/* Quits where all fits on the screen, shows colors, leaves what was shown, quits with Ctrl-C. */
-#define LESS_OPTIONS "FRSXMK"
+/* Quits where all fits on the screen, shows colors, leaves what was shown, quits with Ctrl-C; chops no sentence (S). */
+#define LESS_OPTIONS "FRXMK"
 
 static pid_t pager;
 static int saved_stdout = -1, saved_stderr = -1;

@@ -31,7 +31,8 @@ struct Caller {
         GQueue letters;
         GQueue refusals;    /* errors, which go before them */
         uint64_t waiting_bytes, held_bytes; /* of both; also counted in the line's */
-        unsigned n_answers; /* of them, answers to calls; also counted in the line's */
+        unsigned n_answers; /* of them, answers to calls, but refusals; also counted in the line's */
+        unsigned n_refused; /* refusals that were sent in a row */
         bool asking;        /* whether it reads is being found out */
         uint64_t unread;    /* bytes sent of which that is not known yet; also counted in the line's */
         uint64_t since_question; /* of these, those that the question does not ask about */
@@ -40,7 +41,6 @@ struct Caller {
         uint64_t pause_usec;
         sd_bus_slot *ask_slot;
         sd_event_source *ask_timer;
-        bool is_paced;      /* it is among the manager's paced ones */
 };
 
 /* Who sent a call. Where that is not known, or not any more, it is being found out: see caller_is_known(). */

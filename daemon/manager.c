@@ -62,7 +62,7 @@ void manager_send_error(Manager *manager, sd_bus_message *message, const Error *
         if (r < 0)
                 log_warning("An error cannot be answered: %s", g_strerror(-r));
         else
-                manager_send(manager, reply);
+                outbox_send(manager, reply, MAX(OUTBOX_SMALL, OUTBOX_SMALL / 2 + strlen(error_message(error))));
 }
 
 void manager_send_empty(Manager *manager, sd_bus_message *message) {
@@ -435,7 +435,6 @@ Manager *manager_free(Manager *manager) {
         sd_event_source_disable_unref(manager->flush_timer);
         sd_event_source_disable_unref(manager->begin_timer);
         sd_event_source_disable_unref(manager->pace_timer);
-        sd_event_source_disable_unref(manager->large_timer);
         sd_event_source_disable_unref(manager->lookup_timer);
         sd_event_source_disable_unref(manager->turn);
         mailbox_free(manager->mailbox);

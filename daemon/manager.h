@@ -51,8 +51,8 @@ typedef struct User {
         GQueue ready[_TURN_KINDS]; /* of Caller *: those that wait for their turn */
         uint64_t waiting_bytes; /* that are to be sent, to all of its callers */
         uint64_t held_bytes;    /* by descriptors among these */
-        unsigned n_answers;     /* to calls, among these */
-        int64_t next_answer_at, next_large_at; /* monotonic: not before then; see pace.h */
+        unsigned n_answers;     /* to calls, among these, but refusals */
+        int64_t next_answer_at; /* monotonic: not before then; see pace.h */
         uint64_t unread;        /* bytes sent to them of which it is not known whether they have read them */
         unsigned n_descriptors; /* on their way to them */
         Job *job;         /* waits or runs */
@@ -104,7 +104,6 @@ struct Manager {
         uid_t last_answered;  /* whose answer was the last one */
         int64_t shared_until; /* monotonic: so long, several users are answered; see pace.h */
         bool has_short_socket; /* see manager_set_socket() */
-        GQueue paced;         /* of Caller *: those with a large answer whose time has not come */
         sd_bus_message *passing; /* a call on its way back to sd-bus; see outbox_let_pass() */
 
         /* Whether the bus still takes what we send. */
@@ -114,7 +113,7 @@ struct Manager {
         bool congested;
         bool unsent;         /* something waited when last looked; taken_at is about that */
 
-        sd_event_source *slow_tick, *stop_timer, *flush_timer, *begin_timer, *pace_timer, *large_timer, *lookup_timer, *turn;
+        sd_event_source *slow_tick, *stop_timer, *flush_timer, *begin_timer, *pace_timer, *lookup_timer, *turn;
 };
 
 /* Sets up everything from the environment, but the bus. Errors are logged. Returns 0 or an ExitCode. */

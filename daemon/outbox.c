@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "log.h"
-#include "manager-bus.h"
 #include "message-size.h"
 #include "pace.h"
 
@@ -20,9 +19,11 @@
 #define WIDE_USER_BYTES (1024U * 1024U)
 /*
  * And that more of refusals: who waits for one keeps a call open, of which dbus-daemon looks at each for every message of
- * everybody. It lets a connection have 128 open.
+ * everybody.
  */
-#define REFUSALS_BYTES (128U * OUTBOX_SMALL)
+#define REFUSALS_BYTES (64U * 1024U)
+/* Who asks anew for each refusal gets something else, too. */
+#define REFUSALS_IN_A_ROW 16U
 /* The bus keeps more than that for a connection only where its socket is full, too: it does not read. */
 #define UNREAD_BYTES (16U * 1024U)
 /* Of who got less than that, and nothing more since, it is asked so much later: else it would count for ever. */
@@ -34,7 +35,7 @@
 #define ANSWER_USEC (25 * G_USEC_PER_SEC)
 /* Of a user, in answers that wait for their turn; with those that its calls in the store become, some 12 MiB. */
 #define WAITING_BYTES_MAX (4U * 1024U * 1024U)
-/* And so many, to connections that do not read at the moment. */
+/* And where it is so many, besides refusals, a connection that does not read at the moment gets no more. */
 #define WAITING_ANSWERS_MAX 512U
 /* Of a connection, before it is told no more of how far jobs are: else a deaf one would leave no room to its user. */
 #define PROGRESS_BYTES_MAX (256U * 1024U)
@@ -49,9 +50,6 @@
 #define DESCRIPTOR_BYTES (32U * 1024U)
 /* The bus may be about to read our policy: then it says soon what it has refused to say. */
 #define REFUSED_USEC (60 * G_USEC_PER_SEC)
-
-/* Large answers are looked at again so much later whose time has not come. */
-#define PACED_USEC 2000
 
 /* An answer to Introspect, rather more than it is. */
 #define INTROSPECT_BYTES (16U * 1024U)
@@ -83,9 +81,12 @@ static bool is_overfull(const Caller *caller) {
 
 /* What is next for it, NULL where there is nothing, or not before it has read. */
 static GQueue *next_queue(Caller *caller) {
-        if (!g_queue_is_empty(&caller->refusals) && !is_overfull(caller))
+        bool has_letter = !g_queue_is_empty(&caller->letters) && !is_full(caller);
+
+        if (!g_queue_is_empty(&caller->refusals) && !is_overfull(caller) &&
+            !(has_letter && caller->n_refused >= REFUSALS_IN_A_ROW))
                 return &caller->refusals;
-        return g_queue_is_empty(&caller->letters) || is_full(caller) ? NULL : &caller->letters;
+        return has_letter ? &caller->letters : NULL;
 }
 
 static void set_unread(Caller *caller, uint64_t bytes) {
@@ -109,54 +110,6 @@ static bool may_have_descriptor(const Caller *caller, const Letter *letter) {
                 (!caller->has_descriptor && !waits_for_others(caller));
 }
 
-static void line_up(Caller *caller);
-
-/* Those whose time has still not come wait once more. */
-static int on_paced(sd_event_source *source, uint64_t usec, void *userdata) {
-        Manager *manager = userdata;
-
-        for (unsigned n = manager->paced.length; n > 0; n--) {
-                Caller *caller = g_queue_pop_head(&manager->paced);
-
-                caller->is_paced = false;
-                line_up(caller);
-        }
-        outbox_pump(manager);
-        return 0;
-}
-
-static bool arm_large_timer(Manager *manager) {
-        if (!manager->large_timer)
-                return sd_event_add_time_relative(manager->event, &manager->large_timer, CLOCK_MONOTONIC, PACED_USEC, 1,
-                        on_paced, manager) >= 0;
-        return sd_event_source_get_enabled(manager->large_timer, NULL) > 0 ||
-                (sd_event_source_set_time_relative(manager->large_timer, PACED_USEC) >= 0 &&
-                 sd_event_source_set_enabled(manager->large_timer, SD_EVENT_ONESHOT) >= 0);
-}
-
-/* Something may go out now. */
-static bool is_ready(const Manager *manager) {
-        return !g_queue_is_empty((GQueue *)&manager->ready_users[TURN_LETTER]);
-}
-
-/* Where nothing else is on its way, or it could not be looked at again, it need not wait. */
-static bool is_its_time(const Caller *caller, const Letter *letter) {
-        Manager *manager = caller->manager;
-
-        return pace_allows_size(caller->line, letter->bytes, g_get_monotonic_time()) ||
-                (!is_ready(manager) && !manager_has_unsent(manager)) || !arm_large_timer(manager);
-}
-
-static bool may_go(const Caller *caller, const Letter *letter) {
-        return may_have_descriptor(caller, letter) && is_its_time(caller, letter);
-}
-
-static void wait_for_its_time(Caller *caller) {
-        if (!caller->is_paced)
-                g_queue_push_tail(&caller->manager->paced, caller);
-        caller->is_paced = true;
-}
-
 /* The next letter goes out in turn, or whatever it waits for leads here again. */
 static void line_up(Caller *caller) {
         GQueue *queue = next_queue(caller), *line = &caller->manager->descriptor_line;
@@ -164,10 +117,8 @@ static void line_up(Caller *caller) {
 
         if (!next)
                 return;
-        if (may_go(caller, next))
+        if (may_have_descriptor(caller, next))
                 turn_join(caller, TURN_LETTER, next->bytes);
-        else if (may_have_descriptor(caller, next))
-                wait_for_its_time(caller);
         else if (!caller->has_descriptor && !g_queue_find(line, caller))
                 g_queue_push_tail(line, caller);
 }
@@ -391,30 +342,36 @@ static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
         }
 }
 
+/* Or a call that sd-bus answers. */
+static bool is_answer(const Letter *letter) {
+        return !sd_bus_message_is_signal(letter->message, NULL, NULL) &&
+                !sd_bus_message_is_method_error(letter->message, NULL);
+}
+
 static void count_waiting(Caller *caller, const Letter *letter) {
-        bool is_answer = !sd_bus_message_is_signal(letter->message, NULL, NULL);
+        bool counts = is_answer(letter);
 
         caller->waiting_bytes += letter->bytes;
         caller->held_bytes += letter->held;
-        caller->n_answers += is_answer;
+        caller->n_answers += counts;
         caller->line->waiting_bytes += letter->bytes;
         caller->line->held_bytes += letter->held;
-        caller->line->n_answers += is_answer;
+        caller->line->n_answers += counts;
 }
 
 static void discount_waiting(Caller *caller, const Letter *letter) {
-        bool is_answer = !sd_bus_message_is_signal(letter->message, NULL, NULL);
+        bool counts = is_answer(letter);
 
         caller->waiting_bytes -= letter->bytes;
         caller->held_bytes -= letter->held;
-        caller->n_answers -= is_answer;
+        caller->n_answers -= counts;
         caller->line->waiting_bytes -= letter->bytes;
         caller->line->held_bytes -= letter->held;
-        caller->line->n_answers -= is_answer;
+        caller->line->n_answers -= counts;
 }
 
 void outbox_pump(Manager *manager) {
-        while (is_ready(manager) && bus_takes_more(manager)) {
+        while (!outbox_is_idle(manager) && bus_takes_more(manager)) {
                 Caller *caller = turn_next(manager, TURN_LETTER);
                 GQueue *queue;
                 Letter *letter;
@@ -426,11 +383,12 @@ void outbox_pump(Manager *manager) {
                 queue = next_queue(caller);
                 letter = queue ? g_queue_peek_head(queue) : NULL;
                 /* Others were quicker. The same question as in line_up(), or this would never end. */
-                if (!letter || !may_go(caller, letter)) {
+                if (!letter || !may_have_descriptor(caller, letter)) {
                         line_up(caller);
                         continue;
                 }
                 (void)g_queue_pop_head(queue);
+                caller->n_refused = queue == &caller->refusals ? caller->n_refused + 1 : 0;
                 discount_waiting(caller, letter);
                 deliver(manager, caller, letter);
                 letter_free(letter);
@@ -439,18 +397,20 @@ void outbox_pump(Manager *manager) {
 }
 
 /* A connection that has something waiting, while too much waits for its user in all. */
-static bool is_over(const Caller *caller) {
-        const User *line = caller->line;
+static bool is_over_bytes(const Caller *caller) {
+        return caller->line->waiting_bytes >= WAITING_BYTES_MAX && caller->letters.length > 0;
+}
 
-        return caller->letters.length > 0 && (line->waiting_bytes >= WAITING_BYTES_MAX ||
-                (is_full(caller) && line->n_answers >= WAITING_ANSWERS_MAX));
+static bool is_over(const Caller *caller) {
+        return is_over_bytes(caller) || (is_full(caller) && caller->letters.length > 0 &&
+                caller->line->n_answers >= WAITING_ANSWERS_MAX);
 }
 
 /* A job goes on whether or not it is listened to, and so may the next ones, without end. */
 static bool is_deaf_to(const Caller *caller, sd_bus_message *signal) {
         if (sd_bus_message_is_signal(signal, NULL, "Progress") && caller->waiting_bytes >= PROGRESS_BYTES_MAX)
                 return true;
-        return sd_bus_message_is_signal(signal, NULL, NULL) && is_over(caller);
+        return sd_bus_message_is_signal(signal, NULL, NULL) && is_over_bytes(caller);
 }
 
 static void add(Caller *caller, Letter what) {
@@ -522,7 +482,7 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
                 error_set(&error, ERROR_LIMIT_EXCEEDED,
                         "There is no such call with so much in it. org.licensevault1(5) tells which there are.");
         else if (g_queue_is_empty(&caller->letters) && !is_full(caller) && bus_takes_more(manager) &&
-                 pace_allows(caller->line, now) && is_its_time(caller, &(Letter) { .bytes = bytes })) {
+                 pace_allows(caller->line, now)) {
                 pace_count(caller->line, bytes, now);
                 count(caller, bytes);
                 return true;
@@ -538,7 +498,7 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
 
 static int too_much(uint64_t bytes, Error *error) {
         return error_set(error, ERROR_LIMIT_EXCEEDED,
-                "%" PRIu64 " bytes of answers wait for you. Read them first.", bytes);
+                "%" PRIu64 " bytes of answers wait for you. Take them first.", bytes);
 }
 
 int outbox_check(const Caller *caller, Error *error) {
@@ -550,7 +510,7 @@ int outbox_check_descriptor(const Caller *caller, Error *error) {
 }
 
 bool outbox_is_idle(const Manager *manager) {
-        return !is_ready(manager) && g_queue_is_empty((GQueue *)&manager->paced);
+        return g_queue_is_empty((GQueue *)&manager->ready_users[TURN_LETTER]);
 }
 
 void outbox_forget(Caller *caller) {
@@ -562,7 +522,6 @@ void outbox_forget(Caller *caller) {
                 letter_free(letter);
         }
         (void)g_queue_remove(&caller->manager->descriptor_line, caller);
-        (void)g_queue_remove(&caller->manager->paced, caller);
         return_descriptor(caller);
         set_unread(caller, 0);
         caller->line = user_unref(caller->line);

@@ -7,12 +7,6 @@
 #define ANSWERS_PER_SEC 6000
 /* A larger one counts as several. */
 #define ANSWER_BYTES (16 * 1024)
-/*
- * dbus-daemon reads larger ones in several of its turns, 64 KiB in 16 or more: in a flood that takes some 15 ms, in which
- * hundreds of calls come. So many bytes of them each user has a second even then.
- */
-#define LARGE_BYTES (8 * 1024)
-#define LARGE_BYTES_PER_SEC (512 * 1024)
 /* So much of its share a user may have at once. */
 #define BURST_USEC (20 * 1000)
 /* Nobody else was answered for so long: who is, is alone. */
@@ -28,14 +22,6 @@ bool pace_allows(const User *user, int64_t now) {
         return !user->manager->is_broker || !is_shared(user->manager, now) || now >= user->next_answer_at;
 }
 
-bool pace_allows_size(const User *user, uint64_t bytes, int64_t now) {
-        const Manager *manager = user->manager;
-        /* Those of whom it is not known yet who they are may be many. */
-        bool is_kept = user->uid == STRANGERS ? !manager->stopping : is_shared(manager, now);
-
-        return bytes <= LARGE_BYTES || manager->is_broker || !is_kept || now >= user->next_large_at;
-}
-
 void pace_count(User *user, uint64_t bytes, int64_t now) {
         Manager *manager = user->manager;
         /* Those that wait, and the one whose turn it was, which may not stand there now. */
@@ -49,9 +35,6 @@ void pace_count(User *user, uint64_t bytes, int64_t now) {
         /* What it got while nobody was held back is not held against it. */
         user->next_answer_at = CLAMP(user->next_answer_at, now - BURST_USEC, now) +
                 n_answers * n_sharing * G_USEC_PER_SEC / ANSWERS_PER_SEC;
-        if (bytes > LARGE_BYTES)
-                user->next_large_at = CLAMP(user->next_large_at, now - BURST_USEC, now) +
-                        (int64_t)bytes * G_USEC_PER_SEC / LARGE_BYTES_PER_SEC;
         manager_set_socket(manager, !manager->is_broker && is_shared(manager, now));
 }
 

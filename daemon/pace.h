@@ -9,9 +9,9 @@
  * us grows, and everyone stands in it, also who calls now and then. So they are answered at a pace that dbus-broker keeps
  * up with, in equal parts; who is alone is not kept back, and who calls little does not notice.
  *
- * It is the other way round with dbus-daemon, which the calls that are open make slow: what is small goes as soon as it
- * takes it. Only large answers have a pace, of each user, where several are answered and something else is on its way; and
- * our socket is shorter then. A dbus-broker before version 33, or without our policy, cannot be told apart from it.
+ * It is the other way round with dbus-daemon, which the calls that are open make slow: there is no pace with it, nor with
+ * a dbus-broker before version 33 or without our policy, which cannot be told apart. Only our socket is shorter there where
+ * several users are answered.
  *
  * Times are monotonic, in microseconds.
  */
@@ -19,8 +19,6 @@
 /* Whether a user may be answered now; where not, pace_wait() has the loop turn when it may, or a little earlier or later. */
 bool pace_allows(const User *user, int64_t now);
 void pace_wait(Manager *manager);
-/* The same for an answer of so many bytes, where its size matters; whether it is alone on its way is the caller's to see. */
-bool pace_allows_size(const User *user, uint64_t bytes, int64_t now);
 
 /* It was answered, with so many bytes. */
 void pace_count(User *user, uint64_t bytes, int64_t now);

@@ -401,8 +401,8 @@ int store_license_consume(StoreConnection *connection, const StoreOwner *owner, 
         }
         if (counter->remaining < amount)
                 return error_set(error, ERROR_NO_RIGHTS,
-                        "License '%s' has %" PRIu64 " uses of '%s' left, fewer than the %" PRIu64 " asked for.", id,
-                        counter->remaining, right, amount);
+                        "License '%s' has %" PRIu64 " use%s of '%s' left, fewer than the %" PRIu64 " asked for.", id,
+                        counter->remaining, counter->remaining == 1 ? "" : "s", right, amount);
 
         remaining = counter->remaining - amount;
         (void)license_limit_counter(&license, right, remaining);

@@ -39,7 +39,8 @@ int store_owner_check_nameless(StoreConnection *connection, uid_t uid, Error *er
         if (r > 0)
                 return error_set(error, ERROR_ACCESS_DENIED,
                         "The account of user %" PRIu32 ", who has licenses here, cannot be looked up now. Try again when "
-                        "the directory of users answers; if the account was removed, root says what becomes of them.",
+                        "the directory of users answers; if the account was removed, root says what becomes of them "
+                        "(licensevaultctl owners).",
                         (uint32_t)uid);
         return r < 0 ? (int)error->code : 0;
 }

@@ -17,6 +17,7 @@
  * waits behind them makes all others slower.
  */
 #define TURN_CREDIT 512U
+#define TURN_CREDIT_MAX (64U * 1024U)
 
 typedef struct Caller Caller;
 typedef struct Manager Manager;
@@ -37,5 +38,5 @@ typedef struct Turn {
 void turn_join(Caller *caller, TurnKind kind, uint64_t price);
 void turn_leave(Caller *caller, TurnKind kind);
 
-/* Takes out of the line whose turn it is and who can pay. NULL: nobody waits, or only who has to (see pace.h). */
+/* Takes out of the line whose turn it is and who can pay, or is alone. NULL: nobody waits, or only who has to (see pace.h). */
 Caller *turn_next(Manager *manager, TurnKind kind);

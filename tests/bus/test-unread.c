@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Who does not read what was asked for: refused soon, for each call that stays open slows dbus-daemon down. */
-#include <signal.h>
 #include <string.h>
 
 #include "client.h"
@@ -117,44 +116,12 @@ static void test_many_answers_that_nobody_reads_are_refused(void **state) {
         assert_in_range(n_refused, 1, CONNECTIONS * MANY - WAITING_MAX);
 }
 
-/* Where another user is answered, too, large answers wait for their time: a stop waits for them, and not that long. */
-static void test_stop_sends_what_had_to_wait_for_its_time(void **state) {
-        Harness *h = *state;
-        harness_need_users(h, 2);
-        sd_bus *bus = harness_connect(h, 0), *other = harness_connect(h, 1);
-        unsigned n_good = 0;
-        store_large(bus);
-        store_simple(other, "one");
-
-        for (unsigned i = 0; i < LATE; i++)
-                send_get_license(bus, "large");
-        for (unsigned i = 0; i < 3; i++) {
-                sd_bus_message_unref(receive_reply(bus, PATIENCE_SEC * 1000));
-                g_hash_table_unref(assert_license(other, "one", "the document of one\n", 20));
-        }
-        /* The bus takes what was sent; when the daemon goes on, all that it has are answers whose time has not come. */
-        assert_int_equal(kill(h->daemon, SIGSTOP), 0);
-        sleep_msec(100);
-        assert_int_equal(kill(h->daemon, SIGTERM), 0);
-        assert_int_equal(kill(h->daemon, SIGCONT), 0);
-        for (unsigned i = 3; i < LATE; i++) {
-                _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
-
-                assert_non_null(reply);
-                n_good += sd_bus_message_is_method_error(reply, NULL) <= 0;
-        }
-        assert_in_range(n_good, 1, LATE);
-        harness_expect_log(h, "Stopping.");
-        harness_stop(h);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, harness_teardown)
 
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_refusals_go_before_what_is_not_read),
                 TEST(test_many_answers_that_nobody_reads_are_refused),
-                TEST(test_stop_sends_what_had_to_wait_for_its_time),
         };
 
         return cmocka_run_group_tests_name("unread", tests, NULL, NULL);

@@ -167,7 +167,7 @@ static void test_who_has_to_wait_is_passed_over(void **state) {
         assert_ptr_equal(turn_next(&world->manager, TURN_LETTER), &world->callers[0]);
 }
 
-static void test_with_dbus_daemon_small_answers_have_no_pace(void **state) {
+static void test_with_dbus_daemon_there_is_no_pace(void **state) {
         World *world = *state;
         unsigned answers[USERS];
 
@@ -177,47 +177,39 @@ static void test_with_dbus_daemon_small_answers_have_no_pace(void **state) {
         assert_int_equal(answers[1], SECOND / TICK);
 }
 
-/* Two users want 64 KiB all the time where dbus-daemon is the bus: how many the first one gets in a second. */
-static unsigned count_large(World *world, int64_t begin) {
+/* Two connections stand in line, and the first one saves up for what is large: how many turns of the other it waits. */
+static unsigned turns_until_paid(World *world, uint64_t price) {
         unsigned n = 0;
 
-        for (int64_t now = begin; now < begin + SECOND; now += TICK) {
-                for (unsigned i = 0; i < 2; i++)
-                        if (pace_allows_size(&world->users[i], UINT64_C(64) * 1024, now)) {
-                                n += i == 0;
-                                pace_count(&world->users[i], UINT64_C(64) * 1024, now);
-                        }
-                assert_true(pace_allows_size(&world->users[0], SMALL, now));
+        turn_join(&world->callers[0], TURN_LETTER, price);
+        stand_in_line(world, 1);
+        while (turn_next(&world->manager, TURN_LETTER) != &world->callers[0]) {
+                assert_true(++n < 1000);
+                stand_in_line(world, 1);
         }
         return n;
 }
 
-static void test_with_dbus_daemon_large_answers_have_a_pace(void **state) {
+static void test_what_is_large_waits_for_as_much_of_others(void **state) {
         World *world = *state;
+        unsigned waited;
 
         world->manager.is_broker = false;
-        assert_in_range(count_large(world, BEGIN), 8, 9);
-        world->manager.stopping = true;
-        assert_int_equal(count_large(world, BEGIN + SECOND), SECOND / TICK);
-        world->manager.stopping = false;
-        world->manager.is_broker = true;
-        assert_int_equal(count_large(world, BEGIN + 2 * SECOND), SECOND / TICK);
-}
-
-static void test_large_answers_of_who_is_alone_have_none(void **state) {
-        World *world = *state;
-        const uint64_t large = UINT64_C(64) * 1024;
-
-        world->manager.is_broker = false;
-        world->users[1].uid = STRANGERS;
-        pace_count(&world->users[0], large, BEGIN);
-        pace_count(&world->users[0], large, BEGIN + 2 * SECOND);
-        assert_true(pace_allows_size(&world->users[0], large, BEGIN + 2 * SECOND));
-        /* It may be many at once of whom it is not known who they are. */
-        pace_count(&world->users[1], large, BEGIN + 2 * SECOND);
-        assert_false(pace_allows_size(&world->users[1], large, BEGIN + 2 * SECOND));
-        assert_true(pace_allows_size(&world->users[1], large, BEGIN + 3 * SECOND));
-        assert_true(pace_allows_size(&world->users[0], large, BEGIN + 3 * SECOND));
+        assert_in_range(turns_until_paid(world, UINT64_C(64) * SMALL), 62, 66);
+        /* Half of it is saved when something small goes first: that is not lost. */
+        turn_join(&world->callers[0], TURN_LETTER, UINT64_C(64) * SMALL);
+        for (unsigned i = 0; i < 32; i++) {
+                assert_ptr_equal(turn_next(&world->manager, TURN_LETTER), &world->callers[1]);
+                stand_in_line(world, 1);
+        }
+        waited = turns_until_paid(world, SMALL);
+        assert_in_range(waited, 0, 1);
+        waited = turns_until_paid(world, UINT64_C(64) * SMALL);
+        assert_in_range(waited, 28, 36);
+        /* Who is alone waits for nobody. */
+        turn_leave(&world->callers[1], TURN_LETTER);
+        turn_join(&world->callers[0], TURN_LETTER, UINT64_C(64) * SMALL);
+        assert_ptr_equal(turn_next(&world->manager, TURN_LETTER), &world->callers[0]);
 }
 
 static void test_a_stop_waits_for_no_pace(void **state) {
@@ -254,9 +246,8 @@ int main(void) {
                 TEST(test_strangers_are_nobody_else),
                 TEST(test_a_burst_is_answered_at_once),
                 TEST(test_who_has_to_wait_is_passed_over),
-                TEST(test_with_dbus_daemon_small_answers_have_no_pace),
-                TEST(test_with_dbus_daemon_large_answers_have_a_pace),
-                TEST(test_large_answers_of_who_is_alone_have_none),
+                TEST(test_with_dbus_daemon_there_is_no_pace),
+                TEST(test_what_is_large_waits_for_as_much_of_others),
                 TEST(test_a_stop_waits_for_no_pace),
                 TEST(test_the_loop_turns_again_and_again),
         };
