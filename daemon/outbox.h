@@ -11,7 +11,8 @@
  *
  * dbus-daemon keeps what a client does not read, counts it against us, and reads nothing more of ours at 127 MiB, or at
  * 64 descriptors. So after some bytes for a connection, or a descriptor, the bus is asked how much of that the connection
- * has read (org.freedesktop.DBus.Debug.Stats), and little more, or no other descriptor, is sent to it before it has. A
+ * has read (org.freedesktop.DBus.Debug.Stats), and little more, or no other descriptor, is sent to it before it has. Errors
+ * go before other answers, and on for a while past that bound: each call that stays open makes dbus-daemon slower. A
  * bus that does not know, or does not tell, is not asked again, or not soon, and counts as one that needs no such care.
  * dbus-broker does not need it either: it counts against the one who does not read. It is asked all the same, and answers
  * with an error: that it has taken what was sent before, and so one descriptor at a time is on its way to a connection.
@@ -22,7 +23,7 @@
 
 /*
  * Sends a message of so many bytes, roughly, when its receiver's turn comes. It is unref'd. Who does not read
- * misses signals: Progress from 256 KiB on that wait for the connection, Done where outbox_check() would refuse a call.
+ * misses signals: Progress from 256 KiB on that wait for the connection, Done where too much waits for its user.
  */
 void outbox_send(Manager *manager, sd_bus_message *message, uint64_t bytes);
 /* The same for one with a descriptor, which holds so many bytes: see outbox_check_descriptor(). */

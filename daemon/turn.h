@@ -38,5 +38,5 @@ typedef struct Turn {
 void turn_join(Caller *caller, TurnKind kind, uint64_t price);
 void turn_leave(Caller *caller, TurnKind kind);
 
-/* Takes out of the line whose turn it is and who can pay, or is alone. NULL: nobody waits, or only who has to (see pace.h). */
+/* Takes out of the line whose turn it is and who can pay, or is alone. NULL: nobody, or only who has to wait (pace.h). */
 Caller *turn_next(Manager *manager, TurnKind kind);
