@@ -149,17 +149,19 @@ Status bus_connect(Ctl *ctl) {
                 return STATUS_OK;
 
         r = sd_bus_open_system(&ctl->bus);
-        if (r < 0 && !is_closed(r))
-                return ctl_fail(ctl, STATUS_UNREACHABLE,
-                        "Cannot connect to the system bus: %s. Is D-Bus running, and DBUS_SYSTEM_BUS_ADDRESS "
-                        "right?", g_strerror(-r));
-        /* Whom it does not let in it leaves without a word. */
         if (r >= 0)
                 r = sd_bus_get_unique_name(ctl->bus, &name);
         if (r < 0)
+                ctl->bus = sd_bus_unref(ctl->bus); /* who tries again is not to find one that is closed */
+        /* Whom the bus does not let in it leaves without a word. */
+        if (is_closed(r))
                 return ctl_fail(ctl, STATUS_UNREACHABLE,
                         "The system bus did not let you in. It wants users to have a name: getent passwd %u",
                         (unsigned)geteuid());
+        if (r < 0)
+                return ctl_fail(ctl, STATUS_UNREACHABLE,
+                        "Cannot connect to the system bus: %s. Is D-Bus running, and DBUS_SYSTEM_BUS_ADDRESS "
+                        "right?", g_strerror(-r));
 
         sd_bus_set_method_call_timeout(ctl->bus, CALL_TIMEOUT_USEC);
         /* There is more to ask when the event loop that follows a job has ended. */

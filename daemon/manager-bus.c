@@ -196,18 +196,17 @@ static int add_objects(Manager *manager) {
                 on_name_gone, NULL, manager);
 }
 
-/* Only costs speed where it fails. */
-static void set_socket(Manager *manager, bool is_short) {
+/* Where it fails that costs speed, and is told once. */
+static int set_socket(Manager *manager, bool is_short) {
         const int bytes = is_short ? SHORT_SOCKET_BYTES : SOCKET_BYTES;
 
-        if (setsockopt(sd_bus_get_fd(manager->bus), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0)
-                log_warning("The buffer of the bus's socket cannot be made small: %s", g_strerror(errno));
         manager->has_short_socket = is_short;
+        return setsockopt(sd_bus_get_fd(manager->bus), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
 }
 
 void manager_set_socket(Manager *manager, bool is_short) {
         if (manager->bus && is_short != manager->has_short_socket)
-                set_socket(manager, is_short);
+                (void)set_socket(manager, is_short);
 }
 
 int manager_join_bus(Manager *manager) {
@@ -219,7 +218,8 @@ int manager_join_bus(Manager *manager) {
                         g_strerror(-r));
                 return EXIT_FAILED;
         }
-        set_socket(manager, false);
+        if (set_socket(manager, false) < 0)
+                log_warning("The buffer of the bus's socket cannot be made small: %s", g_strerror(errno));
         manager->n_sent = manager->n_written = 0;
         manager->socket_bytes = 0;
         manager->unsent = false;

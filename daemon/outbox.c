@@ -342,10 +342,13 @@ static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
         }
 }
 
+static bool is_refusal(const Letter *letter) {
+        return sd_bus_message_is_method_error(letter->message, NULL);
+}
+
 /* Or a call that sd-bus answers. */
 static bool is_answer(const Letter *letter) {
-        return !sd_bus_message_is_signal(letter->message, NULL, NULL) &&
-                !sd_bus_message_is_method_error(letter->message, NULL);
+        return !sd_bus_message_is_signal(letter->message, NULL, NULL) && !is_refusal(letter);
 }
 
 static void count_waiting(Caller *caller, const Letter *letter) {
@@ -417,8 +420,7 @@ static void add(Caller *caller, Letter what) {
         Letter *letter = g_new(Letter, 1);
 
         *letter = what;
-        g_queue_push_tail(sd_bus_message_is_method_error(letter->message, NULL) ? &caller->refusals : &caller->letters,
-                letter);
+        g_queue_push_tail(is_refusal(letter) ? &caller->refusals : &caller->letters, letter);
         count_waiting(caller, letter);
         line_up(caller);
         outbox_pump(caller->manager);

@@ -321,6 +321,22 @@ sd_bus_message *receive_reply(sd_bus *bus, unsigned timeout_msec) {
         return NULL;
 }
 
+unsigned count_refused(sd_bus *bus, unsigned n, const char *why) {
+        unsigned n_refused = 0;
+
+        for (unsigned i = 0; i < n; i++) {
+                _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+
+                assert_non_null(reply);
+                if (!sd_bus_message_is_method_error(reply, NULL))
+                        continue;
+                assert_true(sd_bus_message_is_method_error(reply, "org.freedesktop.DBus.Error.LimitsExceeded") > 0);
+                assert_sentence(sd_bus_message_get_error(reply)->message, why);
+                n_refused++;
+        }
+        return n_refused;
+}
+
 bool receive_done(sd_bus *bus, const char *sender, const char *job, unsigned timeout_msec, JobEnd *ret,
         unsigned *ret_forged) {
         int64_t end = g_get_monotonic_time() + (int64_t)timeout_msec * 1000;

@@ -44,6 +44,8 @@ void wait_for_bus(sd_bus *bus);
 
 /* The next answer to a call that was sent so; NULL where none comes in time. */
 sd_bus_message *receive_reply(sd_bus *bus, unsigned timeout_msec);
+/* Takes n answers: all must be good, or LimitsExceeded with this sentence. Returns how many are that. */
+unsigned count_refused(sd_bus *bus, unsigned n, const char *why);
 
 /* Whether what a person reads is fit for it: a sentence, no SQL, and as the glob says (NULL: any). */
 #define assert_sentence(text, glob) assert_sentence_at(__FILE__, __LINE__, text, glob)

@@ -347,23 +347,6 @@ static void test_who_leaves_without_an_answer_has_its_calls_done(void **state) {
         fail_msg("the last call of a connection that left was not done");
 }
 
-/* Takes n answers. Returns how many are refusals for this limit; all others are good. */
-static unsigned count_refused(sd_bus *bus, unsigned n, const char *why) {
-        unsigned n_refused = 0;
-
-        for (unsigned i = 0; i < n; i++) {
-                _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
-
-                assert_non_null(reply);
-                if (!sd_bus_message_is_method_error(reply, NULL))
-                        continue;
-                assert_true(sd_bus_message_is_method_error(reply, "org.freedesktop.DBus.Error.LimitsExceeded") > 0);
-                assert_sentence(sd_bus_message_get_error(reply)->message, why);
-                n_refused++;
-        }
-        return n_refused;
-}
-
 static int setup_few_reads(void **state) {
         harness_setup_bus(state);
         harness_set(*state, "Limits", "QueuedReadsPerUser", "2");
