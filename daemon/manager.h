@@ -95,6 +95,7 @@ struct Manager {
         unsigned n_request_threads;
 
         GQueue ready_users[_TURN_KINDS]; /* of User *: those with callers that wait for their turn */
+        unsigned n_ready[_TURN_KINDS];   /* of those callers */
         bool taken;           /* a message came in that was not looked whether more have */
         bool taking;          /* more are being taken in, which wait for their turns */
         int64_t silent_until; /* monotonic: the bus does not tell who reads; see outbox.c */
@@ -103,6 +104,12 @@ struct Manager {
         bool is_broker;       /* the bus is dbus-broker; see pace.h */
         uid_t last_answered;  /* whose answer was the last one */
         int64_t shared_until; /* monotonic: so long, several users are answered; see pace.h */
+        int64_t answers_per_sec; /* of all users together; 0: as many as dbus-daemon takes */
+        sd_bus_slot *measure_slot; /* how long it takes to answer is being measured */
+        int64_t asked_at;        /* monotonic: since when */
+        int64_t late_at;         /* and when its answer was last found to be late */
+        int64_t n_measured;      /* answers sent since the last measurement */
+        int64_t measured_at;     /* monotonic: when that ended */
         bool has_short_socket; /* see manager_set_socket() */
         sd_bus_message *passing; /* a call on its way back to sd-bus; see outbox_let_pass() */
 

@@ -381,7 +381,7 @@ void outbox_pump(Manager *manager) {
 
                 if (!caller) {
                         pace_wait(manager);
-                        return;
+                        break;
                 }
                 queue = next_queue(caller);
                 letter = queue ? g_queue_peek_head(queue) : NULL;
@@ -397,6 +397,7 @@ void outbox_pump(Manager *manager) {
                 letter_free(letter);
                 line_up(caller);
         }
+        pace_measure(manager);
 }
 
 /* A connection that has something waiting, while too much waits for its user in all. */
@@ -498,17 +499,17 @@ bool outbox_let_pass(Manager *manager, sd_bus_message *message) {
         return false;
 }
 
-static int too_much(uint64_t bytes, Error *error) {
-        return error_set(error, ERROR_LIMIT_EXCEEDED,
-                "%" PRIu64 " bytes of answers wait for you. Take them first.", bytes);
+/* Short, for dbus-daemon reads so many bytes of us at a time. */
+static int too_much(Error *error) {
+        return error_set(error, ERROR_LIMIT_EXCEEDED, "Take your answers first.");
 }
 
 int outbox_check(const Caller *caller, Error *error) {
-        return is_over(caller) ? too_much(caller->line->waiting_bytes, error) : 0;
+        return is_over(caller) ? too_much(error) : 0;
 }
 
 int outbox_check_descriptor(const Caller *caller, Error *error) {
-        return caller->line->held_bytes >= WAITING_BYTES_MAX ? too_much(caller->line->held_bytes, error) : 0;
+        return caller->line->held_bytes >= WAITING_BYTES_MAX ? too_much(error) : 0;
 }
 
 bool outbox_is_idle(const Manager *manager) {
@@ -546,5 +547,6 @@ int outbox_meet_bus(Manager *manager) {
 void outbox_forget_bus(Manager *manager) {
         manager->silent_until = 0;
         manager->is_broker = false;
+        pace_forget_bus(manager);
         manager->passing = sd_bus_message_unref(manager->passing);
 }

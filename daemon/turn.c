@@ -10,6 +10,7 @@ static void push(Caller *caller, TurnKind kind) {
         User *line = caller->line;
 
         caller->turns[kind].is_ready = true;
+        line->manager->n_ready[kind]++;
         if (g_queue_is_empty(&line->ready[kind]))
                 g_queue_push_tail(&line->manager->ready_users[kind], line);
         g_queue_push_tail(&line->ready[kind], caller);
@@ -38,6 +39,7 @@ static Caller *pop(Manager *manager, TurnKind kind) {
                 return NULL;
         caller = g_queue_pop_head(&user->ready[kind]);
         caller->turns[kind].is_ready = false;
+        manager->n_ready[kind]--;
         if (!g_queue_is_empty(&user->ready[kind]))
                 g_queue_push_tail(&manager->ready_users[kind], user);
         return caller;
@@ -55,6 +57,7 @@ void turn_leave(Caller *caller, TurnKind kind) {
         if (!caller->turns[kind].is_ready)
                 return;
         caller->turns[kind] = (Turn) {};
+        line->manager->n_ready[kind]--;
         g_queue_remove(&line->ready[kind], caller);
         if (g_queue_is_empty(&line->ready[kind]))
                 g_queue_remove(&line->manager->ready_users[kind], line);

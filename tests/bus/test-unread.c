@@ -14,7 +14,7 @@
 /* Of these connections together: more answers may not wait for who does not read. */
 #define WAITING_MAX 512U
 #define LATE 30U
-#define REFUSED "* bytes of answers wait for you*"
+#define REFUSED "Take your answers first."
 
 static int setup(void **state) {
         harness_setup(state);

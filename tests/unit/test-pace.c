@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* How fast users are answered where dbus-broker is the bus; tests/boot/test-load.c has it on a real one. */
+/* How fast users are answered; tests/boot/test-load.c and tests/fault/test-load.c have it on real buses. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,7 +11,10 @@
 
 #define SECOND ((int64_t)G_USEC_PER_SEC)
 #define BEGIN (100 * SECOND)
+#define MSEC ((int64_t)1000)
 #define TICK 10 /* microseconds */
+/* Connections that wait for an answer. */
+#define FLOOD 100U
 #define SMALL 512U
 #define USERS 3U
 
@@ -167,14 +170,83 @@ static void test_who_has_to_wait_is_passed_over(void **state) {
         assert_ptr_equal(turn_next(&world->manager, TURN_LETTER), &world->callers[0]);
 }
 
-static void test_with_dbus_daemon_there_is_no_pace(void **state) {
+static void test_dbus_daemon_that_is_quick_has_no_pace(void **state) {
         World *world = *state;
         unsigned answers[USERS];
 
         world->manager.is_broker = false;
-        flood(world, 2, SMALL, BEGIN, answers);
+        world->manager.n_ready[TURN_LETTER] = FLOOD;
+        for (int64_t now = BEGIN; now < BEGIN + SECOND; now += 100 * MSEC) {
+                pace_learn(&world->manager, MSEC / 2, now);
+                flood(world, 2, SMALL, now, answers);
+                assert_int_equal(answers[0], SECOND / TICK);
+                assert_int_equal(answers[1], SECOND / TICK);
+        }
+}
+
+/* 50 measurements that take so long each, a second from now on. */
+static int64_t learn(World *world, int64_t took, int64_t now) {
+        for (unsigned i = 0; i < 50; i++, now += 20 * MSEC)
+                pace_learn(&world->manager, took, now);
+        return now;
+}
+
+static void test_slow_dbus_daemon_is_given_less_until_it_is_quick(void **state) {
+        World *world = *state;
+        int64_t now = BEGIN;
+        unsigned answers[USERS];
+        world->manager.is_broker = false;
+        world->manager.n_ready[TURN_LETTER] = FLOOD;
+        for (unsigned i = 0; i < 2; i++)
+                stand_in_line(world, i);
+
+        flood(world, 2, SMALL, now, answers);
         assert_int_equal(answers[0], SECOND / TICK);
-        assert_int_equal(answers[1], SECOND / TICK);
+        /* Two users answered, of 200 a second in all. */
+        now = learn(world, 30 * MSEC, now + SECOND);
+        flood(world, 2, SMALL, now, answers);
+        for (unsigned i = 0; i < 2; i++)
+                assert_in_range(answers[i], 95, 110);
+        /* Neither quick nor slow: it stays as it is. */
+        now = learn(world, MSEC * 3 / 2, now + SECOND);
+        flood(world, 2, SMALL, now, answers);
+        assert_in_range(answers[0], 95, 110);
+        /* Large ones are several. */
+        flood(world, 2, UINT64_C(64) * 1024, now + SECOND, answers);
+        assert_in_range(answers[0], 6, 8);
+        now = learn(world, MSEC / 2, now + 2 * SECOND);
+        flood(world, 2, SMALL, now, answers);
+        assert_int_equal(answers[0], SECOND / TICK);
+}
+
+/* What makes it slow is not what waits for us. */
+static void test_few_who_wait_are_not_held_back_by_a_slow_dbus_daemon(void **state) {
+        World *world = *state;
+        unsigned answers[USERS];
+        world->manager.is_broker = false;
+        world->manager.n_ready[TURN_LETTER] = FLOOD;
+        for (unsigned i = 0; i < 2; i++)
+                stand_in_line(world, i);
+
+        flood(world, 2, SMALL, BEGIN, answers);
+        (void)learn(world, 30 * MSEC, BEGIN + SECOND);
+        world->manager.n_ready[TURN_LETTER] = 2;
+        flood(world, 2, SMALL, BEGIN + 2 * SECOND, answers);
+        assert_int_equal(answers[0], SECOND / TICK);
+}
+
+/* It was slow before anything was sent to it. */
+static void test_what_is_not_of_our_making_sets_no_pace(void **state) {
+        World *world = *state;
+        unsigned answers[USERS];
+        world->manager.is_broker = false;
+        world->manager.n_ready[TURN_LETTER] = FLOOD;
+        for (unsigned i = 0; i < 2; i++)
+                stand_in_line(world, i);
+
+        (void)learn(world, 30 * MSEC, BEGIN);
+        flood(world, 2, SMALL, BEGIN + SECOND, answers);
+        assert_int_equal(answers[0], SECOND / TICK);
 }
 
 /* Two connections stand in line, and the first one saves up for what is large: how many turns of the other it waits. */
@@ -246,7 +318,10 @@ int main(void) {
                 TEST(test_strangers_are_nobody_else),
                 TEST(test_a_burst_is_answered_at_once),
                 TEST(test_who_has_to_wait_is_passed_over),
-                TEST(test_with_dbus_daemon_there_is_no_pace),
+                TEST(test_dbus_daemon_that_is_quick_has_no_pace),
+                TEST(test_slow_dbus_daemon_is_given_less_until_it_is_quick),
+                TEST(test_few_who_wait_are_not_held_back_by_a_slow_dbus_daemon),
+                TEST(test_what_is_not_of_our_making_sets_no_pace),
                 TEST(test_what_is_large_waits_for_as_much_of_others),
                 TEST(test_a_stop_waits_for_no_pace),
                 TEST(test_the_loop_turns_again_and_again),
