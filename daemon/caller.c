@@ -73,7 +73,7 @@ static void evict(Manager *manager) {
                 Caller *caller = link->data;
 
                 link = link->next;
-                if (caller->user_name && !caller->subscribed && g_queue_is_empty(&caller->questions) &&
+                if ((caller->user_name || caller->is_unknown) && !caller->subscribed && g_queue_is_empty(&caller->questions) &&
                     g_queue_is_empty(&caller->calls) && g_queue_is_empty(&caller->letters) &&
                     g_queue_is_empty(&caller->refusals) && !caller->asking)
                         caller_gone(manager, caller->name);
@@ -89,8 +89,9 @@ static int users_unknown(Error *error) {
 }
 
 /*
- * Who this is cannot be found out: its calls are refused, and the next one asks again. One that has subscribed was known
- * to have no name before: it still hears of its user's jobs.
+ * Who this is cannot be found out: its calls are refused, and the next one asks again. It is not forgotten, for the bus may
+ * not take all that is to be sent at once. One that has subscribed was known to have no name before: it still hears of its
+ * user's jobs.
  */
 static void caller_unknown(Caller *caller, const Error *why) {
         g_auto(Error) error = {};
@@ -101,7 +102,7 @@ static void caller_unknown(Caller *caller, const Error *why) {
                 inbox_set_name(caller, g_strdup(""));
                 caller->nameless_until = 0;
         } else
-                caller_gone(caller->manager, caller->name);
+                caller->is_unknown = true;
 }
 
 static void start_lookups(Manager *manager);
@@ -312,6 +313,17 @@ static bool is_doubtful(Caller *caller) {
                 g_get_monotonic_time() >= caller->nameless_until;
 }
 
+/* Begins where it could not be gone on. */
+static void ask_again(Caller *caller) {
+        caller->is_unknown = false;
+        if (!caller->user)
+                caller->is_unknown = ask_bus(caller) < 0;
+        else {
+                inbox_set_name(caller, NULL);
+                look_up(caller);
+        }
+}
+
 int caller_of(Manager *manager, sd_bus_message *call, Caller **ret, Error *error) {
         const char *name = sd_bus_message_get_sender(call);
         Caller *caller;
@@ -325,12 +337,10 @@ int caller_of(Manager *manager, sd_bus_message *call, Caller **ret, Error *error
         /* The least recently used is forgotten first. */
         g_queue_unlink(&manager->callers_by_use, caller->use);
         g_queue_push_tail_link(&manager->callers_by_use, caller->use);
-        if (caller_is_known(caller) && is_doubtful(caller)) {
-                inbox_set_name(caller, NULL);
-                look_up(caller);
-                /* Without a thread for that, it is forgotten, or as it was. */
-                caller = caller_find(manager, name);
-                if (!caller || caller_is_known(caller))
+        if (caller->is_unknown || (caller_is_known(caller) && is_doubtful(caller))) {
+                ask_again(caller);
+                /* Without a thread for that, it is as it was. */
+                if (caller->is_unknown || caller_is_known(caller))
                         return unknown(error);
         }
         *ret = caller;

@@ -12,6 +12,7 @@ struct Caller {
         char *name;         /* unique, and never given again by the bus */
         User *user;         /* NULL until known */
         char *user_name;    /* "" where the system knows none; NULL until known */
+        bool is_unknown;    /* that could not be found out; the next call asks again */
         int64_t nameless_until; /* monotonic; then one who has no name is looked up again */
         bool subscribed;
         sd_bus_slot *question;

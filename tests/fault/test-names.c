@@ -85,12 +85,39 @@ static void test_directory_that_goes_down_takes_no_subscription(void **state) {
         call_void(listener, ROOT, "Manager.ListJobs", "");
 }
 
+/* More than the bus takes at once. */
+static void test_each_of_many_calls_that_are_refused_has_its_answer(void **state) {
+        Harness *h = *state;
+        sd_bus *busy[5];
+
+        meddling->names_wait = 1;
+        for (unsigned i = 0; i < G_N_ELEMENTS(busy); i++) {
+                busy[i] = harness_connect(h, 0);
+                for (unsigned n = 0; n < 100; n++)
+                        send_list(busy[i]);
+                wait_for_bus(busy[i]);
+        }
+        meddling->names_fail = 1;
+        meddling->names_wait = 0;
+        for (unsigned i = 0; i < G_N_ELEMENTS(busy); i++)
+                for (unsigned n = 0; n < 100; n++) {
+                        _cleanup_message_ sd_bus_message *reply = receive_reply(busy[i], PATIENCE_SEC * 1000);
+
+                        assert_non_null(reply);
+                        assert_true(sd_bus_message_is_method_error(reply, SD_BUS_ERROR_ACCESS_DENIED) > 0);
+                }
+        meddling->names_fail = 0;
+        for (unsigned i = 0; i < G_N_ELEMENTS(busy); i++)
+                call_void(busy[i], ROOT, "Manager.ListJobs", "");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, memory_setup, memory_teardown)
 
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_user_whose_look_up_hangs_keeps_no_other_from_being_looked_up),
                 TEST(test_call_that_waits_long_for_a_look_up_is_refused),
+                TEST(test_each_of_many_calls_that_are_refused_has_its_answer),
                 TEST(test_directory_that_goes_down_takes_no_subscription),
         };
 
