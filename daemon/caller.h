@@ -36,6 +36,7 @@ struct Caller {
         unsigned n_refused; /* refusals that were sent in a row */
         bool asking;        /* whether it reads is being found out */
         uint64_t unread;    /* bytes sent of which that is not known yet; also counted in the line's */
+        uint64_t refused;   /* of these, refusals, or more */
         uint64_t since_question; /* of these, those that the question does not ask about */
         bool has_descriptor; /* one was sent, and may not have been read; also counted in the line's */
         bool asked_with_descriptor; /* the question is about that, too */

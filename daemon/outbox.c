@@ -18,8 +18,8 @@
 #define WIDE_WINDOW_BYTES (256U * 1024U)
 #define WIDE_USER_BYTES (1024U * 1024U)
 /*
- * And that more of refusals: who waits for one keeps a call open, of which dbus-daemon looks at each for every message of
- * everybody.
+ * And so much of refusals past it, however wide it was: who waits for one keeps a call open, of which dbus-daemon looks
+ * at each for every message of everybody.
  */
 #define REFUSALS_BYTES (64U * 1024U)
 /* Who asks anew for each refusal gets something else, too. */
@@ -32,6 +32,8 @@
 /* Who reads is behind for a moment only, and must not lose more than that. */
 #define ASK_AGAIN_USEC 250
 #define ASK_AGAIN_MAX_USEC (1000 * 1000)
+/* Who is asked for again no later than that may only be behind. It has read nothing for a third of it. */
+#define BEHIND_USEC (64 * 1000)
 #define ANSWER_USEC (25 * G_USEC_PER_SEC)
 /* Of a user, in answers that wait for their turn; with those that its calls in the store become, some 12 MiB. */
 #define WAITING_BYTES_MAX (4U * 1024U * 1024U)
@@ -76,7 +78,7 @@ static bool is_full(const Caller *caller) {
 
 /* It does not get refusals either. */
 static bool is_overfull(const Caller *caller) {
-        return caller->asking && caller->unread >= window_of(caller) + REFUSALS_BYTES;
+        return is_full(caller) && caller->refused >= REFUSALS_BYTES;
 }
 
 /* What is next for it, NULL where there is nothing, or not before it has read. */
@@ -93,6 +95,7 @@ static void set_unread(Caller *caller, uint64_t bytes) {
         caller->line->unread -= caller->unread;
         caller->line->unread += bytes;
         caller->unread = bytes;
+        caller->refused = MIN(caller->refused, bytes);
 }
 
 static bool keeps_silent(const Manager *manager) {
@@ -331,6 +334,10 @@ static void pass(Manager *manager, sd_bus_message *message) {
         }
 }
 
+static bool is_refusal(const Letter *letter) {
+        return sd_bus_message_is_method_error(letter->message, NULL);
+}
+
 static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
         pace_count(caller->line, letter->bytes, g_get_monotonic_time());
         if (letter->is_call)
@@ -339,11 +346,9 @@ static void deliver(Manager *manager, Caller *caller, const Letter *letter) {
                 if (letter->held > 0 && !keeps_silent(manager))
                         take_descriptor(caller);
                 count(caller, letter->bytes);
+                if (is_refusal(letter))
+                        caller->refused += letter->bytes;
         }
-}
-
-static bool is_refusal(const Letter *letter) {
-        return sd_bus_message_is_method_error(letter->message, NULL);
 }
 
 /* Or a call that sd-bus answers. */
@@ -373,8 +378,13 @@ static void discount_waiting(Caller *caller, const Letter *letter) {
         caller->line->n_answers -= counts;
 }
 
+/* Somebody stands in line. */
+static bool is_ready(const Manager *manager) {
+        return manager->n_ready[TURN_LETTER] > 0;
+}
+
 void outbox_pump(Manager *manager) {
-        while (!outbox_is_idle(manager) && bus_takes_more(manager)) {
+        while (is_ready(manager) && bus_takes_more(manager)) {
                 Caller *caller = turn_next(manager, TURN_LETTER);
                 GQueue *queue;
                 Letter *letter;
@@ -512,8 +522,16 @@ int outbox_check_descriptor(const Caller *caller, Error *error) {
         return caller->line->held_bytes >= WAITING_BYTES_MAX ? too_much(error) : 0;
 }
 
+/* It reads, as far as is known: it was found not to for a moment only. */
+static bool is_behind(const Caller *caller) {
+        return caller->letters.length + caller->refusals.length > 0 && caller->pause_usec <= BEHIND_USEC;
+}
+
 bool outbox_is_idle(const Manager *manager) {
-        return g_queue_is_empty((GQueue *)&manager->ready_users[TURN_LETTER]);
+        for (GList *link = manager->callers_by_use.head; link; link = link->next)
+                if (is_behind(link->data))
+                        return false;
+        return !is_ready(manager);
 }
 
 void outbox_forget(Caller *caller) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Who does not read what was asked for: refused soon, for each call that stays open slows dbus-daemon down. */
+#include <signal.h>
 #include <string.h>
 
 #include "client.h"
@@ -9,8 +10,8 @@
 #define MANY 110U
 #define LARGE (60 * 1024)
 /* More than a socket and the daemon's window for it take. */
-#define LARGE_EACH 10U
-#define CONNECTIONS 7U
+#define LARGE_EACH 11U
+#define CONNECTIONS 6U
 /* Of these connections together: more answers may not wait for who does not read. */
 #define WAITING_MAX 512U
 #define LATE 30U
@@ -111,12 +112,36 @@ static void test_many_answers_that_nobody_reads_are_refused(void **state) {
         assert_in_range(n_refused, 1, CONNECTIONS * MANY - WAITING_MAX);
 }
 
+/* Who reads, but is behind for a moment, gets all that was answered, or that it was too late for. */
+static void test_stop_waits_for_who_reads(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        unsigned n_good = 0;
+        store_both(bus);
+
+        for (unsigned i = 0; i < MANY; i++)
+                send_get_license(bus, "large");
+        for (unsigned i = 0; i < MANY; i++) {
+                _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+
+                assert_non_null(reply);
+                if (i == LARGE_EACH)
+                        assert_int_equal(kill(h->daemon, SIGTERM), 0);
+                n_good += !sd_bus_message_is_method_error(reply, NULL);
+                /* NoReply is what the bus says of who has left. */
+                assert_false(sd_bus_message_is_method_error(reply, SD_BUS_ERROR_NO_REPLY) > 0);
+        }
+        assert_in_range(n_good, LARGE_EACH, MANY);
+        assert_int_equal(harness_wait(h, h->daemon), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, harness_teardown)
 
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_refusals_go_before_what_is_not_read),
                 TEST(test_many_answers_that_nobody_reads_are_refused),
+                TEST(test_stop_waits_for_who_reads),
         };
 
         return cmocka_run_group_tests_name("unread", tests, NULL, NULL);
