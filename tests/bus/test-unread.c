@@ -15,6 +15,10 @@
 /* Of these connections together: more answers may not wait for who does not read. */
 #define WAITING_MAX 512U
 #define LATE 30U
+#define MANY_REFUSED 160U
+/* So many go past a window, and one after the other where something else waits. */
+#define REFUSED_UNREAD 120U
+#define REFUSALS_IN_A_ROW 16U
 #define REFUSED "Take your answers first."
 
 static int setup(void **state) {
@@ -87,6 +91,34 @@ static void test_refusals_go_before_what_is_not_read(void **state) {
         store_simple(bus, "one");
 }
 
+/* Some 130 refusals go past what is not read; then what is read lets both go on. */
+static void test_answers_go_on_among_refusals(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0), *idle = harness_connect(h, 0);
+        unsigned n_sent, n_late = 0, in_a_row = 0;
+        store_both(bus);
+
+        for (unsigned i = 0; i < MANY - LATE; i++)
+                send_get_license(bus, "large");
+        for (unsigned i = 0; i < MANY - LATE; i++)
+                wait_for_turn(idle);
+        for (unsigned i = 0; i < MANY_REFUSED; i++) {
+                send_get_license(bus, "large");
+                wait_for_turn(idle);
+        }
+        await_refusals(h, bus, REFUSED_UNREAD);
+        n_sent = count_answers(h, SD_BUS_MESSAGE_METHOD_ERROR, bus) +
+                count_answers(h, SD_BUS_MESSAGE_METHOD_RETURN, bus);
+        for (unsigned i = 0; i < MANY - LATE + MANY_REFUSED; i++) {
+                bool is_late = i >= n_sent, is_refused = count_refused(bus, 1, REFUSED) == 1;
+
+                in_a_row = is_late && is_refused ? in_a_row + 1 : 0;
+                n_late += is_late && is_refused;
+                assert_in_range(in_a_row, 0, REFUSALS_IN_A_ROW);
+        }
+        assert_in_range(n_late, REFUSALS_IN_A_ROW + 1, MANY_REFUSED);
+}
+
 /* Small ones, of which thousands would fit into what may wait for a user by bytes. */
 static void test_many_answers_that_nobody_reads_are_refused(void **state) {
         Harness *h = *state;
@@ -140,6 +172,7 @@ static void test_stop_waits_for_who_reads(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_refusals_go_before_what_is_not_read),
+                TEST(test_answers_go_on_among_refusals),
                 TEST(test_many_answers_that_nobody_reads_are_refused),
                 TEST(test_stop_waits_for_who_reads),
         };
