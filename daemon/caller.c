@@ -73,9 +73,9 @@ static void evict(Manager *manager) {
                 Caller *caller = link->data;
 
                 link = link->next;
-                if ((caller->user_name || caller->is_unknown) && !caller->subscribed && g_queue_is_empty(&caller->questions) &&
-                    g_queue_is_empty(&caller->calls) && g_queue_is_empty(&caller->letters) &&
-                    g_queue_is_empty(&caller->refusals) && !caller->asking)
+                if ((caller->user_name || caller->is_unknown) && !caller->subscribed && !caller->asking &&
+                    g_queue_is_empty(&caller->questions) && g_queue_is_empty(&caller->calls) &&
+                    g_queue_is_empty(&caller->letters) && g_queue_is_empty(&caller->refusals))
                         caller_gone(manager, caller->name);
         }
 }
@@ -313,7 +313,7 @@ static bool is_doubtful(Caller *caller) {
                 g_get_monotonic_time() >= caller->nameless_until;
 }
 
-/* Begins where it could not be gone on. */
+/* Finds out once more who it is, from where that failed on. */
 static void ask_again(Caller *caller) {
         caller->is_unknown = false;
         if (!caller->user)

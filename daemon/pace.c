@@ -126,10 +126,11 @@ static void ask(Manager *manager, int64_t now) {
 void pace_measure(Manager *manager) {
         int64_t now = g_get_monotonic_time();
 
-        if (manager->is_broker || !manager->bus)
+        if (manager->is_broker)
                 return;
         if (!is_flood(manager, now)) {
                 manager->answers_per_sec = 0;
+                begin_anew(manager, now);
                 return;
         }
         if (!manager->measure_slot) {

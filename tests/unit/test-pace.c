@@ -235,6 +235,21 @@ static void test_few_who_wait_are_not_held_back_by_a_slow_dbus_daemon(void **sta
         assert_int_equal(answers[0], SECOND / TICK);
 }
 
+static void test_what_was_sent_before_a_flood_is_not_what_makes_it_slow(void **state) {
+        World *world = *state;
+        unsigned answers[USERS];
+        world->manager.is_broker = false;
+        for (unsigned i = 0; i < 2; i++)
+                stand_in_line(world, i);
+
+        flood(world, 2, SMALL, BEGIN, answers);
+        pace_measure(&world->manager);
+        world->manager.n_ready[TURN_LETTER] = FLOOD;
+        pace_learn(&world->manager, 30 * MSEC, BEGIN + SECOND);
+        flood(world, 2, SMALL, BEGIN + SECOND, answers);
+        assert_int_equal(answers[0], SECOND / TICK);
+}
+
 /* It was slow before anything was sent to it. */
 static void test_what_is_not_of_our_making_sets_no_pace(void **state) {
         World *world = *state;
@@ -321,6 +336,7 @@ int main(void) {
                 TEST(test_dbus_daemon_that_is_quick_has_no_pace),
                 TEST(test_slow_dbus_daemon_is_given_less_until_it_is_quick),
                 TEST(test_few_who_wait_are_not_held_back_by_a_slow_dbus_daemon),
+                TEST(test_what_was_sent_before_a_flood_is_not_what_makes_it_slow),
                 TEST(test_what_is_not_of_our_making_sets_no_pace),
                 TEST(test_what_is_large_waits_for_as_much_of_others),
                 TEST(test_a_stop_waits_for_no_pace),
