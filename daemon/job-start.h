@@ -3,7 +3,7 @@
 
 #include "job.h"
 
-/* What job-start.c, which knows what there are jobs for, has of job.c, which knows what becomes of any. */
+/* What job-start.c, which knows what there are jobs for, has of those that know what becomes of any. */
 
 /* So many that were given up may hang in the system at once. */
 #define JOB_ABANDONED_MAX 8U

@@ -8,7 +8,7 @@
 
 /*
  * A job: from the call that asks for it to the end of its result's time. It tells what happens in
- * signals to those who may know (design, section 3), and ends in one place, finish(), whatever
+ * signals to those who may know (design, section 3), and ends in one place, job_finish(), whatever
  * happened. Bus thread only.
  */
 
