@@ -209,6 +209,13 @@ static int tell_namesakes_apart(GPtrArray *owners, Error *error) {
         return 0;
 }
 
+/* Who has but properties, or had what is purged, is not in a backup, and does not count as one of its users. */
+static void leave_out_who_has_nothing(GPtrArray *owners) {
+        for (unsigned i = owners->len; i > 0; i--)
+                if (((StoreOwnerRow *)owners->pdata[i - 1])->remembered == 0)
+                        g_ptr_array_remove_index(owners, i - 1);
+}
+
 /* Writes the archive from one snapshot of the store, which ends when all is given that was in it. */
 static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned reserve, unsigned percent_end,
         WorkResult *ret, Error *error) {
@@ -249,6 +256,7 @@ static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned rese
         if (r == 0)
                 r = store_snapshot_owners(connection, plan->all_users ? (uid_t)-1 : plan->owner, name, owners,
                         error);
+        leave_out_who_has_nothing(owners);
         if (r == 0 && owners->len > BACKUP_USERS_MAX)
                 r = error_set(error, ERROR_LIMIT_EXCEEDED,
                         "The store has licenses of %u users, and a backup can have those of %u. Back up each user "
@@ -256,13 +264,9 @@ static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned rese
         if (r == 0 && plan->all_users)
                 r = tell_namesakes_apart(owners, error);
         if (r == 0) {
-                backup->is_empty = true;
-                for (unsigned i = 0; i < owners->len; i++) {
-                        const StoreOwnerRow *owner = owners->pdata[i];
-
-                        archive.total += owner->licenses;
-                        backup->is_empty = backup->is_empty && owner->remembered == 0;
-                }
+                backup->is_empty = owners->len == 0;
+                for (unsigned i = 0; i < owners->len; i++)
+                        archive.total += ((const StoreOwnerRow *)owners->pdata[i])->licenses;
                 backup->events.begin(archive.total, backup->events.userdata);
                 r = backup_archive_write(&archive, ret, error);
         }

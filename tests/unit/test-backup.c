@@ -197,6 +197,33 @@ static void test_backup_of_all_users_tells_namesakes_apart(void **state) {
                 "{\"owner\":\"root (4000)\",\"id\":\"id\",\"generation\":1,\"counters\":{}}\n");
 }
 
+/* A restore takes no more users: a backup of more would be none. */
+static void test_backup_of_more_users_than_a_restore_takes_is_refused(void **state) {
+        World *world = *state;
+        g_autofree char *sql = g_strdup_printf(
+                "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <= %u) "
+                "INSERT INTO owners (owner, uid, name, remembered) SELECT i, 10000 + i, 'u' || i, i < %u FROM n;"
+                "INSERT INTO licenses (key, owner, id, generation, present, allow_backup, charge) "
+                "SELECT owner << 31, owner, 'id', 1, 0, 1, 100 FROM owners WHERE remembered",
+                BACKUP_USERS_MAX, BACKUP_USERS_MAX + 1);
+        _cleanup_fd_ int fd = new_target();
+        BackupPlan plan = plan_to(world, fd), again = new_plan(world);
+        g_auto(Error) error = {};
+        WorkResult result;
+
+        /* One has nothing in the store, and does not count. */
+        edit_store(world, sql);
+        plan.all_users = again.all_users = true;
+        run_good(world, plan, &result);
+        assert_int_equal(result.licenses, 0);
+        assert_proved(fd, &result);
+
+        put(world->store, &alice, "a", "alice's");
+        assert_int_equal(run(world, again, NULL, &error), ERROR_LIMIT_EXCEEDED);
+        assert_error(&error, ERROR_LIMIT_EXCEEDED, "Back up each user alone");
+        assert_nothing_left(world);
+}
+
 static void test_backup_of_another_owner_holds_that_owners_only(void **state) {
         const StoreOwner former = { 0, "former" };
         World *world = *state;
@@ -405,6 +432,7 @@ int main(void) {
                 IN_WORLD(test_few_restricted_licenses_are_told_in_one_signal),
                 IN_WORLD(test_backup_of_all_users_has_a_folder_for_each),
                 IN_WORLD(test_backup_of_all_users_tells_namesakes_apart),
+                IN_WORLD(test_backup_of_more_users_than_a_restore_takes_is_refused),
                 IN_WORLD(test_backup_of_another_owner_holds_that_owners_only),
                 IN_WORLD(test_own_backup_goes_by_number_and_name),
                 IN_WORLD(test_backup_that_is_there_stays_without_overwrite),
