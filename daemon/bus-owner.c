@@ -76,7 +76,7 @@ static int check_gone(const OwnerRequest *owner, Error *error) {
         case ACCOUNT_HERE:
                 return error_set(error, ERROR_INVALID_ARGUMENTS,
                         "'%s' (%" PRIu32 ") has an account on this machine: what becomes of these licenses is for that "
-                        "user to say. Nothing was changed.", owner->name, owner->uid);
+                        "user to say.%s", owner->name, owner->uid, owner->licenses > 0 ? "" : " Nothing was changed.");
         case ACCOUNT_UNKNOWN:
                 return error_set_errno(error, ERROR_USERS_UNKNOWN, r, "The users of this machine cannot be looked up");
         default:

@@ -2,7 +2,7 @@
 /*
  * A directory of users, as SSSD is one: a module for glibc's name service, whose users are those of the file
  * $TEST_DIRECTORY, a line "NAME UID" each. Without the file it is down, and says what such modules say then: that there
- * is no such user.
+ * is no such user. It is also down for as many questions as the file beside it, with ".down", has bytes.
  */
 #include <errno.h>
 #include <nss.h>
@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define PUBLIC __attribute__((visibility("default")))
 
@@ -17,10 +19,18 @@ PUBLIC enum nss_status _nss_lvtest_getpwuid_r(uid_t uid, struct passwd *entry, c
 PUBLIC enum nss_status _nss_lvtest_getpwnam_r(const char *name, struct passwd *entry, char *buffer, size_t size,
         int *ret_errno);
 
+static int is_down(const char *path) {
+        char down[4096];
+        struct stat st;
+
+        snprintf(down, sizeof down, "%s.down", path);
+        return stat(down, &st) >= 0 && st.st_size > 0 && truncate(down, st.st_size - 1) >= 0;
+}
+
 static enum nss_status find(uid_t uid, const char *name, struct passwd *entry, char *buffer, size_t size,
                 int *ret_errno) {
         const char *path = getenv("TEST_DIRECTORY");
-        FILE *file = path ? fopen(path, "re") : NULL;
+        FILE *file = path && !is_down(path) ? fopen(path, "re") : NULL;
         enum nss_status status = NSS_STATUS_NOTFOUND;
         char line[128], known[64];
         unsigned number;
