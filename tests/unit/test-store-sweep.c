@@ -336,6 +336,35 @@ static void test_older_store_is_brought_up_to_date_and_keeps_everything(void **s
         }
 }
 
+/* A page that is damaged is not mended by waiting; what others staged takes from their limits, and must go. */
+static void test_one_that_cannot_be_swept_keeps_no_other_from_it(void **state) {
+        StageWorld *world = *state;
+        StoreStage other = { .restore = store_restore_begin(world->store) };
+        g_autofree char *sql = NULL;
+        unsigned n = 0;
+
+        prepare(world);
+        sketch_stage_good(world->store, &other, &bob, there, G_N_ELEMENTS(there));
+        assert_true(world->stage.restore < other.restore);
+        stage_world_close(world);
+        sql = g_strdup_printf("CREATE TRIGGER stuck BEFORE DELETE ON staged_ids WHEN old.restore = %" PRId64
+                              " BEGIN SELECT RAISE(ABORT, 'stuck'); END", world->stage.restore);
+        run_sql(world->folder, sql);
+        stage_world_open(world);
+
+        /* Each write is a turn for a sweep, too. */
+        while (ask(world->reader, "SELECT count(*) FROM staged_ids") > (int64_t)G_N_ELEMENTS(there)) {
+                put(world->store, &bob, "id", "document");
+                assert_true(n++ < 1000);
+        }
+        assert_owner(world->reader, &alice, before);
+
+        stage_world_close(world);
+        run_sql(world->folder, "DROP TRIGGER stuck");
+        stage_world_open(world);
+        assert_swept(world, before);
+}
+
 static int consume_one(StoreConnection *connection, void *userdata, Error *error) {
         uint64_t remaining;
 
@@ -399,6 +428,7 @@ int main(void) {
                 IN_WORLD(test_restore_after_a_kill_merges_nothing_of_the_one_before),
                 IN_WORLD(test_older_store_is_brought_up_to_date_and_keeps_everything),
                 IN_WORLD(test_license_of_an_older_store_is_sealed_when_it_is_stored_again),
+                IN_WORLD(test_one_that_cannot_be_swept_keeps_no_other_from_it),
                 IN_WORLD(test_checking_an_older_store_changes_nothing),
         };
 
