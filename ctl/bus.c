@@ -111,7 +111,7 @@ Status bus_fail_named(Ctl *ctl, const char *name, const char *message, const cha
         if (!*text)
                 text = "The service reports an error that licensevaultctl does not know.";
 
-        g_autofree char *full = about ? g_strdup_printf("%s: %s", about, text) : g_strdup(text);
+        g_autofree char *full = about && *about ? g_strdup_printf("%s: %s", about, text) : g_strdup(text);
         return ctl_fail_named(ctl, statuses[code], name, full);
 }
 
