@@ -30,6 +30,7 @@ struct Restore {
         GHashTable *repairs;   /* see restore_batches_new() */
         GHashTable *users;     /* of a backup of all users: name -> RestoreTarget * */
         RestoreTarget *target; /* of a backup of one user: that one; else the last that was asked for */
+        bool of_another;       /* what a backup of one user has was another one's */
         GPtrArray *skipped;    /* of char * */
         size_t skipped_bytes, named;
         uint64_t total, done, n_skipped;
@@ -209,6 +210,9 @@ static int on_origin(const BackupOrigin *origin, void *userdata, Error *error) {
         if (!plan->all_users && set_owner(restore, error) != 0)
                 return (int)error->code;
 
+        /* The same user may have another number on another machine. */
+        restore->of_another = !plan->all_users && (strcmp(origin->name, restore->target->name) != 0 ||
+                (!*origin->name && origin->uid != restore->target->uid));
         refused = !plan->individualize && is_foreign(restore, origin);
         events->origin(refused ? WORK_ORIGIN_REFUSED : WORK_ORIGIN_ACCEPTED, g_strdup(from), events->userdata);
         if (refused)
@@ -280,9 +284,15 @@ static bool may_repair(int64_t key, void *userdata) {
 }
 
 static int merge_run(StoreTask *task, StoreConnection *connection, Error *error) {
-        const StoreMergeEvents merging = { on_conflict, is_unwanted, may_repair, ((MergeCall *)task)->restore };
         MergeCall *merge = (MergeCall *)task;
         Restore *restore = merge->restore;
+        const StoreMergeEvents merging = {
+                .conflict = on_conflict,
+                .is_unwanted = is_unwanted,
+                .may_repair = may_repair,
+                .userdata = restore,
+                .of_another = restore->of_another,
+        };
         int r;
 
         r = store_merge(connection, merge->number, &merging, &merge->result, error);

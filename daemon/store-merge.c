@@ -147,9 +147,12 @@ static bool is_rotten(const License *license) {
         return license->soundness == LICENSE_ROTTEN;
 }
 
-static Outcome decide(const Pair *pair) {
+static Outcome decide(const StoreMergeEvents *events, const Pair *pair) {
         const License *ours = &pair->ours, *theirs = &pair->theirs;
 
+        if ((events->of_another && pair->row.present && pair->their_revocation != LICENSE_NO_TIME) ||
+            (events->only_copy && pair->row.revoked && pair->their_document))
+                return OUTCOME_CONFLICT;
         if (pair->row.revoked || pair->their_revocation != LICENSE_NO_TIME)
                 return OUTCOME_REVOKED;
         if (!pair->their_document)
@@ -392,7 +395,7 @@ static int find_outcome(Merge *merge, Pair *pair, bool doubted, Outcome *ret, bo
                         return r;
                 pair->same_document = pair->same_document || !differ;
         }
-        *ret = decide(pair);
+        *ret = decide(merge->events, pair);
         return doubted && *ret == OUTCOME_UNCHANGED ?
                 repair(merge->connection, pair, differ, ret, ret_repaired, error) : 0;
 }

@@ -302,8 +302,9 @@ static int stage_all(StoreConnection *connection, int64_t from, int64_t to, int6
 
 static int refuse_conflict(const char *id, const char *key_id, const char *title, void *userdata, Error *error) {
         return error_set(error, ERROR_INVALID_ARGUMENTS,
-                "Both have a license '%s', and nothing says which is the newer. Nothing was reassigned: let the user "
-                "save and remove that license first, and store it again afterwards.", id);
+                "Both have a license '%s', and nothing says which is the newer, or one of them has revoked it. Nothing was "
+                "reassigned: let the user save and remove that license first, and store it again afterwards; or back up "
+                "the licenses of the one, and restore them for the other.", id);
 }
 
 /* Nobody waits for it, and what is damaged with one of the two must not be what stays. */
@@ -333,7 +334,12 @@ static int forget_keys(StoreConnection *connection, int64_t first, int64_t last,
 
 int store_owner_reassign(StoreConnection *connection, const StoreOwner *from, const StoreOwner *to, int64_t restore,
                 uint64_t *ret_licenses, Error *error) {
-        static const StoreMergeEvents events = { refuse_conflict, NULL, look_at_all, NULL };
+        static const StoreMergeEvents events = {
+                .conflict = refuse_conflict,
+                .may_repair = look_at_all,
+                .of_another = true,
+                .only_copy = true,
+        };
         int64_t source = 0, target = 0;
         StoreMerge merged = {};
         StoreUse use = {};

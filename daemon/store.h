@@ -363,12 +363,17 @@ typedef struct StoreMergeEvents {
          */
         bool (*may_repair)(int64_t key, void *userdata);
         void *userdata;
+        /* What was staged was another owner's, who may have revoked what is still good here. */
+        bool of_another;
+        /* What was staged is in no backup: what is not taken is lost. */
+        bool only_copy;
 } StoreMergeEvents;
 
 /*
  * Merges what was staged for a restore, for all its owners, after the rules of section 4 of the design:
  *
- *  - a tombstone here or there stays, the earlier one of two: the license is gone, and counts as revoked;
+ *  - a tombstone here or there stays, the earlier one of two: the license is gone, and counts as revoked. But one of
+ *    another owner's for what is here, and one here for the only copy, are conflicts, and what is here stays;
  *  - the generation becomes the larger of the two, each counter the smaller (absent is unlimited); a
  *    restriction (allow_backup) stays;
  *  - an id without a document here gets that of the backup, restored;

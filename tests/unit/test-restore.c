@@ -72,6 +72,26 @@ static void test_restore_where_nothing_is_brings_everything_back(void **state) {
         assert_string_equal(here, there);
 }
 
+/* Who revokes a license of one id says nothing of another user's, which may have the same. */
+static void test_what_another_user_revoked_is_not_taken_away(void **state) {
+        static const StoreOwner carol = { 1002, "carol" };
+        RestoreWorld *world = *state;
+        RestorePlan plan = restore_plan(world, world->backup);
+        g_autofree char *here = NULL;
+        g_auto(WorkResult) result = {};
+
+        put_spec(world->store, &carol, &(Spec) { "dead", "hers" });
+        g_free(plan.name);
+        plan.name = g_strdup(carol.name);
+        plan.uid = plan.owner = carol.uid;
+        plan.individualize = true;
+        restore_good(world, plan, &result);
+        assert_int_equal(result.revoked, 0);
+        assert_int_equal(result.conflicts, 1);
+        here = render_owner(world->connection, "carol");
+        assert_non_null(strstr(here, "license dead"));
+}
+
 /* A license as StoreLicense makes it: what its document says, narrowed by what the caller says. */
 typedef struct Odd {
         Deed deed;
@@ -600,6 +620,7 @@ int main(void) {
                 IN_WORLD(test_whole_backup_is_restored),
                 IN_WORLD(test_result_counts_what_became_of_each_license),
                 IN_WORLD(test_restore_where_nothing_is_brings_everything_back),
+                IN_WORLD(test_what_another_user_revoked_is_not_taken_away),
                 IN_WORLD(test_whatever_can_be_stored_comes_back),
                 IN_WORLD(test_events_come_in_their_order),
                 IN_WORLD(test_percent_and_completed_never_fall_in_a_large_restore),

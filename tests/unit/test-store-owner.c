@@ -125,7 +125,7 @@ static void test_reassigning_to_an_owner_who_has_some_merges(void **state) {
         static const Sketch bobs[] = {
                 { .id = "book", .document = "moby dick, older", .date = 6, .counters = "copy=5 print=1" },
                 { .id = "bobs", .document = "his own" },
-                { .id = "revoked", .document = "still here" },
+                { .id = "revoked", .revoked = 100 },
                 { .id = "deleted", .document = "his", .counters = "print=9" },
         };
         StageWorld *world = *state;
@@ -285,24 +285,35 @@ static void test_reassigning_does_not_seal_what_was_not_sealed(void **state) {
         assert_sums(world->reader);
 }
 
-static void test_conflict_reassigns_nothing_and_names_the_license(void **state) {
-        static const Sketch bobs[] = { { .id = "empty", .document = "not empty" } };
+/* No backup has what would be lost: also where it is one's own act that is against it. */
+static void assert_conflict(StageWorld *world, const Sketch *bobs, const char *name) {
         g_autofree char *alices = NULL, *his = NULL;
-        StageWorld *world = *state;
         g_auto(Error) error = {};
         uint64_t licenses;
 
         put_here(world, all_kinds, G_N_ELEMENTS(all_kinds));
-        put_for(world, &bob, bobs, G_N_ELEMENTS(bobs));
+        sketch_put(world->store, &bob, bobs);
         alices = describe_owner(world->reader, &alice);
         his = describe_owner(world->reader, &bob);
 
         assert_int_equal(reassign(world, &alice, &bob, &licenses, &error), ERROR_INVALID_ARGUMENTS);
-        assert_error(&error, ERROR_INVALID_ARGUMENTS, "'empty'");
+        assert_error(&error, ERROR_INVALID_ARGUMENTS, name);
         assert_owner(world->reader, &alice, alices);
         assert_owner(world->reader, &bob, his);
         assert_int_equal(count_staged(world->reader), 0);
         assert_books(world->reader);
+}
+
+static void test_conflict_reassigns_nothing_and_names_the_license(void **state) {
+        assert_conflict(*state, &(Sketch) { .id = "empty", .document = "not empty" }, "'empty'");
+}
+
+static void test_license_that_the_former_owner_revoked_stays(void **state) {
+        assert_conflict(*state, &(Sketch) { .id = "revoked", .document = "still good" }, "'revoked'");
+}
+
+static void test_license_that_the_new_owner_revoked_is_not_lost(void **state) {
+        assert_conflict(*state, &(Sketch) { .id = "book", .revoked = 5 }, "'book'");
 }
 
 static void test_reassigning_keeps_to_the_limits_of_the_new_owner(void **state) {
@@ -512,6 +523,8 @@ int main(void) {
                 TEST(test_reassigning_believes_no_date_that_is_damaged),
                 TEST(test_reassigning_does_not_seal_what_was_not_sealed),
                 TEST(test_conflict_reassigns_nothing_and_names_the_license),
+                TEST(test_license_that_the_former_owner_revoked_stays),
+                TEST(test_license_that_the_new_owner_revoked_is_not_lost),
                 TEST(test_reassigning_keeps_to_the_limits_of_the_new_owner),
                 TEST(test_who_has_used_up_all_keys_gets_no_more),
                 TEST(test_reassigning_to_oneself_changes_nothing),
