@@ -50,7 +50,15 @@ int archive_manifest_parse(const void *content, size_t size, ArchiveClaim *ret, 
         return r;
 }
 
-int archive_manifest_owner(const void *content, size_t size, char **ret, Error *error) {
+/* Before there were ids of stores, backups had none. */
+static const char *find_store(const json_t *root) {
+        const char *id = json_string_value(json_object_get(root, "store"));
+
+        return id && store_id_is_valid(id) ? id : "";
+}
+
+int archive_manifest_owner(const void *content, size_t size, char **ret, char ret_store[STORE_ID_SIZE],
+                Error *error) {
         const char *name;
         json_t *root;
         int r;
@@ -63,6 +71,7 @@ int archive_manifest_owner(const void *content, size_t size, char **ret, Error *
         name = json_string_value(json_object_get(json_object_get(root, "owner"), "name"));
         if (name && license_set_string(ret, name) < 0)
                 r = error_set_no_memory(error);
+        g_strlcpy(ret_store, find_store(root), STORE_ID_SIZE);
         json_decref(root);
         return r;
 }
@@ -118,6 +127,7 @@ static int read_origin(const json_t *root, BackupOrigin *ret, Error *error) {
         ret->licenses = claim.licenses;
         ret->restricted = claim.restricted;
         ret->damaged = damaged ? (uint64_t)json_integer_value(damaged) : 0;
+        g_strlcpy(ret->store, find_store(root), sizeof ret->store);
 
         for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
                 r = read_text(root, texts[i].key, texts[i].text, error);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "archive.h"
+#include "store.h"
 
 /* What the two small JSON files of a backup say that its reader must understand. */
 
@@ -21,9 +22,11 @@ int archive_manifest_parse(const void *content, size_t size, ArchiveClaim *ret, 
 
 /*
  * The name of the user whose licenses a backup holds, by its manifest; *ret is NULL where it holds those
- * of all users (g_free). Returns 0 or a code.
+ * of all users (g_free). ret_store is the id of the store that they are from, "" where it does not say. Returns 0 or a
+ * code.
  */
-int archive_manifest_owner(const void *content, size_t size, char **ret, Error *error);
+int archive_manifest_owner(const void *content, size_t size, char **ret, char ret_store[STORE_ID_SIZE],
+        Error *error);
 
 typedef struct BackupOrigin BackupOrigin;
 

@@ -131,12 +131,13 @@ static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restrict
                         return error_set_no_memory(error);
         }
 
-        return add_json(writing, ARCHIVE_MANIFEST, json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:o*, s:I, s:I, s:o*}",
+        return add_json(writing, ARCHIVE_MANIFEST, json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:o*, s:I, s:I, s:o*}",
                 "format", ARCHIVE_FORMAT,
                 "software", "licensevault " PROJECT_VERSION,
                 "created", created,
                 "host", plan->host,
                 "machine", plan->machine,
+                "store", writing->archive->store_id,
                 "all_users", plan->all_users,
                 "owner", owner,
                 "licenses", (json_int_t)licenses,

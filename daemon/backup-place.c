@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "archive-manifest.h"
 #include "backup-read.h"
@@ -44,8 +45,8 @@ int backup_folder_failed(const char *path, int r, const char *property, Error *e
                 "%s.", path, g_strerror(-r), property);
 }
 
-/* Reads as far as the manifest, which names the owner. Returns a BackupFile or a negative errno. */
-static int whose(int fd, const char *name) {
+/* Reads as far as the manifest, which names the owner and the store. Returns a BackupFile or a negative errno. */
+static int whose(int fd, const char *name, char ret_store[STORE_ID_SIZE]) {
         g_autoptr(ArchiveReader) reader = NULL;
         g_autofree char *owner = NULL;
         const ArchiveEntry *entry = NULL;
@@ -57,7 +58,7 @@ static int whose(int fd, const char *name) {
                 r = r == 0 ? archive_reader_next(reader, &entry, &error) : r;
         while (r == 0 && entry && !g_str_equal(entry->path, ARCHIVE_MANIFEST));
         if (r == 0 && entry)
-                r = archive_manifest_owner(entry->content, entry->size, &owner, &error);
+                r = archive_manifest_owner(entry->content, entry->size, &owner, ret_store, &error);
 
         /* What could not be read is not damaged for that. */
         if (r == ERROR_NO_MEMORY)
@@ -69,7 +70,14 @@ static int whose(int fd, const char *name) {
         return g_strcmp0(owner, name) == 0 ? BACKUP_FILE_OWN : BACKUP_FILE_FOREIGN;
 }
 
-int backup_find(int folder, const char *name, int *ret_fd) {
+bool backup_folder_is_ours(int folder) {
+        struct stat st;
+
+        return fstat(folder, &st) >= 0 && st.st_uid == geteuid() && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+int backup_find(int folder, const char *name, int *ret_fd, char ret_store[STORE_ID_SIZE]) {
+        char store[STORE_ID_SIZE] = "";
         _cleanup_fd_ int fd = -1;
         struct stat st;
         int found;
@@ -91,14 +99,17 @@ int backup_find(int folder, const char *name, int *ret_fd) {
                 }
         if (fstat(fd, &st) < 0)
                 return -errno;
-        if (!S_ISREG(st.st_mode) || st.st_nlink != 1)
+        /* Where the service alone makes links, a second one is its own, or that of a tool that takes snapshots. */
+        if (!S_ISREG(st.st_mode) || (st.st_nlink != 1 && !backup_folder_is_ours(folder)))
                 return BACKUP_FILE_STRANGE;
 
-        found = whose(fd, name);
+        found = whose(fd, name, store);
         if (found >= 0 && lseek(fd, 0, SEEK_SET) < 0)
                 return -errno;
         if (ret_fd && found == BACKUP_FILE_OWN)
                 *ret_fd = fd_steal(&fd);
+        if (ret_store)
+                memcpy(ret_store, store, sizeof store);
         return found;
 }
 
@@ -134,7 +145,7 @@ int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const
         folder = folder_open(root, owner->uid, below, false);
         if (folder < 0 && (folder != -ENOENT || g_strcmp0(root, own) != 0))
                 return backup_folder_failed(path, folder, property, error);
-        found = folder < 0 ? BACKUP_FILE_NONE : backup_find(folder, owner->name, &fd);
+        found = folder < 0 ? BACKUP_FILE_NONE : backup_find(folder, owner->name, &fd, NULL);
         if (found < 0)
                 return error_set_errno(error, ERROR_MEDIUM, found, "The backup in '%s' cannot be read", path);
         switch (found) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "archive.h"
+#include "store.h"
 
 /*
  * What a backup says, as licenses: archive.c proves the bytes, this gives them their meaning, for a
@@ -20,6 +21,7 @@ typedef struct BackupOrigin {
         char *created;  /* "2026-11-22T20:15:00Z" */
         char *host;     /* "" where it is not known */
         char *machine;  /* an application-specific id; "" where the machine had none */
+        char store[STORE_ID_SIZE]; /* "" where it does not say */
         bool all_users;
         uid_t uid;      /* of the one owner */
         char *name;     /* of the one owner; NULL for all users */

@@ -2,12 +2,10 @@
 #include "backup.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include <sodium.h>
-
+#include "backup-aside.h"
 #include "draft.h"
 #include "folder.h"
 #include "user-name.h"
@@ -24,6 +22,7 @@ struct Backup {
         const char *below;
 
         /* While it runs. */
+        char store_id[STORE_ID_SIZE];
         bool is_empty; /* the store has nothing of the user, and remembers nothing */
         bool replaced; /* what was there before */
         int former;    /* that file, which goes with this descriptor; -1 */
@@ -102,7 +101,7 @@ static int check_folder(Backup *backup, Error *error) {
         if (folder < 0)
                 return backup_folder_failed(backup->path, folder, BACKUP_PATH, error);
         if (!backup->plan.overwrite) {
-                int found = backup_find(folder, backup->plan.name, NULL);
+                int found = backup_find(folder, backup->plan.name, NULL, NULL);
 
                 if (found < 0)
                         return error_set_errno(error, ERROR_MEDIUM, found, "What is in '%s' cannot be read",
@@ -249,9 +248,11 @@ static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned rese
                 return r;
         archive.connection = connection;
         archive.owner_name = name;
+        archive.store_id = backup->store_id;
 
+        r = store_snapshot_id(connection, backup->store_id, error);
         /* An empty backup would be no backup of a user whose directory is down. */
-        if (name && !*name)
+        if (r == 0 && name && !*name)
                 r = store_owner_check_nameless(connection, plan->owner, error);
         if (r == 0)
                 r = store_snapshot_owners(connection, plan->all_users ? (uid_t)-1 : plan->owner, name, owners,
@@ -306,66 +307,6 @@ static int build(Backup *backup, int fd, unsigned reserve, unsigned percent_end,
         return 0;
 }
 
-/* Gives a file a name that is free, on file systems down to those that refuse flags. */
-static int rename_to_free(int folder, const char *from, const char *to) {
-        if (renameat2(folder, from, folder, to, RENAME_NOREPLACE) >= 0)
-                return 0;
-        if (!(errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP))
-                return -errno;
-        if (faccessat(folder, to, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
-                return -EEXIST;
-        if (errno != ENOENT)
-                return -errno;
-        return renameat(folder, from, folder, to) < 0 ? -errno : 0;
-}
-
-/*
- * Whether what lies where the backup goes must not be replaced, and as what it is set aside; NULL in *ret where it may
- * be. Returns 0 or a negative errno.
- *
- * A number may have belonged to someone else: that user's backup is neither shown to this one nor replaced, for the
- * administrator may want it; and what does not say whose it is may be such a one. What is this user's may be all that
- * there is of a store that was lost. (Of that comes one file: what is put there now is empty.)
- */
-static int choose_aside(const Backup *backup, int folder, const char **ret) {
-        _cleanup_fd_ int fd = -1;
-        int found, r;
-
-        found = backup_find(folder, backup->plan.name, &fd);
-        if (found < 0)
-                return found;
-
-        *ret = NULL;
-        if (found == BACKUP_FILE_FOREIGN || (backup->plan.overwrite && found != BACKUP_FILE_NONE &&
-            found != BACKUP_FILE_OWN))
-                *ret = "user";
-        else if (found == BACKUP_FILE_OWN && backup->plan.overwrite && backup->is_empty) {
-                r = backup_is_empty(fd);
-                if (r < 0)
-                        return r;
-                *ret = r > 0 ? NULL : "store";
-        }
-        return 0;
-}
-
-#define ASIDE_SIZE sizeof "licenses-of-former-store-01234567.tar"
-
-/* ret_name gets the name that what lay there has now, "" where nothing was to be kept. */
-static int set_aside(const Backup *backup, int folder, char ret_name[ASIDE_SIZE]) {
-        const char *former = NULL;
-        int r;
-
-        ret_name[0] = '\0';
-        r = choose_aside(backup, folder, &former);
-        if (r < 0 || !former)
-                return r;
-        snprintf(ret_name, ASIDE_SIZE, "licenses-of-former-%s-%08" PRIx32 ".tar", former, randombytes_random());
-        r = rename_to_free(folder, FOLDER_BACKUP_NAME, ret_name);
-        if (r < 0)
-                ret_name[0] = '\0';
-        return r;
-}
-
 /*
  * A disk that was pulled takes what is still written to it, and so does one that another was mounted over: whether the
  * backup is where its user looks for it is asked last.
@@ -398,7 +339,7 @@ static int check_place(const Backup *backup, int folder, Error *error) {
 static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         _cleanup_fd_ int folder = -1;
         g_auto(Draft) draft = DRAFT_NONE;
-        char aside[ASIDE_SIZE];
+        Aside aside;
         int r;
 
         /* A disk of the network may hang. The service's own is the store's, too: nothing goes on without it. */
@@ -421,7 +362,8 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         if (cancel_requested(backup->cancel))
                 return error_set(error, ERROR_CANCELED, "%s", cancel_reason(backup->cancel));
 
-        r = set_aside(backup, folder, aside);
+        r = aside_set(folder, &(NewBackup) { backup->plan.name, backup->store_id, backup->plan.overwrite,
+                backup->is_empty }, &aside);
         if (r < 0)
                 return error_set_errno(error, ERROR_MEDIUM, r, "What lies there cannot be looked at, or be set aside");
         /*
@@ -431,8 +373,10 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         if (backup->plan.overwrite && may_make_folder(backup))
                 backup->former = openat(folder, FOLDER_BACKUP_NAME, O_PATH | O_NOFOLLOW | O_CLOEXEC);
         r = draft_publish(&draft, FOLDER_BACKUP_NAME, backup->plan.overwrite);
-        if (r < 0 && aside[0])
-                (void)rename_to_free(folder, aside, FOLDER_BACKUP_NAME);
+        if (r < 0)
+                aside_undo(folder, &aside);
+        else
+                result->set_aside = aside.name[0] ? g_strdup(aside.name) : NULL;
         if (r == -EEXIST)
                 return exists(backup, error);
         if (r == DRAFT_NOT_DURABLE) {

@@ -88,9 +88,13 @@ typedef enum BackupFile {
 
 /*
  * What is called licenses.tar in a folder, seen by the user of that name; opened for reading if it is that user's.
+ * ret_store, which may be NULL, gets the id of the store that it is of, "" where it does not say.
  * Returns a BackupFile, or a negative errno where it cannot be found out.
  */
-int backup_find(int folder, const char *name, int *ret_fd);
+int backup_find(int folder, const char *name, int *ret_fd, char ret_store[STORE_ID_SIZE]);
+
+/* Whether the service alone may make files in a folder. */
+bool backup_folder_is_ours(int folder);
 
 /* Whether a backup is whole and says nothing of any license. Returns 1, 0, also where it is damaged, or -ENOMEM. */
 int backup_is_empty(int fd);
@@ -109,6 +113,7 @@ typedef struct BackupArchive {
         const BackupPlan *plan;
         GPtrArray *owners;           /* of StoreOwnerRow * */
         const char *owner_name;      /* of the one owner; NULL for all users */
+        const char *store_id;
         RestrictedList *restricted;
         const WorkEvents *events;
         const Cancel *cancel;

@@ -39,6 +39,26 @@ int store_snapshot_begin(StoreConnection *connection, Error *error) {
         return r;
 }
 
+bool store_id_is_valid(const char *id) {
+        return strlen(id) == STORE_ID_SIZE - 1 && strspn(id, "0123456789abcdef") == STORE_ID_SIZE - 1;
+}
+
+int store_snapshot_id(StoreConnection *connection, char ret[STORE_ID_SIZE], Error *error) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        const char *id = NULL;
+        int r;
+
+        statement = store_statement(connection, "SELECT id FROM identity", error);
+        r = statement ? statement_row(connection, statement, error) : -1;
+        if (r < 0)
+                return (int)error->code;
+        if (r > 0)
+                id = (const char *)sqlite3_column_text(statement, 0);
+        /* Damage to it is no reason to make no backup. */
+        g_strlcpy(ret, id && store_id_is_valid(id) ? id : "", STORE_ID_SIZE);
+        return 0;
+}
+
 void store_snapshot_end(StoreConnection *connection) {
         (void)store_connection_exec(connection, "ROLLBACK");
 }

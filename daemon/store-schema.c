@@ -5,8 +5,9 @@
 #include <stdio.h>
 
 #define APPLICATION_ID 0x4C564C54 /* "LVLT" */
-#define SCHEMA_VERSION 3
+#define SCHEMA_VERSION 4
 #define VERSION_OF_STAGING 2
+#define VERSION_OF_IDENTITY 4
 
 /*
  * Owners are (uid, name), so that a number that goes to another person does not take the licenses with
@@ -102,12 +103,20 @@ static const char staged_tables[] =
         "  charge INTEGER NOT NULL"
         ") STRICT;";
 
-static int set_identity(StoreConnection *connection) {
-        char identity[128];
+/*
+ * Since version 4: what tells this store from any other. A backup says of which it is, so that one of a store that was
+ * lost is not taken for an old one of this.
+ */
+static const char identity_table[] =
+        "CREATE TABLE identity (id TEXT NOT NULL) STRICT;"
+        "INSERT INTO identity VALUES (lower(hex(randomblob(16))));";
 
-        snprintf(identity, sizeof identity, "PRAGMA application_id = %d; PRAGMA user_version = %d",
+static int set_version(StoreConnection *connection) {
+        char version[128];
+
+        snprintf(version, sizeof version, "PRAGMA application_id = %d; PRAGMA user_version = %d",
                 APPLICATION_ID, SCHEMA_VERSION);
-        return store_connection_exec(connection, identity);
+        return store_connection_exec(connection, version);
 }
 
 int store_schema_create(StoreConnection *connection, Error *error) {
@@ -118,7 +127,8 @@ int store_schema_create(StoreConnection *connection, Error *error) {
             (rc = store_connection_exec(connection, "BEGIN IMMEDIATE")) != SQLITE_OK ||
             (rc = store_connection_exec(connection, tables)) != SQLITE_OK ||
             (rc = store_connection_exec(connection, staged_tables)) != SQLITE_OK ||
-            (rc = set_identity(connection)) != SQLITE_OK ||
+            (rc = store_connection_exec(connection, identity_table)) != SQLITE_OK ||
+            (rc = set_version(connection)) != SQLITE_OK ||
             (rc = store_connection_exec(connection, "COMMIT")) != SQLITE_OK)
                 return store_connection_failed(connection, rc, true, error);
         return 0;
@@ -159,7 +169,8 @@ int store_schema_upgrade(StoreConnection *connection, Error *error) {
         /* All or nothing: a store is of one version or of the other. */
         if ((rc = store_connection_exec(connection, "BEGIN IMMEDIATE")) != SQLITE_OK ||
             (version < VERSION_OF_STAGING && (rc = store_connection_exec(connection, staged_tables)) != SQLITE_OK) ||
-            (rc = set_identity(connection)) != SQLITE_OK ||
+            (version < VERSION_OF_IDENTITY && (rc = store_connection_exec(connection, identity_table)) != SQLITE_OK) ||
+            (rc = set_version(connection)) != SQLITE_OK ||
             (rc = store_connection_exec(connection, "COMMIT")) != SQLITE_OK) {
                 r = store_connection_failed(connection, rc, true, error);
                 (void)store_connection_exec(connection, "ROLLBACK");

@@ -219,6 +219,10 @@ typedef struct StoreOwnerRow {
 void store_owner_row_free(StoreOwnerRow *row);
 
 int store_snapshot_begin(StoreConnection *connection, Error *error);
+/* What no other store has: 32 hex digits; "" where it cannot be told. Returns 0 or a code. */
+#define STORE_ID_SIZE 33U
+int store_snapshot_id(StoreConnection *connection, char ret[STORE_ID_SIZE], Error *error);
+bool store_id_is_valid(const char *id);
 void store_snapshot_end(StoreConnection *connection);
 
 /*

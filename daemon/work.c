@@ -4,5 +4,6 @@
 void work_result_clear(WorkResult *result) {
         g_strfreev(result->skipped_users);
         g_strfreev(result->damaged_licenses);
+        g_free(result->set_aside);
         *result = (WorkResult) {};
 }

@@ -186,8 +186,11 @@ static void test_what_only_has_the_name_of_a_backup_is_not_opened(void **state) 
 
         assert_int_equal(symlink(secret, world->target), 0);
         assert_not_opened(world);
+        /* Others may have made this link. */
+        assert_int_equal(chmod(world->own, 0777), 0);
         assert_int_equal(link(secret, world->target), 0);
         assert_not_opened(world);
+        assert_int_equal(chmod(world->own, 0700), 0);
         assert_int_equal(mkfifo(world->target, 0600), 0);
         assert_not_opened(world);
         assert_int_equal(mkdir(world->target, 0700), 0);
@@ -287,6 +290,91 @@ static void test_empty_backup_sets_that_of_a_former_store_aside_once(void **stat
                 back_up_over(world, alice.name, 2);
                 assert_aside(world, FORMER_STORE, former);
         }
+}
+
+/* The id of a store, as backups of it say it. */
+static void set_store(World *world, const char *id) {
+        g_autofree char *sql = g_strdup_printf("UPDATE identity SET id = '%s'", id);
+
+        edit_store(world, sql);
+}
+
+#define ONE_STORE "0123456789abcdef0123456789abcdef"
+#define OTHER_STORE "fedcba9876543210fedcba9876543210"
+
+static void back_up_over_other(World *world, const char *aside) {
+        g_auto(WorkResult) result = {};
+
+        forget(world);
+        run_good(world, plan_over(world, alice.name), &result);
+        if (aside)
+                assert_string_equal(result.set_aside, aside);
+        else
+                assert_null(result.set_aside);
+        assert_path_proved(world->target, &result);
+}
+
+/* The store was lost, and an app has stored something since: nothing says that the rest is to go. */
+static void test_backup_of_another_store_is_set_aside_however_little_is_new(void **state) {
+        World *world = *state;
+
+        set_store(world, ONE_STORE);
+        put_some(world, 3, 10);
+        back_up_over_other(world, NULL);
+        g_autoptr(GBytes) former = read_path(world->target);
+        lose_store(world);
+        set_store(world, OTHER_STORE);
+        put_some(world, 1, 10);
+
+        back_up_over_other(world, FORMER_STORE "01234567.tar");
+        for (unsigned i = 0; i < 2; i++) {
+                assert_aside(world, FORMER_STORE "01234567", former);
+                back_up_over_other(world, NULL);
+        }
+}
+
+/* Two machines with one disk: of each the newest is kept, and no more. */
+static void test_one_backup_of_each_other_store_is_kept(void **state) {
+        World *world = *state;
+
+        put_some(world, 1, 10);
+        set_store(world, ONE_STORE);
+        back_up_over_other(world, NULL);
+        for (unsigned i = 0; i < 3; i++) {
+                set_store(world, OTHER_STORE);
+                back_up_over_other(world, FORMER_STORE "01234567.tar");
+                set_store(world, ONE_STORE);
+                back_up_over_other(world, FORMER_STORE "fedcba98.tar");
+        }
+        assert_int_equal(count_entries(world->own), 3);
+}
+
+static void test_backup_without_the_id_of_a_store_is_replaced(void **state) {
+        World *world = *state;
+
+        put_some(world, 1, 10);
+        set_store(world, "damaged");
+        back_up_over_other(world, NULL);
+        set_store(world, ONE_STORE);
+        back_up_over_other(world, NULL);
+        set_store(world, "");
+        back_up_over_other(world, NULL);
+        assert_nothing_left(world);
+}
+
+/* Where nobody else may make links: a tool that takes snapshots does so. */
+static void test_backup_with_a_second_name_is_one(void **state) {
+        World *world = *state;
+        g_autofree char *second = g_build_filename(world->folder, "second", NULL);
+        _cleanup_fd_ int fd = -1;
+        g_auto(Error) error = {};
+
+        put_some(world, 3, 10);
+        back_up_over_other(world, NULL);
+        assert_int_equal(link(world->target, second), 0);
+        assert_good(open_backup(world, &fd, &error), &error);
+        back_up_over_other(world, NULL);
+        assert_int_equal(count_entries(world->own), 1);
 }
 
 /* Low marks and tombstones are as much as licenses, here and there. */
@@ -506,6 +594,10 @@ int main(void) {
                 IN_WORLD(test_backup_of_the_numbers_former_user_is_neither_shown_nor_replaced),
                 IN_WORLD(test_what_only_has_the_name_of_a_backup_is_not_opened),
                 IN_WORLD(test_empty_backup_sets_that_of_a_former_store_aside_once),
+                IN_WORLD(test_backup_of_another_store_is_set_aside_however_little_is_new),
+                IN_WORLD(test_one_backup_of_each_other_store_is_kept),
+                IN_WORLD(test_backup_without_the_id_of_a_store_is_replaced),
+                IN_WORLD(test_backup_with_a_second_name_is_one),
                 IN_WORLD(test_what_is_remembered_is_not_nothing),
                 IN_WORLD(test_damaged_backup_is_not_replaced_by_an_empty_one),
                 IN_WORLD(test_what_does_not_say_whose_it_is_is_set_aside),

@@ -554,8 +554,10 @@ static void test_links_in_the_way_of_the_restore_path_are_refused(void **state) 
         assert_int_equal(symlink(elsewhere, file), 0);
         assert_path_refused(world, ERROR_ACCESS_DENIED, world->own);
         assert_int_equal(unlink(file), 0);
+        assert_int_equal(chmod(world->own, 0777), 0);
         assert_int_equal(link(elsewhere, file), 0);
         assert_path_refused(world, ERROR_ACCESS_DENIED, world->own);
+        assert_int_equal(chmod(world->own, 0700), 0);
         assert_int_equal(unlink(file), 0);
         assert_int_equal(mkfifo(file, 0600), 0);
         assert_path_refused(world, ERROR_ACCESS_DENIED, world->own);

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "store.h"
+
+/* What must not be replaced by a backup is set aside: it gets another name in the same folder. */
+
+typedef struct NewBackup {
+        const char *user;
+        const char *store; /* the id of the store that it is of */
+        bool overwrite;    /* it replaces what lies there */
+        bool is_empty;     /* it has nothing of the user, and the store remembers nothing */
+} NewBackup;
+
+#define ASIDE_SIZE sizeof "licenses-of-former-store-01234567.tar"
+
+typedef struct Aside {
+        char name[ASIDE_SIZE]; /* "" where nothing was to be kept */
+        bool linked;           /* what was there still has its own name, too, until it is replaced */
+} Aside;
+
+/* Sets aside what a new backup in the folder would take away for good. Returns 0 or a negative errno. */
+int aside_set(int folder, const NewBackup *backup, Aside *ret);
+
+/* Undoes that, after the new one could not be put in its place. */
+void aside_undo(int folder, const Aside *aside);
