@@ -14,6 +14,7 @@
 #include "io.h"
 #include "json.h"
 #include "named.h"
+#include "origin.h"
 #include "output.h"
 #include "series.h"
 #include "source.h"
@@ -103,7 +104,12 @@ static void report(Ctl *ctl, const JobEnd *end, const char *file) {
         } else if (file)
                 ctl_note(ctl, "Backed up %s (%s).", licenses, size);
         else {
+                const char *aside = json_string_value(json_object_get(end->result, "set_aside"));
+
                 ctl_note(ctl, "Backed up %s (%s), read back and verified.", licenses, size);
+                if (aside)
+                        ctl_note(ctl, "The backup that was there has what the new one cannot have: it is of another store, or "
+                                "of another user. It is kept as '%s', for an administrator to restore.", aside);
                 ctl_note(ctl, "To copy the backup to a place of yours: licensevaultctl export FILE");
         }
 
@@ -216,8 +222,10 @@ static Status backup_to_file(Ctl *ctl, const char *file, bool series, uint64_t *
                 damaged = json_get_u64(end.result, "damaged") > 0;
                 if (damaged && series)
                         output_rename(&output, file = incomplete);
-                status = output_publish(ctl, &output);
+                status = origin_check_replaced(ctl, &output);
         }
+        if (status == STATUS_OK)
+                status = output_publish(ctl, &output);
         if (status != STATUS_OK) {
                 note_unwritten(ctl, &output);
                 return status;
@@ -400,6 +408,8 @@ static Status export_to_file(Ctl *ctl, const char *file, int backup, uint64_t si
                 return status;
 
         status = copy_backup(ctl, backup, size, output.draft.fd, &export);
+        if (status == STATUS_OK)
+                status = origin_check_replaced(ctl, &output);
         if (status == STATUS_OK)
                 status = output_publish(ctl, &output);
         if (status != STATUS_OK) {

@@ -79,9 +79,10 @@ static const Command commands[] = {
                 "Where --skip-damaged left out something, it is named, and the exit code is 16.\n"
                 "\n"
                 "With --json: {\"job\": path, \"licenses\": n, \"restricted\": n, \"bytes\": n,\n"
-                "\"verified\": bool}, with \"output\" where it went to a file, \"removed\": [name, …] where\n"
-                "--keep was given, and, where licenses may not be backed up, the first 1,000 of them\n"
-                "as \"not_backed_up\":\n"
+                "\"verified\": bool}, with \"output\" where it went to a file, \"set_aside\": name where the\n"
+                "one in the folder of the service had to be kept, \"removed\": [name, …] and \"others\": n,\n"
+                "those that are not of this series, where --keep was given, and, where licenses may not\n"
+                "be backed up, the first 1,000 of them as \"not_backed_up\":\n"
                 "[{LicenseId, KeyId, Title}, …]. What --skip-damaged left out is \"damaged\": n and\n"
                 "\"damaged_licenses\": [text, …]. With --no-wait: {\"job\": path}." },
         { "export", "FILE", 1, 1, { ARGUMENT_FILE }, export_options, command_export,

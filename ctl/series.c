@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "draft.h"
+#include "origin.h"
 
 /* As long as any of them, "0" for a digit. */
 #define PATTERN "licenses-00000000T000000Z.tar"
@@ -165,13 +166,36 @@ static unsigned count_surplus(const GPtrArray *older, unsigned keep) {
         return n;
 }
 
+static bool read_origin(int folder, const char *name, BackupOrigin *ret) {
+        _cleanup_fd_ int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+        return fd >= 0 && origin_read(fd, ret);
+}
+
+/* Takes out what is not of the series that one of a name goes on with. Returns how many those were. */
+static unsigned leave_others(int folder, const char *newest, GPtrArray *older) {
+        g_auto(BackupOrigin) origin = {};
+        bool known = read_origin(folder, newest, &origin);
+        unsigned n = 0;
+
+        for (unsigned i = older->len; i > 0; i--) {
+                g_auto(BackupOrigin) other = {};
+
+                if (!known || !read_origin(folder, older->pdata[i - 1], &other) || !origin_is_same(&origin, &other)) {
+                        g_ptr_array_remove_index(older, i - 1);
+                        n++;
+                }
+        }
+        return n;
+}
+
 Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned keep) {
         g_autofree char *newest_name = g_path_get_basename(newest);
         g_autoptr(GPtrArray) older = NULL;
         _cleanup_folder_ DIR *dir = NULL;
         json_t *removed = json_array();
         Status status = STATUS_OK;
-        unsigned n;
+        unsigned n, n_others;
 
         ctl_result(ctl, "removed", removed);
         dir = open_folder(ctl, folder, &status);
@@ -179,6 +203,12 @@ Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned k
                 return status;
         /* What a clock that ran ahead has named takes no place, or each new one would go until that time has come. */
         older = list_before(dir, newest_name);
+        n_others = leave_others(dirfd(dir), newest_name, older);
+        ctl_result(ctl, "others", json_integer(n_others));
+        if (n_others > 0)
+                ctl_note(ctl, "%u older %s other users or of another store, or cannot be read, and %s: see 'licensevaultctl "
+                        "inspect', and remove what is of no use any more.", n_others,
+                        n_others == 1 ? "backup there is of" : "backups there are of", n_others == 1 ? "stays" : "stay");
 
         n = count_surplus(older, keep);
         for (unsigned i = 0; i < n; i++) {

@@ -27,6 +27,8 @@ char *series_newest(const char *folder);
 /*
  * Removes the oldest backups of a folder, so that keep whole ones are left, at least 1, and what is newer than those.
  * newest, the path of series_next(), is one of them; what has a later name, from a clock that ran ahead, is not, and
- * stays. Adds the names of the removed ones as "removed" to the result.
+ * stays. So does what is of other users or of another store than newest, which may be the last to have what a store that
+ * was lost had, or another machine's that uses the same folder, and what cannot be read. Adds the names of the removed
+ * ones as "removed" to the result, and how many stay that are not of the series as "others".
  */
 Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned keep);

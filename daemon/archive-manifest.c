@@ -17,6 +17,17 @@ static int load(const char *path, const void *content, size_t size, json_t **ret
         return r < 0 ? archive_damaged(error, "at", path, "it is not valid JSON") : 0;
 }
 
+int archive_manifest_find(int fd, ArchiveReader **ret_reader, const ArchiveEntry **ret, Error *error) {
+        int r;
+
+        *ret = NULL;
+        r = archive_reader_new(fd, UINT64_MAX, -1, NULL, ret_reader, error);
+        do
+                r = r == 0 ? archive_reader_next(*ret_reader, ret, error) : r;
+        while (r == 0 && *ret && !g_str_equal((*ret)->path, ARCHIVE_MANIFEST));
+        return r;
+}
+
 static int read_manifest(const json_t *root, ArchiveClaim *ret, Error *error) {
         json_int_t format = json_integer_value(json_object_get(root, "format"));
         const json_t *licenses = json_object_get(root, "licenses");

@@ -28,6 +28,12 @@ int archive_manifest_parse(const void *content, size_t size, ArchiveClaim *ret, 
 int archive_manifest_owner(const void *content, size_t size, char **ret, char ret_store[STORE_ID_SIZE],
         Error *error);
 
+/*
+ * Reads a backup as far as its manifest, which is *ret as long as the reader is not used; NULL where there is none.
+ * Returns 0 or a code.
+ */
+int archive_manifest_find(int fd, ArchiveReader **ret_reader, const ArchiveEntry **ret, Error *error);
+
 typedef struct BackupOrigin BackupOrigin;
 
 /*

@@ -53,10 +53,7 @@ static int whose(int fd, const char *name, char ret_store[STORE_ID_SIZE]) {
         g_auto(Error) error = {};
         int r;
 
-        r = archive_reader_new(fd, UINT64_MAX, -1, NULL, &reader, &error);
-        do
-                r = r == 0 ? archive_reader_next(reader, &entry, &error) : r;
-        while (r == 0 && entry && !g_str_equal(entry->path, ARCHIVE_MANIFEST));
+        r = archive_manifest_find(fd, &reader, &entry, &error);
         if (r == 0 && entry)
                 r = archive_manifest_owner(entry->content, entry->size, &owner, ret_store, &error);
 

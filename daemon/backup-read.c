@@ -41,6 +41,17 @@ char *backup_origin_describe(const BackupOrigin *origin) {
         return *origin->host ? g_strdup_printf("%s on %s", who, origin->host) : g_steal_pointer(&who);
 }
 
+int backup_read_origin(int fd, BackupOrigin *ret, Error *error) {
+        g_autoptr(ArchiveReader) reader = NULL;
+        const ArchiveEntry *entry = NULL;
+        int r;
+
+        r = archive_manifest_find(fd, &reader, &entry, error);
+        if (r == 0 && !entry)
+                r = archive_damaged(error, "at", ARCHIVE_MANIFEST, "it is missing");
+        return r != 0 ? r : archive_manifest_origin(entry->content, entry->size, ret, error);
+}
+
 static int read_origin(Reading *reading, const ArchiveEntry *entry, Error *error) {
         const BackupVisitor *visitor = reading->visitor;
         g_auto(BackupOrigin) origin = {};

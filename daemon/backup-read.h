@@ -33,6 +33,12 @@ typedef struct BackupOrigin {
 void backup_origin_clear(BackupOrigin *origin);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(BackupOrigin, backup_origin_clear)
 
+/*
+ * Reads what a backup says of itself at its beginning, and no more: nothing of it is proved. Returns 0 or a code; *ret,
+ * which was empty, is to be cleared in both cases.
+ */
+int backup_read_origin(int fd, BackupOrigin *ret, Error *error);
+
 /* "anna on laptop", "all users on laptop", "anna" without a host (g_free). */
 char *backup_origin_describe(const BackupOrigin *origin);
 

@@ -229,6 +229,8 @@ static int purge_run(Request *request, StoreConnection *connection, Error *error
 }
 
 static int count_reply(Request *request, sd_bus_message *reply) {
+        /* A connection from before the account was renamed would go on storing where nobody looks. */
+        caller_forget_names(request->manager, ((OwnerRequest *)request)->uid);
         return sd_bus_message_append(reply, "t", ((OwnerRequest *)request)->licenses);
 }
 

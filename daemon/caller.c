@@ -307,15 +307,24 @@ Caller *caller_get(Manager *manager, const char *name) {
         return caller;
 }
 
-/* Whether it is time to look up again one who had no name; not while a question waits that would go with the caller. */
+/* Whether it is time to look up its name again; not while a question waits that would go with the caller. */
 static bool is_doubtful(Caller *caller) {
-        return *caller->user_name == '\0' && g_queue_is_empty(&caller->questions) &&
-                g_get_monotonic_time() >= caller->nameless_until;
+        return g_queue_is_empty(&caller->questions) && (caller->is_stale ||
+                (*caller->user_name == '\0' && g_get_monotonic_time() >= caller->nameless_until));
+}
+
+void caller_forget_names(Manager *manager, uid_t uid) {
+        GHashTableIter iterator;
+        Caller *caller;
+
+        g_hash_table_iter_init(&iterator, manager->callers);
+        while (g_hash_table_iter_next(&iterator, NULL, (void **)&caller))
+                caller->is_stale = caller->is_stale || (caller->user && caller->user->uid == uid);
 }
 
 /* Finds out once more who it is, from where that failed on. */
 static void ask_again(Caller *caller) {
-        caller->is_unknown = false;
+        caller->is_unknown = caller->is_stale = false;
         if (!caller->user)
                 caller->is_unknown = ask_bus(caller) < 0;
         else {

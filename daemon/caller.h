@@ -14,6 +14,7 @@ struct Caller {
         char *user_name;    /* "" where the system knows none; NULL until known */
         bool is_unknown;    /* that could not be found out; the next call asks again */
         int64_t nameless_until; /* monotonic; then one who has no name is looked up again */
+        bool is_stale;      /* that name may be a former one */
         bool subscribed;
         sd_bus_slot *question;
         int64_t lookup_since;   /* monotonic: since when it waits for the user database */
@@ -61,6 +62,9 @@ Caller *caller_find(Manager *manager, const char *name);
 
 /* The connection has gone: forgets it and what it asked to be told. */
 void caller_gone(Manager *manager, const char *name);
+
+/* Has it found out anew what the user of a number is called: what was stored under the former name is another's now. */
+void caller_forget_names(Manager *manager, uid_t uid);
 
 /* Forgets all callers, as when the bus was left: who went meanwhile was not told to us. */
 void caller_forget_all(Manager *manager);

@@ -66,6 +66,9 @@ void notice_job(const Job *job, const Error *error) {
         /* Made, but not of all: who may not know is the administrator, whose store is damaged. */
         if (error->code == ERROR_NONE && job->result.damaged > 0)
                 notice_error(&(const Error){ .code = ERROR_STORE_CORRUPT });
+        if (error->code == ERROR_NONE && job->result.set_aside)
+                log_info("A backup of user %" PRIu32 " was made over one of another store or user, which is kept as '%s'.",
+                        (uint32_t)job->user->uid, job->result.set_aside);
         if (error->code == ERROR_NONE || error->code == ERROR_CANCELED)
                 return;
 

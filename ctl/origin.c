@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "origin.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "text.h"
+
+bool origin_read(int fd, BackupOrigin *ret) {
+        g_auto(Error) error = {};
+        struct stat st;
+
+        return fstat(fd, &st) >= 0 && S_ISREG(st.st_mode) && lseek(fd, 0, SEEK_SET) == 0 &&
+                backup_read_origin(fd, ret, &error) == 0;
+}
+
+bool origin_is_same(const BackupOrigin *a, const BackupOrigin *b) {
+        if (a->all_users != b->all_users || strcmp(a->machine, b->machine) != 0)
+                return false;
+        if (!a->all_users && (a->uid != b->uid || strcmp(a->name, b->name) != 0))
+                return false;
+        /* Those of an older service do not say of which store they are. */
+        return !*a->store || !*b->store || strcmp(a->store, b->store) == 0;
+}
+
+Status origin_check_replaced(Ctl *ctl, const Output *output) {
+        g_auto(BackupOrigin) old = {}, new = {};
+        g_autofree char *from = NULL, *count = NULL;
+        _cleanup_fd_ int fd = -1;
+
+        if (!output->replace)
+                return STATUS_OK;
+        fd = openat(output->folder, output->name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        /* What is no backup was named on purpose. */
+        if (fd < 0 || !origin_read(fd, &old) || !origin_read(output->draft.fd, &new))
+                return STATUS_OK;
+
+        from = backup_origin_describe(&old);
+        count = text_licenses(old.licenses);
+        if (!origin_is_same(&old, &new))
+                return ctl_fail(ctl, STATUS_EXISTS,
+                        "'%s' is a backup of %s, %s, of another store or other users than the new one: what it has may be "
+                        "nowhere else. Move it away, or name another file.", output->path, from, count);
+        if (new.licenses == 0 && old.licenses > 0)
+                return ctl_fail(ctl, STATUS_EXISTS,
+                        "There are no licenses now, and '%s' has %s. If they were lost, restore it. Else move it away, or "
+                        "name another file.", output->path, count);
+        return STATUS_OK;
+}
