@@ -47,9 +47,11 @@ int backup_read_origin(int fd, BackupOrigin *ret, Error *error) {
         int r;
 
         r = archive_manifest_find(fd, &reader, &entry, error);
-        if (r == 0 && !entry)
-                r = archive_damaged(error, "at", ARCHIVE_MANIFEST, "it is missing");
-        return r != 0 ? r : archive_manifest_origin(entry->content, entry->size, ret, error);
+        if (r != 0)
+                return r;
+        if (!entry)
+                return archive_damaged(error, "at", ARCHIVE_MANIFEST, "it is missing");
+        return archive_manifest_origin(entry->content, entry->size, ret, error);
 }
 
 static int read_origin(Reading *reading, const ArchiveEntry *entry, Error *error) {
