@@ -99,12 +99,19 @@ static void test_service_backs_up_all_users(void **state) {
         assert_int_not_equal(run_as(system_users[0], ARGUMENTS("cat", path), NULL, NULL), 0);
 }
 
+/* As of nine nights on which there was what there is now. */
+static void make_old_backups(void) {
+        run_quietly(ARGUMENTS("sh", "-ec", "cd " FOLDER "; licensevaultctl --quiet backup --all-users --output made; "
+                                           "for i in 1 2 3 4 5 6 7 8 9; do cp made licenses-2001010${i}T000000Z.tar; "
+                                           "done; rm made"));
+}
+
 static void test_newest_seven_are_kept(void **state) {
         Harness *h = *state;
         g_autofree char *listed = NULL;
         store_for_two(h);
-        run_quietly(ARGUMENTS("sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do echo old >" FOLDER
-                                          "/licenses-2001010${i}T000000Z.tar; done; echo mine >" FOLDER "/notes"));
+        make_old_backups();
+        run_quietly(ARGUMENTS("sh", "-c", "echo mine >" FOLDER "/notes"));
 
         systemctl("start", SERVICE);
         listed = list_folder();
@@ -125,10 +132,9 @@ static void test_newest_seven_are_kept(void **state) {
 static void test_full_disk_fails_visibly_and_removes_nothing(void **state) {
         Harness *h = *state;
         g_autofree char *before = NULL, *after = NULL;
-        store_many(harness_connect(h, 0), "a", 300, 4000);
         assert_int_equal(mount("tmpfs", FOLDER, "tmpfs", 0, "size=300k,mode=0700"), 0);
-        run_quietly(ARGUMENTS("sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do echo old >" FOLDER
-                                          "/licenses-2001010${i}T000000Z.tar; done"));
+        make_old_backups();
+        store_many(harness_connect(h, 0), "a", 300, 4000);
         before = list_folder();
 
         assert_run_fails("10", "No space left on device");
