@@ -10,13 +10,20 @@
 int bus_read_whose(sd_bus_message *message, const Caller *caller, bool backup, BusWhose *ret, Error *error) {
         uint32_t owner = caller->user->uid;
         int all_users = false, skip_damaged = false, r;
-        const BusOption options[] = {
+        const char *from = NULL;
+        const BusOption of_backup[] = {
                 { "Owner", 'u', &owner },
                 { "AllUsers", 'b', &all_users },
-                { "SkipDamaged", 'b', &skip_damaged }, /* the last: a restore has none */
+                { "SkipDamaged", 'b', &skip_damaged },
+        };
+        const BusOption of_restore[] = {
+                { "Owner", 'u', &owner },
+                { "AllUsers", 'b', &all_users },
+                { "From", 's', &from },
         };
 
-        r = bus_read_options(message, options, G_N_ELEMENTS(options) - !backup, error);
+        r = backup ? bus_read_options(message, of_backup, G_N_ELEMENTS(of_backup), error) :
+                bus_read_options(message, of_restore, G_N_ELEMENTS(of_restore), error);
         if (r != 0)
                 return r;
 
@@ -25,12 +32,15 @@ int bus_read_whose(sd_bus_message *message, const Caller *caller, bool backup, B
                         "Owner %" PRIu32 " is not the number of a user who can have licenses.", owner);
         if (owner != caller->user->uid && all_users)
                 return error_set(error, ERROR_INVALID_ARGUMENTS, "Owner and AllUsers exclude each other.");
+        if (from && all_users)
+                return error_set(error, ERROR_INVALID_ARGUMENTS, "From and AllUsers exclude each other.");
 
         *ret = (BusWhose) {
                 .all_users = all_users,
                 .owner = owner,
                 .others = all_users || owner != caller->user->uid,
                 .skip_damaged = skip_damaged,
+                .from = from,
         };
         return 0;
 }

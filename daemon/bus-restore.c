@@ -78,7 +78,10 @@ int method_restore_licenses_from_file(Manager *manager, Caller *caller, sd_bus_m
 
         plan.all_users = whose.all_users;
         plan.owner = whose.owner;
-        r = bus_keep_descriptor(fd, &plan.fd, error);
+        if (whose.from && license_set_string(&plan.from, whose.from) < 0)
+                r = error_set_no_memory(error);
+        else
+                r = bus_keep_descriptor(fd, &plan.fd, error);
         if (r != 0) {
                 restore_plan_clear(&plan);
                 return r;

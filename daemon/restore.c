@@ -29,8 +29,9 @@ struct Restore {
         RestoreBatches *batches;
         GHashTable *repairs;   /* see restore_batches_new() */
         GHashTable *users;     /* of a backup of all users: name -> RestoreTarget * */
-        RestoreTarget *target; /* of a backup of one user: that one; else the last that was asked for */
-        bool of_another;       /* what a backup of one user has was another one's */
+        RestoreTarget *target; /* of all users: the last that was asked for; else who gets what is restored */
+        bool from_is_there;    /* the backup knows whom the plan's from names */
+        bool of_another;       /* what is restored to one user was another one's */
         GPtrArray *skipped;    /* of char * */
         size_t skipped_bytes, named;
         uint64_t total, done, n_skipped;
@@ -38,6 +39,7 @@ struct Restore {
 
 void restore_plan_clear(RestorePlan *plan) {
         g_free(plan->name);
+        g_free(plan->from);
         g_strfreev(plan->roots);
         g_free(plan->machine);
         fd_closep(&plan->fd);
@@ -147,19 +149,35 @@ static int find_user(Restore *restore, const char *name, RestoreTarget **ret, Er
         return 0;
 }
 
-/* *ret is NULL for a user who is skipped. */
+/* *ret is NULL for a user who is skipped, or who was not asked for. */
 static int target_of(Restore *restore, const char *name, RestoreTarget **ret, Error *error) {
+        const RestorePlan *plan = &restore->plan;
         RestoreTarget *target = restore->target;
         int r = 0;
 
-        if (restore->plan.all_users)
+        if (plan->from) {
+                bool is_wanted = strcmp(name, plan->from) == 0;
+
+                restore->from_is_there = restore->from_is_there || is_wanted;
+                *ret = is_wanted ? target : NULL;
+                return 0;
+        }
+        if (plan->all_users)
                 r = find_user(restore, name, &target, error);
         if (r == 0)
                 *ret = target->uid == (uid_t)-1 ? NULL : target;
         return r;
 }
 
-/* The user whom a backup of one user goes to. */
+/* Only at its end is it known who is in a backup. */
+static int check_from(const Restore *restore, Error *error) {
+        const char *from = restore->plan.from;
+
+        return !from || restore->from_is_there ? 0 : error_set(error, ERROR_INVALID_ARGUMENTS,
+                "There is no user '%.900s' in the backup. licensevaultctl inspect shows whose licenses it has.", from);
+}
+
+/* The one user to whom it goes. */
 static int set_owner(Restore *restore, Error *error) {
         const RestorePlan *plan = &restore->plan;
         g_autofree char *name = NULL;
@@ -178,41 +196,73 @@ static int set_owner(Restore *restore, Error *error) {
 
 /* What the backup says */
 
-/* Whether the user must agree: another machine, one that does not say which, or another owner. */
+/* Whether the user must agree: another machine, one that does not say which, or another owner, one of all by name. */
 static bool is_foreign(const Restore *restore, const BackupOrigin *origin) {
         const RestorePlan *plan = &restore->plan;
 
         if (!*plan->machine || strcmp(origin->machine, plan->machine) != 0)
                 return true;
+        if (plan->from)
+                return strcmp(plan->from, restore->target->name) != 0;
         return !plan->all_users &&
                 (origin->uid != restore->target->uid || strcmp(origin->name, restore->target->name) != 0);
+}
+
+/* Whether it was another user's. The same one may have another number on another machine. */
+static bool is_of_another(const Restore *restore, const BackupOrigin *origin) {
+        const RestorePlan *plan = &restore->plan;
+        const char *name = plan->from ?: origin->name;
+
+        return !plan->all_users && (strcmp(name, restore->target->name) != 0 ||
+                (!*name && !plan->from && origin->uid != restore->target->uid));
+}
+
+/* The kind of backup must be the one that the plan is for. */
+static int check_kind(const RestorePlan *plan, const BackupOrigin *origin, Error *error) {
+        if (origin->all_users && !plan->all_users && !plan->from)
+                return error_set(error, ERROR_ACCESS_DENIED,
+                        "This is a backup of all users. Restore one of them (From, --from NAME), or all of them "
+                        "(AllUsers, --all-users) as root or with authorization.");
+        if (!origin->all_users && plan->all_users)
+                return error_set(error, ERROR_INVALID_ARGUMENTS,
+                        "This is a backup of one user, '%s'. Restore it for one, and say for whom (Owner, --owner).",
+                        origin->name);
+        if (!origin->all_users && plan->from)
+                return error_set(error, ERROR_INVALID_ARGUMENTS,
+                        "This is a backup of one user, '%s'. Restore it without From, --from.", origin->name);
+        return 0;
+}
+
+/* "anna on laptop" of her licenses in a backup of all users, too. */
+static char *describe(const RestorePlan *plan, const BackupOrigin *origin) {
+        BackupOrigin told = *origin;
+
+        if (origin->all_users && plan->from) {
+                told.all_users = false;
+                told.name = plan->from;
+        }
+        return backup_origin_describe(&told);
 }
 
 static int on_origin(const BackupOrigin *origin, void *userdata, Error *error) {
         Restore *restore = userdata;
         const WorkEvents *events = restore->events;
         const RestorePlan *plan = &restore->plan;
-        g_autofree char *from = backup_origin_describe(origin);
+        g_autofree char *from = describe(plan, origin);
         bool refused;
+        int r;
 
         restore->total = origin->licenses;
         events->begin(restore->total, events->userdata);
         events->origin(WORK_ORIGIN_CHECKING, g_strdup(from), events->userdata);
 
-        if (origin->all_users && !plan->all_users)
-                return error_set(error, ERROR_ACCESS_DENIED,
-                        "This is a backup of all users. Restore it for all of them (AllUsers, --all-users), as root or with "
-                        "authorization.");
-        if (!origin->all_users && plan->all_users)
-                return error_set(error, ERROR_INVALID_ARGUMENTS,
-                        "This is a backup of one user, '%s'. Restore it for one, and say for whom (Owner, --owner).",
-                        origin->name);
-        if (!plan->all_users && set_owner(restore, error) != 0)
-                return (int)error->code;
+        r = check_kind(plan, origin, error);
+        if (r == 0 && !plan->all_users)
+                r = set_owner(restore, error);
+        if (r != 0)
+                return r;
 
-        /* The same user may have another number on another machine. */
-        restore->of_another = !plan->all_users && (strcmp(origin->name, restore->target->name) != 0 ||
-                (!*origin->name && origin->uid != restore->target->uid));
+        restore->of_another = is_of_another(restore, origin);
         refused = !plan->individualize && is_foreign(restore, origin);
         events->origin(refused ? WORK_ORIGIN_REFUSED : WORK_ORIGIN_ACCEPTED, g_strdup(from), events->userdata);
         if (refused)
@@ -243,10 +293,11 @@ static int on_license(BackupLicense *license, void *userdata, Error *error) {
         int r;
 
         r = target_of(restore, license->owner, &target, error);
-        if (r == 0 && !target)
+        if (r == 0 && !target && restore->plan.all_users)
                 restore->n_skipped++;
         if (r == 0 && target)
                 r = restore_batches_add_license(restore->batches, target, license, error);
+        /* Who was not asked for is read and proved, too. */
         if (r == 0) {
                 restore->done++;
                 tell(restore);
@@ -342,6 +393,8 @@ static int stage(Restore *restore, int64_t number, Error *error) {
                 return r;
         r = backup_read(plan->fd >= 0 ? plan->fd : restore->source, store_limits(plan->store).document_bytes,
                 plan->fd >= 0 ? plan->stall_msec : -1, restore->cancel, &visitor, &counts, error);
+        if (r == 0)
+                r = check_from(restore, error);
         if (r == 0)
                 r = restore_batches_flush(restore->batches, error);
         restore->batches = restore_batches_free(restore->batches);

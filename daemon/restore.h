@@ -17,7 +17,8 @@ typedef struct RestorePlan {
         uid_t uid;          /* who asks; whose RestorePath it is */
         char *name;
         bool all_users;     /* the backup is one of all users, and goes to them by name */
-        uid_t owner;        /* else: to whom the licenses go */
+        char *from;         /* it is one of all users, and he of that name in it is restored alone; NULL: neither */
+        uid_t owner;        /* without all_users: to whom the licenses go */
         int fd;             /* the client's descriptor; -1: the RestorePath */
         bool individualize; /* the user agrees that it is from another machine or owner */
         char **roots;       /* that the administrator configured, NULL-terminated */
@@ -44,8 +45,9 @@ int restore_check(Restore *restore, Error *error);
 
 /*
  * Makes it. ERROR_BACKUP_CORRUPT, ERROR_NEEDS_INDIVIDUALIZATION, ERROR_ACCESS_DENIED and
- * ERROR_INVALID_ARGUMENTS (a backup of all users without all_users, or the reverse), ERROR_LIMIT_EXCEEDED,
- * ERROR_CANCELED, ERROR_MEDIUM, those of the store. On success the result's part for a restore is set.
+ * ERROR_INVALID_ARGUMENTS (a backup of all users without all_users or from, or the reverse; nobody in it is called as
+ * from says), ERROR_LIMIT_EXCEEDED, ERROR_CANCELED, ERROR_MEDIUM, those of the store. On success the result's part for a
+ * restore is set.
  */
 int restore_run(Restore *restore, const WorkEvents *events, WorkResult *ret, Error *error);
 
