@@ -22,6 +22,8 @@ const GOptionEntry restore_options[] = {
         { "no-wait", 0, 0, G_OPTION_ARG_NONE, &restore_no_wait, "Start it, print its job, and leave", NULL },
         WHOSE_OPTIONS(restore_whose, "Restore the backup of all users to all users (FILE is needed)",
                 "Restore to USER (FILE is needed)"),
+        { "from", 0, 0, G_OPTION_ARG_FILENAME, &restore_whose.from,
+                "Restore of a backup of all users NAME alone, to you or to --owner", "NAME" },
         {},
 };
 
@@ -95,6 +97,8 @@ static Status report(Ctl *ctl, const JobEnd *end) {
         if (json_get_u64(end->result, "skipped") == 0)
                 return STATUS_OK;
         ctl_note(ctl, "Give them accounts of the same names, and restore again: what is here already stays.");
+        ctl_note(ctl, "To give what one of them had to an account of another name: "
+                "licensevaultctl restore --from NAME --owner USER FILE");
         return STATUS_PARTIAL;
 }
 
@@ -152,7 +156,7 @@ Status command_restore(Ctl *ctl, char **arguments) {
 
         if (!arguments[0] && whose_is_given(&restore_whose))
                 return ctl_fail(ctl, STATUS_USAGE,
-                        "--all-users and --owner restore from a file. Name one, or '-' for standard input.");
+                        "--all-users, --owner and --from restore from a file. Name one, or '-' for standard input.");
         if (arguments[0]) {
                 status = source_open(ctl, arguments[0], &opened);
                 if (status != STATUS_OK)

@@ -165,6 +165,7 @@ static Argument value_kind(const GOptionEntry *option) {
                 { "FILE", ARGUMENT_FILE },
                 { "FOLDER", ARGUMENT_FOLDER },
                 { "USER", ARGUMENT_USER },
+                { "NAME", ARGUMENT_USER }, /* in a backup: most of them are here, too */
                 { "yes|no", ARGUMENT_BOOLEAN },
         };
 

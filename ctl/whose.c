@@ -5,7 +5,7 @@
 #include "user-name.h"
 
 bool whose_is_given(const Whose *whose) {
-        return whose->all_users || whose->owner;
+        return whose->all_users || whose->owner || whose->from;
 }
 
 Status user_from_text(Ctl *ctl, const char *text, uint32_t *ret) {
@@ -36,6 +36,8 @@ static int append_options(const Whose *whose, uint32_t uid, sd_bus_message *call
                 r = sd_bus_message_append(call, "{sv}", "Owner", "u", uid);
         if (r >= 0 && whose->all_users)
                 r = sd_bus_message_append(call, "{sv}", "AllUsers", "b", 1);
+        if (r >= 0 && whose->from)
+                r = sd_bus_message_append(call, "{sv}", "From", "s", whose->from);
         if (r >= 0 && whose->skip_damaged)
                 r = sd_bus_message_append(call, "{sv}", "SkipDamaged", "b", 1);
         return r < 0 ? r : sd_bus_message_close_container(call);
@@ -48,6 +50,11 @@ Status whose_append(Ctl *ctl, const Whose *whose, sd_bus_message *call) {
 
         if (whose->all_users && whose->owner)
                 return ctl_fail(ctl, STATUS_USAGE, "--all-users and --owner exclude each other.");
+        if (whose->all_users && whose->from)
+                return ctl_fail(ctl, STATUS_USAGE, "--all-users and --from exclude each other.");
+        status = bus_check_string(ctl, "The name after --from", whose->from);
+        if (status != STATUS_OK)
+                return status;
 
         if (whose->owner) {
                 status = user_from_text(ctl, whose->owner, &uid);
