@@ -36,7 +36,10 @@ void outbox_pump(Manager *manager);
  * is kept until its turn comes and then goes through here once more, or is refused.
  */
 bool outbox_let_pass(Manager *manager, sd_bus_message *message);
-/* ERROR_LIMIT_EXCEEDED for a connection that has answers waiting, and whose user has too many in all. */
+/*
+ * ERROR_LIMIT_EXCEEDED for a connection that has answers waiting, and whose user has too many in all. Asked when a call
+ * begins; of a read once more when its answer is there, for many may begin before the first one is answered.
+ */
 int outbox_check(const Caller *caller, Error *error);
 /* The same for what waiting descriptors of a user hold, over all of its connections. */
 int outbox_check_descriptor(const Caller *caller, Error *error);

@@ -30,13 +30,19 @@ static void on_done(StoreTask *task) {
         mailbox_post(request->manager->mailbox, &request->mail);
 }
 
-/* A descriptor that waits to be sent holds a document, or a file: not more of them than of other answers. */
+/*
+ * Others that began when nothing waited may have been answered since: a read has changed nothing, and is refused as if it
+ * began now. A descriptor that waits to be sent holds a document, or a file: not more of them than of other answers.
+ */
 static void check_room(Request *request) {
         const char *sender = sd_bus_message_get_sender(request->message);
         const Caller *caller = sender ? caller_find(request->manager, sender) : NULL;
+        Error *error = &request->task.error;
 
-        if (caller && request->class->opens && request->task.error.code == ERROR_NONE)
-                (void)outbox_check_descriptor(caller, &request->task.error);
+        if (caller && request->read && error->code == ERROR_NONE)
+                (void)outbox_check(caller, error);
+        if (caller && request->class->opens && error->code == ERROR_NONE)
+                (void)outbox_check_descriptor(caller, error);
 }
 
 static void answer(Request *request) {
@@ -147,6 +153,7 @@ static int count_read(Request *request, Error *error) {
         if (request->user->n_reads >= max)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "%u calls of yours are waiting already (QueuedReadsPerUser=). Wait for their answers.", max);
+        request->read = true;
         request->user->n_reads++;
         request->manager->n_requests++;
         return 0;

@@ -29,6 +29,7 @@ struct Request {
         StoreOwner owner;        /* of the caller's licenses */
         sd_bus_message *message; /* what is read from it stays where it is until the request ends */
         bool write, thread, search;
+        bool read;               /* changes nothing: may be refused also when it was done */
         uint64_t bytes;          /* that a queued write holds */
         uint64_t reply_bytes;    /* set by reply() where it may be large: how large, roughly */
         uint64_t held_bytes;     /* and what its descriptor holds */

@@ -14,8 +14,11 @@
 #define CONNECTIONS 6U
 /* Of these connections together: more answers may not wait for who does not read. */
 #define WAITING_MAX 512U
-#define LATE 30U
-#define MANY_REFUSED 160U
+/* So many large ones may wait for one user. */
+#define WAITING_LARGE 70U
+#define EARLY 60U
+#define LATE 50U
+#define MANY_REFUSED 180U
 /* So many go past a window, and one after the other where something else waits. */
 #define REFUSED_UNREAD 120U
 #define REFUSALS_IN_A_ROW 16U
@@ -74,10 +77,9 @@ static void test_refusals_go_before_what_is_not_read(void **state) {
         unsigned n_refused;
         store_both(bus);
 
-        for (unsigned i = 0; i < MANY - LATE; i++)
+        for (unsigned i = 0; i < EARLY; i++)
                 send_get_license(bus, "large");
-        /* What is asked while the answers to these are made is not refused. */
-        for (unsigned i = 0; i < MANY - LATE; i++)
+        for (unsigned i = 0; i < EARLY; i++)
                 wait_for_turn(idle);
         for (unsigned i = 0; i < LATE; i++) {
                 send_get_license(bus, "large");
@@ -86,7 +88,7 @@ static void test_refusals_go_before_what_is_not_read(void **state) {
         await_refusals(h, bus, LATE / 2);
         assert_in_range(count_answers(h, SD_BUS_MESSAGE_METHOD_RETURN, bus), 1, LATE);
         /* And who reads at last gets all that was not refused. */
-        n_refused = count_refused(bus, MANY, REFUSED);
+        n_refused = count_refused(bus, EARLY + LATE, REFUSED);
         assert_in_range(n_refused, LATE / 2, LATE);
         store_simple(bus, "one");
 }
@@ -98,9 +100,9 @@ static void test_answers_go_on_among_refusals(void **state) {
         unsigned n_sent, n_late = 0, in_a_row = 0;
         store_both(bus);
 
-        for (unsigned i = 0; i < MANY - LATE; i++)
+        for (unsigned i = 0; i < EARLY; i++)
                 send_get_license(bus, "large");
-        for (unsigned i = 0; i < MANY - LATE; i++)
+        for (unsigned i = 0; i < EARLY; i++)
                 wait_for_turn(idle);
         for (unsigned i = 0; i < MANY_REFUSED; i++) {
                 send_get_license(bus, "large");
@@ -109,7 +111,7 @@ static void test_answers_go_on_among_refusals(void **state) {
         await_refusals(h, bus, REFUSED_UNREAD);
         n_sent = count_answers(h, SD_BUS_MESSAGE_METHOD_ERROR, bus) +
                 count_answers(h, SD_BUS_MESSAGE_METHOD_RETURN, bus);
-        for (unsigned i = 0; i < MANY - LATE + MANY_REFUSED; i++) {
+        for (unsigned i = 0; i < EARLY + MANY_REFUSED; i++) {
                 bool is_late = i >= n_sent, is_refused = count_refused(bus, 1, REFUSED) == 1;
 
                 in_a_row = is_late && is_refused ? in_a_row + 1 : 0;
@@ -117,6 +119,26 @@ static void test_answers_go_on_among_refusals(void **state) {
                 assert_in_range(in_a_row, 0, REFUSALS_IN_A_ROW);
         }
         assert_in_range(n_late, REFUSALS_IN_A_ROW + 1, MANY_REFUSED);
+}
+
+/* Each asks when nothing waits for it yet: what is refused then is known when the answers are there. */
+static void test_bursts_of_many_connections_are_bounded_together(void **state) {
+        Harness *h = *state;
+        sd_bus *idle = harness_connect(h, 0), *busy[CONNECTIONS];
+        unsigned n_good = 0;
+        for (unsigned i = 0; i < CONNECTIONS; i++)
+                busy[i] = harness_connect(h, 0);
+        store_both(busy[0]);
+
+        for (unsigned i = 0; i < CONNECTIONS; i++) {
+                for (unsigned n = 0; n < EARLY; n++)
+                        send_get_license(busy[i], "large");
+                for (unsigned n = 0; n < EARLY; n++)
+                        wait_for_turn(idle);
+        }
+        for (unsigned i = 0; i < CONNECTIONS; i++)
+                n_good += EARLY - count_refused(busy[i], EARLY, REFUSED);
+        assert_in_range(n_good, WAITING_LARGE, WAITING_LARGE + CONNECTIONS * LARGE_EACH);
 }
 
 /* Small ones, of which thousands would fit into what may wait for a user by bytes. */
@@ -173,6 +195,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_refusals_go_before_what_is_not_read),
                 TEST(test_answers_go_on_among_refusals),
+                TEST(test_bursts_of_many_connections_are_bounded_together),
                 TEST(test_many_answers_that_nobody_reads_are_refused),
                 TEST(test_stop_waits_for_who_reads),
         };
