@@ -218,6 +218,8 @@ int manager_join_bus(Manager *manager) {
                         g_strerror(-r));
                 return EXIT_FAILED;
         }
+        /* Else sd-event's exit flushes first, and waits without end for a bus that takes nothing. */
+        (void)sd_bus_set_close_on_exit(manager->bus, false);
         if (set_socket(manager, false) < 0)
                 log_warning("The buffer of the bus's socket cannot be made small: %s", g_strerror(errno));
         manager->n_sent = manager->n_written = 0;

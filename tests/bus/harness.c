@@ -457,6 +457,7 @@ void harness_kill(Harness *h) {
 
 void harness_stop_bus(Harness *h) {
         kill(h->bus, SIGTERM);
+        kill(h->bus, SIGCONT); /* a test that failed may have left it stopped */
         waitpid(h->bus, NULL, 0);
         h->bus = 0;
 }

@@ -475,6 +475,44 @@ static void test_lost_bus_ends_the_daemon_with_an_error(void **state) {
         assert_non_null(strstr(log, "bus"));
 }
 
+/* The bus takes nothing any more, and answers are due to be sent. */
+static void hang_bus(Harness *h) {
+        sd_bus *bus = harness_connect(h, 0);
+        g_autofree uint8_t *document = make_document(60 * 1024, 1);
+
+        g_free(store_license(bus, document, 60 * 1024, "a{sv}", 1, "LicenseId", "s", "large"));
+        assert_int_equal(kill(h->daemon, SIGSTOP), 0);
+        for (unsigned i = 0; i < 20; i++)
+                send_get_license(bus, "large");
+        wait_for_bus(bus);
+        assert_int_equal(kill(h->bus, SIGSTOP), 0);
+        assert_int_equal(kill(h->daemon, SIGCONT), 0);
+        sleep_msec(300);
+}
+
+static void test_stop_waits_for_no_bus_that_hangs(void **state) {
+        Harness *h = *state;
+        int64_t begin;
+        harness_start(h);
+        hang_bus(h);
+
+        begin = g_get_monotonic_time();
+        harness_stop(h);
+        assert_in_range(g_get_monotonic_time() - begin, 0, 10 * G_USEC_PER_SEC);
+        assert_int_equal(kill(h->bus, SIGCONT), 0);
+}
+
+static void test_second_stop_waits_for_no_bus_that_hangs(void **state) {
+        Harness *h = *state;
+        harness_start(h);
+        hang_bus(h);
+
+        assert_int_equal(kill(h->daemon, SIGTERM), 0);
+        harness_expect_log(h, "Stopping.");
+        harness_stop(h);
+        assert_int_equal(kill(h->bus, SIGCONT), 0);
+}
+
 static void test_no_bus_is_an_error(void **state) {
         Harness *h = *state;
         harness_stop_bus(h);
@@ -525,6 +563,8 @@ int main(void) {
                 TEST(test_damaged_document_of_one_user_keeps_nobody_from_a_backup),
                 TEST(test_stored_license_survives_a_kill),
                 TEST(test_lost_bus_ends_the_daemon_with_an_error),
+                TEST(test_stop_waits_for_no_bus_that_hangs),
+                TEST(test_second_stop_waits_for_no_bus_that_hangs),
                 TEST(test_no_bus_is_an_error),
                 TEST(test_log_holds_no_license),
         };
