@@ -209,15 +209,10 @@ void manager_set_socket(Manager *manager, bool is_short) {
                 (void)set_socket(manager, is_short);
 }
 
-int manager_join_bus(Manager *manager) {
+/* Of a bus that was opened just now. */
+static int offer(Manager *manager) {
         int r;
 
-        r = sd_bus_open_system(&manager->bus);
-        if (r < 0) {
-                log_error("The bus cannot be joined: %s. Is dbus running, and DBUS_SYSTEM_BUS_ADDRESS right?",
-                        g_strerror(-r));
-                return EXIT_FAILED;
-        }
         /* Else sd-event's exit flushes first, and waits without end for a bus that takes nothing. */
         (void)sd_bus_set_close_on_exit(manager->bus, false);
         if (set_socket(manager, false) < 0)
@@ -237,6 +232,18 @@ int manager_join_bus(Manager *manager) {
         return EXIT_GOOD;
 }
 
+int manager_join_bus(Manager *manager) {
+        int r;
+
+        r = sd_bus_open_system(&manager->bus);
+        if (r < 0) {
+                log_error("The bus cannot be joined: %s. Is dbus running, and DBUS_SYSTEM_BUS_ADDRESS right?",
+                        g_strerror(-r));
+                return EXIT_FAILED;
+        }
+        return offer(manager);
+}
+
 int manager_take_name(Manager *manager) {
         int r;
 
@@ -254,6 +261,29 @@ int manager_take_name(Manager *manager) {
         return EXIT_GOOD;
 }
 
+/*
+ * Of a bus that was left, and may hang still: so many wait to be let in then that it is not known when it would be our
+ * turn. That passes. A bus that is not there any more is lost.
+ */
+static int join_again(Manager *manager) {
+        int r;
+
+        r = sd_bus_open_system(&manager->bus);
+        if (r == -EAGAIN) {
+                manager_tick_soon(manager);
+                return 0;
+        }
+        if (r < 0)
+                log_error("The connection to the bus is lost: %s", g_strerror(-r));
+        /* The bus may not have seen yet that our old self has gone: then it gives us the name when it does. */
+        if (r < 0 || offer(manager) != EXIT_GOOD ||
+            sd_bus_request_name_async(manager->bus, NULL, BUS_NAME, SD_BUS_NAME_QUEUE, NULL, NULL) < 0) {
+                manager->exit_code = EXIT_BUS_LOST;
+                return sd_event_exit(manager->event, 0);
+        }
+        return 0;
+}
+
 static int leave_bus(Manager *manager) {
         log_event(LOG_EVENT_BUS_LEFT, NULL,
                 "The bus has taken nothing from us for a while: leaving it, and coming back.");
@@ -264,13 +294,7 @@ static int leave_bus(Manager *manager) {
         sd_bus_close(manager->bus);
         manager->bus = sd_bus_unref(manager->bus);
         manager->congested = false;
-
-        manager->exit_code = manager_join_bus(manager);
-        /* The bus may not have seen yet that our old self has gone: then it gives us the name when it does. */
-        if (manager->exit_code == EXIT_GOOD &&
-            sd_bus_request_name_async(manager->bus, NULL, BUS_NAME, SD_BUS_NAME_QUEUE, NULL, NULL) < 0)
-                manager->exit_code = EXIT_BUS_LOST;
-        return manager->exit_code == EXIT_GOOD ? 0 : sd_event_exit(manager->event, 0);
+        return join_again(manager);
 }
 
 /* Whether it takes what we send */
@@ -290,6 +314,8 @@ bool manager_has_unsent(const Manager *manager) {
         uint64_t messages;
         int bytes;
 
+        if (!manager->bus)
+                return false;
         look_at_queue(manager, &messages, &bytes);
         return messages > 0 || bytes > 0;
 }
@@ -304,6 +330,8 @@ int manager_watch_bus(Manager *manager) {
         uint64_t messages, written;
         int bytes;
 
+        if (!manager->bus)
+                return join_again(manager);
         look_at_queue(manager, &messages, &bytes);
         written = manager->n_sent - MIN(messages, manager->n_sent);
         if ((messages == 0 && bytes == 0) || bytes < manager->socket_bytes ||

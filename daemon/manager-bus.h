@@ -20,6 +20,6 @@ bool manager_has_unsent(const Manager *manager);
 
 /*
  * Looks, once a second, whether the bus takes what is sent: calls are refused while it does not, and at last the bus is
- * left and joined again. Negative where that ends the daemon.
+ * left and joined again, as soon as it lets us in. Negative where that ends the daemon.
  */
 int manager_watch_bus(Manager *manager);

@@ -64,7 +64,7 @@ typedef struct User {
 
 struct Manager {
         sd_event *event;
-        sd_bus *bus;
+        sd_bus *bus;         /* NULL: left, and not joined again yet. There are no callers then */
         Mailbox *mailbox;
         ExitCode exit_code;
         bool stopping;

@@ -3,7 +3,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "client.h"
 #include "monitor.h"
@@ -64,6 +67,15 @@ static void test_what_a_client_does_not_read_is_not_sent(void **state) {
         assert_false(has_left(h));
 }
 
+/* The bus takes nothing any more, and an answer is due. */
+static void stop_bus(Harness *h, sd_bus *bus) {
+        assert_int_equal(kill(h->daemon, SIGSTOP), 0);
+        send_get_license(bus, "one");
+        wait_for_bus(bus);
+        assert_int_equal(kill(h->bus, SIGSTOP), 0);
+        assert_int_equal(kill(h->daemon, SIGCONT), 0);
+}
+
 /*
  * How long it has taken nothing counts from when something waits, not from when it was last looked at: what waits at
  * the first look after a rest must not count as if it had waited all that time. The write has that look come.
@@ -76,11 +88,7 @@ static void test_bus_that_is_behind_after_a_rest_is_not_left(void **state) {
         /* Longer than it takes to leave a bus that takes nothing. */
         sleep_msec(19 * 1000);
         store_simple(bus, "one");
-        assert_int_equal(kill(h->daemon, SIGSTOP), 0);
-        send_get_license(bus, "one");
-        wait_for_bus(bus);
-        assert_int_equal(kill(h->bus, SIGSTOP), 0);
-        assert_int_equal(kill(h->daemon, SIGCONT), 0);
+        stop_bus(h, bus);
         sleep_msec(3 * 1000);
         assert_int_equal(kill(h->bus, SIGCONT), 0);
         _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
@@ -193,6 +201,48 @@ static void test_daemon_comes_back_when_the_bus_takes_nothing(void **state) {
         store_simple(victim, "two");
 }
 
+/* Who comes and goes at once waits to be let in, too. Returns whether there was room for that. */
+static bool come_and_go(const Harness *h) {
+        struct sockaddr_un to = { .sun_family = AF_UNIX };
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), r;
+
+        assert_true(fd >= 0);
+        (void)g_strlcpy(to.sun_path, strchr(h->address, '=') + 1, sizeof to.sun_path);
+        r = connect(fd, (struct sockaddr *)&to, sizeof to);
+        if (r < 0)
+                assert_int_equal(errno, EAGAIN);
+        close(fd);
+        return r >= 0;
+}
+
+static void wait_until_bus_is_left(Harness *h, sd_bus *bus) {
+        store_simple(bus, "one");
+        stop_bus(h, bus);
+        while (come_and_go(h))
+                ;
+        harness_expect_log(h, "leaving it, and coming back");
+        /* And at least one more attempt. */
+        sleep_msec(1500);
+}
+
+static void test_daemon_comes_back_to_a_bus_that_lets_nobody_in(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        wait_until_bus_is_left(h, bus);
+
+        assert_int_equal(kill(h->bus, SIGCONT), 0);
+        wait_for_service(h, bus);
+        store_simple(bus, "two");
+}
+
+static void test_bus_that_was_left_and_is_gone_is_lost(void **state) {
+        Harness *h = *state;
+        wait_until_bus_is_left(h, harness_connect(h, 0));
+
+        harness_stop_bus(h);
+        assert_int_equal(harness_wait(h, h->daemon), 6);
+}
+
 /* dbus-broker does not, and has enough to do. */
 static void test_bus_that_does_not_tell_who_reads_is_asked_once(void **state) {
         Harness *h = *state;
@@ -219,6 +269,10 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_bus_that_is_behind_after_a_rest_is_not_left, harness_setup,
                         harness_teardown),
                 cmocka_unit_test_setup_teardown(test_many_connections_get_little_each, harness_setup,
+                        harness_teardown),
+                cmocka_unit_test_setup_teardown(test_daemon_comes_back_to_a_bus_that_lets_nobody_in, harness_setup,
+                        harness_teardown),
+                cmocka_unit_test_setup_teardown(test_bus_that_was_left_and_is_gone_is_lost, harness_setup,
                         harness_teardown),
                 cmocka_unit_test_setup_teardown(test_daemon_comes_back_when_the_bus_takes_nothing,
                         harness_setup_silent_bus, harness_teardown),
