@@ -231,7 +231,8 @@ static Caller *next_to_look_up(Manager *manager) {
 static void start_lookups(Manager *manager) {
         Caller *caller;
 
-        while (manager->n_lookups < LOOKUPS_MAX && (caller = next_to_look_up(manager)))
+        /* At a stop nothing waits for that any more. */
+        while (!manager->stopping && manager->n_lookups < LOOKUPS_MAX && (caller = next_to_look_up(manager)))
                 if (!start_lookup(manager, caller->user)) {
                         g_queue_remove(&manager->lookups, caller);
                         caller_unknown(caller, NULL);
@@ -249,6 +250,15 @@ static void look_up(Caller *caller) {
         caller->lookup_since = g_get_monotonic_time();
         g_queue_push_tail(&manager->lookups, caller);
         start_lookups(manager);
+}
+
+void caller_cancel_unknown(Manager *manager) {
+        g_auto(Error) error = {};
+
+        error_set(&error, ERROR_CANCELED, "The service is stopping. Try again in a moment.");
+        for (GList *link = manager->callers_by_use.head; link; link = link->next)
+                if (!caller_is_known(link->data))
+                        inbox_refuse(link->data, &error);
 }
 
 static int on_uid(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {

@@ -29,7 +29,10 @@
 #define TICK_USEC (1 * G_USEC_PER_SEC)
 /* For jobs to end, answers to be sent, and threads to come back, when the daemon stops. */
 #define STOP_USEC (10 * G_USEC_PER_SEC)
-/* Of that, for answers to be sent once nothing works any more: a flood of calls never lets them end. */
+/*
+ * Of that, for answers to be sent once nothing works any more: a flood of calls never lets them end. And for look-ups, whose
+ * calls were answered: what hangs there is left behind.
+ */
 #define FLUSH_USEC (2 * G_USEC_PER_SEC)
 
 /* Mixed into the machine's id, so that a backup names the machine without telling the id itself. */
@@ -149,10 +152,9 @@ static int on_flush_due(sd_event_source *source, uint64_t usec, void *userdata) 
 }
 
 void manager_maybe_exit(Manager *manager) {
-        if (!manager->stopping || manager->n_unfinished > 0 || manager->n_requests > 0 || manager->n_workers > 0 ||
-            manager->n_lookups > 0)
+        if (!manager->stopping || manager->n_unfinished > 0 || manager->n_requests > 0 || manager->n_workers > 0)
                 return;
-        if (manager_has_unsent(manager) || !inbox_is_idle(manager) || !outbox_is_idle(manager)) {
+        if (manager->n_lookups > 0 || manager_has_unsent(manager) || !inbox_is_idle(manager) || !outbox_is_idle(manager)) {
                 /* asked again when the loop turns */
                 if (!manager->flush_timer)
                         (void)sd_event_add_time_relative(manager->event, &manager->flush_timer, CLOCK_MONOTONIC,
@@ -180,6 +182,7 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
 
         job_cancel_all(manager);
         polkit_withdraw_all(manager);
+        caller_cancel_unknown(manager);
         (void)sd_event_add_time_relative(manager->event, &manager->stop_timer, CLOCK_MONOTONIC, STOP_USEC, 0,
                 on_stop_due, manager);
         manager_maybe_exit(manager);

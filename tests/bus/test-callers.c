@@ -245,6 +245,24 @@ static void test_who_wants_no_answer_gets_no_error_either(void **state) {
         assert_null(receive_reply(bus, 100));
 }
 
+/* The bus hangs, and has not said yet whose the connection is. What is sent to it then it still reads. */
+static void test_stop_answers_who_is_not_known_yet(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+
+        assert_int_equal(kill(h->daemon, SIGSTOP), 0);
+        send_only(bus, new_call(bus, ROOT, "Manager.ListJobs"));
+        wait_for_bus(bus);
+        assert_int_equal(kill(h->bus, SIGSTOP), 0);
+        assert_int_equal(kill(h->daemon, SIGCONT), 0);
+        sleep_msec(300);
+        harness_stop(h);
+        assert_int_equal(kill(h->bus, SIGCONT), 0);
+        _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+        assert_non_null(reply);
+        assert_true(sd_bus_message_is_method_error(reply, "org.licensevault1.Error.NS_E_DRM_OPERATION_CANCELED") > 0);
+}
+
 static void test_users_without_licenses_of_their_own_are_denied(void **state) {
         Harness *h = *state;
         harness_need_users(h, 2);
@@ -272,6 +290,7 @@ int main(void) {
                         setup_small_cache, harness_teardown),
                 TEST(test_first_calls_of_a_connection_keep_their_order),
                 TEST(test_who_wants_no_answer_gets_no_error_either),
+                TEST(test_stop_answers_who_is_not_known_yet),
                 TEST(test_users_without_licenses_of_their_own_are_denied),
         };
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A directory of users that is slow, or down: who is in it waits, or is refused, and nobody else notices. */
+#include <signal.h>
+
 #include "memory.h"
 #include "monitor.h"
 
@@ -111,6 +113,26 @@ static void test_each_of_many_calls_that_are_refused_has_its_answer(void **state
                 call_void(busy[i], ROOT, "Manager.ListJobs", "");
 }
 
+/* What hangs is left behind, and who waits for it is told. */
+static void test_stop_waits_for_no_directory(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        int64_t begin;
+
+        meddling->names_wait = 1;
+        send_list(bus);
+        for (unsigned i = 0; i < PATIENCE_SEC * 100 && meddling->names_waited == 0; i++)
+                sleep_msec(10);
+        begin = g_get_monotonic_time();
+        assert_int_equal(kill(h->daemon, SIGTERM), 0);
+        _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+        assert_non_null(reply);
+        assert_true(sd_bus_message_is_method_error(reply, "org.licensevault1.Error.NS_E_DRM_OPERATION_CANCELED") > 0);
+        assert_int_equal(harness_wait(h, h->daemon), 0);
+        /* Not the 10 s of who has to be left while it works. */
+        assert_in_range(g_get_monotonic_time() - begin, 0, 8 * G_USEC_PER_SEC);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, memory_setup, memory_teardown)
 
 int main(void) {
@@ -118,6 +140,7 @@ int main(void) {
                 TEST(test_user_whose_look_up_hangs_keeps_no_other_from_being_looked_up),
                 TEST(test_call_that_waits_long_for_a_look_up_is_refused),
                 TEST(test_each_of_many_calls_that_are_refused_has_its_answer),
+                TEST(test_stop_waits_for_no_directory),
                 TEST(test_directory_that_goes_down_takes_no_subscription),
         };
 
