@@ -369,6 +369,7 @@ int manager_new(Manager **ret) {
 
         manager = g_new0(Manager, 1);
         manager->lock_fd = -1;
+        manager->last_answered = STRANGERS;
         manager->users = g_hash_table_new(g_direct_hash, g_direct_equal);
         manager->callers = g_hash_table_new(g_str_hash, g_str_equal);
         manager->jobs = g_hash_table_new(g_int64_hash, g_int64_equal);

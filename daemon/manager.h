@@ -102,7 +102,7 @@ struct Manager {
         unsigned n_descriptors; /* on their way to clients */
         GQueue descriptor_line; /* of Caller *: those that wait until there are less */
         bool is_broker;       /* the bus is dbus-broker; see pace.h */
-        uid_t last_answered;  /* whose answer was the last one */
+        uid_t last_answered;  /* whose answer was the last one; STRANGERS: there was none */
         int64_t shared_until; /* monotonic: so long, several users are answered; see pace.h */
         int64_t answers_per_sec; /* of all users together; 0: as many as dbus-daemon takes */
         sd_bus_slot *measure_slot; /* how long it takes to answer is being measured */

@@ -53,8 +53,10 @@ void pace_count(User *user, uint64_t bytes, int64_t now) {
         int64_t n_answers = 1 + (int64_t)bytes / (manager->is_broker ? ANSWER_BYTES : DAEMON_ANSWER_BYTES);
 
         if (user->uid != manager->last_answered && user->uid != STRANGERS) {
+                /* Before the first one there was nobody. */
+                if (manager->last_answered != STRANGERS)
+                        manager->shared_until = now + ALONE_USEC;
                 manager->last_answered = user->uid;
-                manager->shared_until = now + ALONE_USEC;
         }
         /* What it got while nobody was held back is not held against it. */
         user->next_answer_at = CLAMP(user->next_answer_at, now - BURST_USEC, now) +

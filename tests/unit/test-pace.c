@@ -28,6 +28,7 @@ static int setup(void **state) {
         World *world = g_new0(World, 1);
 
         world->manager.is_broker = true;
+        world->manager.last_answered = STRANGERS;
         for (unsigned i = 0; i < USERS; i++) {
                 world->users[i] = (User) { .manager = &world->manager, .uid = 1000 + i };
                 world->callers[i] = (Caller) { .manager = &world->manager, .line = &world->users[i] };
@@ -123,6 +124,20 @@ static void test_who_is_alone_is_not_kept_back(void **state) {
         assert_true(answer(world, 1, SMALL, BEGIN + 2 * SECOND));
         flood(world, 1, SMALL, BEGIN + 2 * SECOND, answers);
         assert_in_range(answers[0], 5800, 6200);
+}
+
+/* Nor is root, whose number is 0. */
+static void test_the_first_user_of_all_is_no_second_one(void **state) {
+        World *world = *state;
+        unsigned answers[USERS];
+        stand_in_line(world, 0);
+
+        flood(world, 1, SMALL, BEGIN, answers);
+        assert_int_equal(answers[0], SECOND / TICK);
+        world->users[1].uid = 0;
+        assert_true(answer(world, 1, SMALL, BEGIN + SECOND));
+        flood(world, 1, SMALL, BEGIN + SECOND, answers);
+        assert_in_range(answers[0], 6000, 6200);
 }
 
 /* Of a connection it is not known yet whose it is; it may be the same user's. */
@@ -330,6 +345,7 @@ int main(void) {
                 TEST(test_large_answers_count_as_several),
                 TEST(test_who_calls_little_does_not_wait),
                 TEST(test_who_is_alone_is_not_kept_back),
+                TEST(test_the_first_user_of_all_is_no_second_one),
                 TEST(test_strangers_are_nobody_else),
                 TEST(test_a_burst_is_answered_at_once),
                 TEST(test_who_has_to_wait_is_passed_over),
