@@ -65,6 +65,7 @@ void caller_gone(Manager *manager, const char *name);
 
 /* Has it found out anew what the user of a number is called: what was stored under the former name is another's now. */
 void caller_forget_names(Manager *manager, uid_t uid);
+
 /* At a stop: answers the calls that wait until it is known who calls. */
 void caller_cancel_unknown(Manager *manager);
 
