@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "option.h"
 #include "pager.h"
 
 static const Command commands[] = {
@@ -349,11 +350,19 @@ static Status fail_usage(Ctl *ctl, const char *message) {
         return ctl_fail(ctl, STATUS_USAGE, "%s. See: %s --help", message, g_get_prgname());
 }
 
-/* GLib takes back what it has parsed where it fails; who asked for JSON is to have the error so, too. */
-static bool parse(Ctl *ctl, GOptionContext *context, int *argc, char ***argv, GError **error) {
+/*
+ * GLib takes back what it has parsed where it fails; who asked for JSON is to have the error so, too. options are those
+ * of the command, NULL before it.
+ */
+static bool parse(Ctl *ctl, GOptionContext *context, const GOptionEntry *options, int *argc, char ***argv,
+        GError **error) {
         bool wants_json = g_strv_contains((const char *const *)*argv, "--json");
+        GOptionEntry global[GLOBAL_OPTIONS + 1];
+        const GOptionEntry *const tables[] = { global, options, NULL };
 
-        if (g_option_context_parse(context, argc, argv, error))
+        fill_global_options(ctl, false, global);
+        if (option_check(tables, g_option_context_get_strict_posix(context), *argv + MIN(*argc, 1), error) &&
+            g_option_context_parse(context, argc, argv, error))
                 return true;
         ctl->json = wants_json;
         return false;
@@ -367,7 +376,7 @@ static Status run_command(Ctl *ctl, const Command *command, int argc, char **arg
         unsigned n;
 
         g_set_prgname(program);
-        if (!parse(ctl, context, &argc, &argv, &error))
+        if (!parse(ctl, context, command->options, &argc, &argv, &error))
                 return fail_usage(ctl, error->message);
         if (show_help)
                 return print_help(ctl, context);
@@ -401,7 +410,7 @@ static Status run(Ctl *ctl, int argc, char **argv) {
                 fill_global_options(ctl, false, global);
                 return complete(ctl, commands, G_N_ELEMENTS(commands), global, argv + 2);
         }
-        if (!parse(ctl, context, &argc, &argv, &error))
+        if (!parse(ctl, context, NULL, &argc, &argv, &error))
                 return fail_usage(ctl, error->message);
         if (show_help)
                 return print_help(ctl, context);
