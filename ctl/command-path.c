@@ -58,7 +58,7 @@ static Status list_set(Ctl *ctl, GPtrArray *names) {
         return STATUS_OK;
 }
 
-static Status read_place(Ctl *ctl, const char *name, char **ret) {
+Status path_read(Ctl *ctl, const char *name, char **ret) {
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
         const char *folder;
         Status status;
@@ -82,7 +82,7 @@ Status command_paths(Ctl *ctl, char **arguments) {
                 bool is_set = g_ptr_array_find_with_equal_func(set, places[i].name, g_str_equal, NULL);
                 g_autofree char *folder = NULL;
 
-                status = read_place(ctl, places[i].name, &folder);
+                status = path_read(ctl, places[i].name, &folder);
                 if (status != STATUS_OK)
                         break;
                 ctl_result(ctl, places[i].word, json_pack("{ss sb}", "folder", folder, "set", is_set));

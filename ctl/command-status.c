@@ -11,6 +11,7 @@
 #include "series.h"
 #include "source.h"
 #include "text.h"
+#include "user-name.h"
 
 /*
  * status: whether all is well, in a few lines. The backup in the folder of the service is read, all of it, so that what
@@ -39,7 +40,9 @@ static void backup_clear(Backup *backup) {
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Backup, backup_clear)
 
 typedef struct Report {
+        const char *what;  /* "The backup" */
         const char *place; /* the file or folder that was named; NULL for that of the service */
+        bool all_users;
         uint64_t licenses;
         uint64_t never_backed_up;
         json_t *warnings;
@@ -168,7 +171,10 @@ static int keep_origin(const BackupOrigin *origin, void *userdata, Error *error)
 
         backup->origin = (BackupOrigin) {
                 .created = g_strdup(origin->created),
+                .host = g_strdup(origin->host),
                 .all_users = origin->all_users,
+                .uid = origin->uid,
+                .name = g_strdup(origin->name),
                 .licenses = origin->licenses,
                 .restricted = origin->restricted,
                 .damaged = origin->damaged,
@@ -196,27 +202,42 @@ static int64_t days_since(const char *created) {
         return then ? MAX(g_date_time_difference(now, then) / G_TIME_SPAN_DAY, 0) : 0;
 }
 
-static void show_backup(Ctl *ctl, const Backup *backup) {
+static json_t *backup_to_json(const Backup *backup) {
+        return json_pack("{ss ss* sI sI sI sI sb}", "path", backup->source.name, "created", backup->origin.created,
+                "licenses", (json_int_t)backup->origin.licenses, "restricted", (json_int_t)backup->origin.restricted,
+                "damaged", (json_int_t)backup->origin.damaged, "bytes", (json_int_t)backup->counts.bytes, "whole",
+                backup->error.code == ERROR_NONE);
+}
+
+/* Whether it is of the caller's licenses, be it of another machine. */
+static bool is_own(const Backup *backup) {
+        g_autofree char *name = NULL;
+
+        if (backup->origin.all_users || user_name_of(geteuid(), &name) < 0)
+                return false;
+        return g_strcmp0(backup->origin.name, name) == 0 && (*name || backup->origin.uid == geteuid());
+}
+
+static void show_backup(const Report *report, const Backup *backup) {
         bool whole = backup->error.code == ERROR_NONE;
         uint64_t seconds;
-
-        ctl_result(ctl, "backup", json_pack("{ss ss* sI sI sI sI sb}", "path", backup->source.name, "created",
-                backup->origin.created, "licenses", (json_int_t)backup->origin.licenses, "restricted",
-                (json_int_t)backup->origin.restricted, "damaged", (json_int_t)backup->origin.damaged, "bytes",
-                (json_int_t)backup->counts.bytes, "whole", whole));
-        if (ctl->json)
-                return;
 
         if (backup->origin.created) {
                 g_autofree char *licenses = text_licenses(backup->origin.licenses);
                 g_autofree char *size = text_size(backup->counts.bytes);
                 g_autofree char *time = text_read_time(backup->origin.created, &seconds) ? text_time((int64_t)seconds) :
                         g_strdup(backup->origin.created);
+                const char *label = report->all_users ? "Their backup" : "Last backup";
 
                 if (whole)
-                        field_printf("Last backup", "%s, %s, %s", time, licenses, size);
+                        field_printf(label, "%s, %s, %s", time, licenses, size);
                 else
-                        field_printf("Last backup", "%s", time);
+                        field_printf(label, "%s", time);
+                if (!report->all_users && !is_own(backup)) {
+                        g_autofree char *from = backup_origin_describe(&backup->origin);
+
+                        field_print("Backup of", from);
+                }
         }
         field_print("Kept in", backup->source.name);
         if (whole)
@@ -225,29 +246,79 @@ static void show_backup(Ctl *ctl, const Backup *backup) {
                 field_print_tone("Verified", TONE_BAD, "no: see below");
 }
 
-static const char *renewal(const Report *report) {
+static char *renewal(const Report *report, const Backup *backup) {
+        const char *whose = backup->origin.all_users ? " --all-users" :
+                backup->origin.created && !is_own(backup) ? " --owner USER" : "";
+
+        if (report->all_users)
+                return g_strdup("Make a new one with: systemctl start licensevault-backup.service");
         if (!report->place)
-                return "Make a new one with: licensevaultctl backup --overwrite";
-        if (g_file_test(report->place, G_FILE_TEST_IS_DIR))
-                return "Make a new one with: licensevaultctl backup --folder FOLDER";
-        return "Make a new one with: licensevaultctl backup --output FILE";
+                return g_strdup("Make a new one with: licensevaultctl backup --overwrite");
+        return g_strdup_printf("Make a new one with: licensevaultctl backup%s %s", whose,
+                g_file_test(report->place, G_FILE_TEST_IS_DIR) ? "--folder FOLDER" : "--output FILE");
 }
 
-static void warn_of_backup(Ctl *ctl, const Report *report, const Backup *backup) {
-        uint64_t backed_up = backup->origin.licenses, wanted = report->licenses - report->never_backed_up;
-        g_autofree char *lacking = text_licenses(backup->origin.damaged);
-        int64_t days = days_since(backup->origin.created);
+/* How the licenses of the backup come back. */
+static Status find_return(Ctl *ctl, const Report *report, const Backup *backup, const char **ret) {
+        g_autofree char *restored = NULL, *folder = NULL;
+        Status status;
 
-        if (backup->origin.damaged > 0)
-                warn(ctl, report, "The backup lacks %s, damaged in the store. See which: NOT-BACKED-UP.txt in it. Store "
-                        "that again, or restore it from an older backup.", lacking);
-        else if (backed_up != wanted && !backup->origin.all_users) {
-                g_autofree char *had = text_licenses(backed_up);
+        if (report->all_users)
+                *ret = "licensevaultctl restore --all-users FILE";
+        else if (report->place)
+                *ret = "licensevaultctl restore FILE";
+        else {
+                status = path_read(ctl, "RestorePath", &restored);
+                if (status != STATUS_OK)
+                        return status;
+                folder = g_path_get_dirname(backup->source.name);
+                *ret = strcmp(folder, restored) == 0 ? "licensevaultctl restore" :
+                        "licensevaultctl export FILE, and: licensevaultctl restore FILE";
+        }
+        return STATUS_OK;
+}
 
-                warn(ctl, report, "The backup has %s, and there are %" PRIu64 " now. %s", had, wanted, renewal(report));
+/* Where the backup has more than there are, it may be the last that has them: a new one would take its place. */
+static Status warn_of_loss(Ctl *ctl, const Report *report, const Backup *backup, uint64_t had, uint64_t now) {
+        g_autofree char *licenses = text_licenses(had), *advice = renewal(report, backup);
+        const char *way = NULL;
+        Status status;
+
+        status = find_return(ctl, report, backup, &way);
+        if (status == STATUS_OK)
+                warn(ctl, report, "%s %s %s, and there %s %" PRIu64 " now. If licenses were lost, bring them back first, "
+                        "with: %s. If they were removed on purpose, %c%s", report->what,
+                        report->all_users ? "was made of" : "has", licenses, now == 1 ? "is" : "are", now, way, g_ascii_tolower(*advice), advice + 1);
+        return status;
+}
+
+static Status warn_of_backup(Ctl *ctl, const Report *report, const Backup *backup) {
+        const BackupOrigin *origin = &backup->origin;
+        uint64_t had = origin->licenses, now = report->licenses - report->never_backed_up;
+        bool comparable = report->all_users ? origin->all_users : is_own(backup);
+        g_autofree char *lacking = text_licenses(origin->damaged), *advice = renewal(report, backup);
+        int64_t days = days_since(origin->created);
+        Status status = STATUS_OK;
+
+        /* Of all users nobody has counted those that may not be backed up. */
+        if (report->all_users)
+                had += origin->restricted + origin->damaged;
+
+        if (origin->damaged > 0)
+                warn(ctl, report, "%s lacks %s, damaged in the store. See which: NOT-BACKED-UP.txt in it. Store that again, "
+                        "or restore it from an older backup.", report->what, lacking);
+        if (comparable && had > now)
+                status = warn_of_loss(ctl, report, backup, had, now);
+        else if (comparable && had < now && origin->damaged == 0 && !report->all_users) {
+                g_autofree char *licenses = text_licenses(had);
+
+                warn(ctl, report, "%s has %s, and there %s %" PRIu64 " now. %s", report->what, licenses,
+                        now == 1 ? "is" : "are", now, advice);
         }
         if (days > OLD_DAYS)
-                warn(ctl, report, "The backup is %" PRIi64 " days old. %s", days, renewal(report));
+                warn(ctl, report, "%s is %" PRIi64 " days old.%s%s", report->what, days, comparable && had > now ? "" : " ",
+                        comparable && had > now ? "" : advice);
+        return status;
 }
 
 /* Opens the backup that is meant. false, with *ret_status set, where there is none; that has been said. */
@@ -282,6 +353,25 @@ static bool open_backup(Ctl *ctl, const Report *report, Source *ret, char **ret_
         return false;
 }
 
+/* Shows a backup that was read, and says what is wrong with it. */
+static Status judge(Ctl *ctl, const Report *report, const Backup *backup) {
+        Status status;
+
+        if (!ctl->json)
+                show_backup(report, backup);
+        if (backup->error.code == ERROR_NONE)
+                return warn_of_backup(ctl, report, backup);
+
+        ctl_push(ctl);
+        status = bus_fail_named(ctl, error_name(backup->error.code), error_message(&backup->error), backup->source.name);
+        if (report->licenses > report->never_backed_up) {
+                g_autofree char *advice = renewal(report, backup);
+
+                ctl_note(ctl, "%s", advice);
+        }
+        return status;
+}
+
 static Status report_backup(Ctl *ctl, const Report *report) {
         g_auto(Backup) backup = { .source = SOURCE_NONE };
         g_autofree char *path = NULL;
@@ -295,16 +385,8 @@ static Status report_backup(Ctl *ctl, const Report *report) {
         status = read_backup(ctl, &backup);
         if (status != STATUS_OK)
                 return status;
-        show_backup(ctl, &backup);
-        if (backup.error.code != ERROR_NONE) {
-                ctl_push(ctl);
-                status = bus_fail_named(ctl, error_name(backup.error.code), error_message(&backup.error),
-                        backup.source.name);
-                ctl_note(ctl, "%s", renewal(report));
-                return status;
-        }
-        warn_of_backup(ctl, report, &backup);
-        return STATUS_OK;
+        ctl_result(ctl, "backup", backup_to_json(&backup));
+        return judge(ctl, report, &backup);
 }
 
 /* For root */
@@ -335,7 +417,7 @@ static Status report_all_users(Ctl *ctl, const Report *report) {
 }
 
 Status command_status(Ctl *ctl, char **arguments) {
-        Report report = { .place = arguments[0], .warnings = json_array() };
+        Report report = { .what = "The backup", .place = arguments[0], .warnings = json_array() };
         Status status, flushed;
 
         if ((status = report_service(ctl)) == STATUS_OK &&

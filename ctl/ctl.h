@@ -96,6 +96,9 @@ Status verify_descriptor(Ctl *ctl, int fd, const char *name, uint64_t *ret_licen
 /* For root: of how many the service has something, how many licenses that are, and how many of them are gone. */
 Status owners_count(Ctl *ctl, unsigned *ret_owners, uint64_t *ret_licenses, unsigned *ret_gone);
 
+/* The folder of the service that "BackupPath" or "RestorePath" is (g_free). */
+Status path_read(Ctl *ctl, const char *name, char **ret);
+
 /*
  * Commands, run with their arguments, which end in NULL, after their options were parsed into the
  * variables of their own files.
