@@ -24,6 +24,7 @@
 #define OLD_DAYS 7
 /* What licensevault-backup.service fills, unless it was told otherwise. */
 #define ALL_USERS_FOLDER "/var/backups/licensevault"
+#define MAKE_FOR_ALL "systemctl start licensevault-backup.service"
 
 typedef struct Backup {
         Source source;
@@ -251,7 +252,7 @@ static char *renewal(const Report *report, const Backup *backup) {
                 backup->origin.created && !is_own(backup) ? " --owner USER" : "";
 
         if (report->all_users)
-                return g_strdup("Make a new one with: systemctl start licensevault-backup.service");
+                return g_strdup("Make a new one with: " MAKE_FOR_ALL);
         if (!report->place)
                 return g_strdup("Make a new one with: licensevaultctl backup --overwrite");
         return g_strdup_printf("Make a new one with: licensevaultctl backup%s %s", whose,
@@ -372,48 +373,97 @@ static Status judge(Ctl *ctl, const Report *report, const Backup *backup) {
         return status;
 }
 
+/* What a backup that is not whole is called, with --folder: the newest that is newer than the newest whole one. */
+static char *find_incomplete(const char *folder, const char *whole) {
+        g_autofree char *newest = whole ? g_path_get_basename(whole) : g_strdup(""), *tomorrow = NULL;
+        g_autoptr(GDateTime) now = g_date_time_new_now_utc(), day = g_date_time_add_days(now, 1);
+        g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+        bool found = false;
+        const char *name;
+
+        tomorrow = g_date_time_format(day, "licenses-%Y%m%dT%H%M%SZ");
+        while (dir && (name = g_dir_read_name(dir)))
+                /* As in series_newest(): what a clock has named that ran ahead tells nothing. */
+                if (g_pattern_match_simple("licenses-????????T??????Z-incomplete.tar", name) &&
+                    strcmp(name, newest) > 0 && strcmp(name, tomorrow) < 0) {
+                        g_free(newest);
+                        newest = g_strdup(name);
+                        found = true;
+                }
+        return found ? g_build_filename(folder, newest, NULL) : NULL;
+}
+
+static void warn_of_incomplete(Ctl *ctl, const Report *report, const char *file) {
+        warn(ctl, report, "The newest backup there, '%s', lacks what is damaged in the store. See which: NOT-BACKED-UP.txt in "
+                "it. That has to be stored again, or restored from an older backup.", file);
+}
+
 static Status report_backup(Ctl *ctl, const Report *report) {
         g_auto(Backup) backup = { .source = SOURCE_NONE };
-        g_autofree char *path = NULL;
+        g_autofree char *path = NULL, *incomplete = NULL;
         Status status;
 
-        if (!open_backup(ctl, report, &backup.source, &path, &status)) {
+        if (!open_backup(ctl, report, &backup.source, &path, &status))
                 ctl_result(ctl, "backup", json_null());
-                return status;
+        else if ((status = read_backup(ctl, &backup)) == STATUS_OK) {
+                ctl_result(ctl, "backup", backup_to_json(&backup));
+                status = judge(ctl, report, &backup);
         }
 
-        status = read_backup(ctl, &backup);
-        if (status != STATUS_OK)
-                return status;
-        ctl_result(ctl, "backup", backup_to_json(&backup));
-        return judge(ctl, report, &backup);
+        incomplete = report->place ? find_incomplete(report->place, path) : NULL;
+        if (incomplete)
+                warn_of_incomplete(ctl, report, incomplete);
+        return status;
 }
 
 /* For root */
 
-static Status report_all_users(Ctl *ctl, const Report *report) {
-        g_autofree char *newest = series_newest(ALL_USERS_FOLDER);
-        unsigned owners = 0, gone = 0;
-        uint64_t licenses = 0;
+static Status report_backup_of_all(Ctl *ctl, const Report *report, const char *newest, json_t *result) {
+        g_auto(Backup) backup = { .source = SOURCE_NONE };
         Status status;
 
-        status = owners_count(ctl, &owners, &licenses, &gone);
+        if ((status = source_open(ctl, newest, &backup.source)) != STATUS_OK ||
+            (status = read_backup(ctl, &backup)) != STATUS_OK)
+                return status;
+        (void)json_object_set_new(result, "last_backup", backup_to_json(&backup));
+        status = judge(ctl, report, &backup);
+        if (status == STATUS_OK && !backup.origin.all_users)
+                warn(ctl, report, "'%s' is not of all users, but of '%s' alone. %s", newest, backup.origin.name,
+                        "Make a new one with: " MAKE_FOR_ALL);
+        return status;
+}
+
+static Status report_all_users(Ctl *ctl, const Report *own) {
+        Report report = { .what = "The backup of all users", .place = ALL_USERS_FOLDER, .all_users = true,
+                .warnings = own->warnings };
+        g_autofree char *newest = series_newest(ALL_USERS_FOLDER), *incomplete = find_incomplete(ALL_USERS_FOLDER, newest);
+        unsigned owners = 0, gone = 0;
+        Status status;
+        json_t *result;
+
+        status = owners_count(ctl, &owners, &report.licenses, &gone);
         if (status != STATUS_OK)
                 return status;
-        ctl_result(ctl, "all_users", json_pack("{sI sI sI ss*}", "owners", (json_int_t)owners, "licenses",
-                (json_int_t)licenses, "gone", (json_int_t)gone, "backup", newest));
+        result = json_pack("{sI sI sI ss*}", "owners", (json_int_t)owners, "licenses", (json_int_t)report.licenses,
+                "gone", (json_int_t)gone, "backup", newest);
+        ctl_result(ctl, "all_users", result);
         if (!ctl->json) {
-                field_printf("All users", "%" PRIu64 " license%s of %u user%s", licenses, licenses == 1 ? "" : "s",
-                        owners, owners == 1 ? "" : "s");
-                field_print("Their backup", newest ?: "none in " ALL_USERS_FOLDER);
+                field_printf("All users", "%" PRIu64 " license%s of %u user%s", report.licenses,
+                        report.licenses == 1 ? "" : "s", owners, owners == 1 ? "" : "s");
+                if (!newest)
+                        field_printf("Their backup", "none%s in %s", incomplete ? " that is whole" : "", report.place);
         }
         if (gone > 0)
-                warn(ctl, report, "Licenses of %u user%s are hidden, whose account%s gone. See: licensevaultctl owners", gone,
+                warn(ctl, &report, "Licenses of %u user%s are hidden, whose account%s gone. See: licensevaultctl owners", gone,
                         gone == 1 ? "" : "s", gone == 1 ? " is" : "s are");
-        if (!newest && licenses > report->licenses)
-                warn(ctl, report, "There is no backup of all users in " ALL_USERS_FOLDER ". To have one made every "
+        if (newest)
+                status = report_backup_of_all(ctl, &report, newest, result);
+        else if (!incomplete && report.licenses > own->licenses)
+                warn(ctl, &report, "There is no backup of all users in " ALL_USERS_FOLDER ". To have one made every "
                         "day: systemctl enable --now licensevault-backup.timer");
-        return STATUS_OK;
+        if (incomplete)
+                warn_of_incomplete(ctl, &report, incomplete);
+        return status;
 }
 
 Status command_status(Ctl *ctl, char **arguments) {
@@ -423,8 +473,11 @@ Status command_status(Ctl *ctl, char **arguments) {
         if ((status = report_service(ctl)) == STATUS_OK &&
             (status = report_licenses(ctl, &report)) == STATUS_OK &&
             (status = report_jobs(ctl)) == STATUS_OK &&
-            (status = report_backup(ctl, &report)) == STATUS_OK && geteuid() == 0)
-                status = report_all_users(ctl, &report);
+            ((status = report_backup(ctl, &report)) == STATUS_OK || status == STATUS_CORRUPT) && geteuid() == 0) {
+                Status of_all = report_all_users(ctl, &report);
+
+                status = status == STATUS_OK ? of_all : status;
+        }
 
         ctl_result(ctl, "warnings", report.warnings);
         flushed = ctl_flush(ctl);

@@ -191,14 +191,15 @@ static const Command commands[] = {
                 "that went to files the service keeps no record: it is the one in its own folder, unless you\n"
                 "name a FILE, or the FOLDER of backup --folder. Warns where there is none, where it is older\n"
                 "than 7 days, lacks what was damaged, or has not as many licenses as there are (but for one of\n"
-                "somebody else, or of all users). For root also all users, and the newest of their backups in\n"
-                "/var/backups/licensevault. A warning is no failure; a damaged backup is one.\n"
+                "somebody else, or of all users). For root also all users, and in the same way the newest of\n"
+                "their backups in /var/backups/licensevault. A warning is no failure; a damaged backup is one.\n"
                 "\n"
                 "With --json: {\"service\": {\"was_running\": bool, \"version\": text, \"instance\": text},\n"
                 "\"licenses\": n, \"never_backed_up\": n, \"jobs\": n, \"backup\": null or {\"path\": path,\n"
                 "\"created\": time, \"licenses\": n, \"restricted\": n, \"damaged\": n, \"bytes\": n,\n"
                 "\"whole\": bool},\n"
-                "\"all_users\": {\"owners\": n, \"licenses\": n, \"gone\": n, \"backup\": path},\n"
+                "\"all_users\": {\"owners\": n, \"licenses\": n, \"gone\": n, \"backup\": path,\n"
+                "\"last_backup\": {as \"backup\" above}},\n"
                 "\"warnings\": [text, …]}." },
         { "jobs", NULL, 0, 0, {}, NULL, command_jobs,
                 "List the jobs",
