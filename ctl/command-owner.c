@@ -81,6 +81,17 @@ Status owners_count(Ctl *ctl, unsigned *ret_owners, uint64_t *ret_licenses, unsi
         return STATUS_OK;
 }
 
+Status owners_have(Ctl *ctl, uint32_t uid, bool *ret) {
+        g_autoptr(GPtrArray) owners = g_ptr_array_new_with_free_func(owner_free);
+        Status status;
+
+        *ret = false;
+        status = list_owners(ctl, owners);
+        for (unsigned i = 0; i < owners->len; i++)
+                *ret = *ret || ((const Owner *)owners->pdata[i])->uid == uid;
+        return status;
+}
+
 /* owners */
 
 static const Column columns[] = {

@@ -95,6 +95,8 @@ Status verify_descriptor(Ctl *ctl, int fd, const char *name, uint64_t *ret_licen
 
 /* For root: of how many the service has something, how many licenses that are, and how many of them are gone. */
 Status owners_count(Ctl *ctl, unsigned *ret_owners, uint64_t *ret_licenses, unsigned *ret_gone);
+/* For root: whether the service has anything of that number, whoever's it was. */
+Status owners_have(Ctl *ctl, uint32_t uid, bool *ret);
 
 /* The folder of the service that "BackupPath" or "RestorePath" is (g_free). */
 Status path_read(Ctl *ctl, const char *name, char **ret);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "whose.h"
 
+#include <unistd.h>
+
 #include "bus.h"
 #include "user-name.h"
 
@@ -26,6 +28,24 @@ Status user_from_text(Ctl *ctl, const char *text, uint32_t *ret) {
                 return ctl_fail(ctl, STATUS_USAGE, "There is no user '%s' on this machine.", text);
         *ret = uid;
         return STATUS_OK;
+}
+
+/*
+ * A number may be mistyped as a name may: of nobody there would be a backup without a license. Of who is gone the service
+ * may have some, and decides itself; it lists them to root alone.
+ */
+static Status check_number(Ctl *ctl, uint32_t uid) {
+        g_autofree char *name = NULL;
+        bool known = true;
+        Status status = STATUS_OK;
+
+        if (user_name_of(uid, &name) == 0 && !*name && geteuid() == 0)
+                status = owners_have(ctl, uid, &known);
+        if (status == STATUS_OK && !known)
+                return ctl_fail(ctl, STATUS_USAGE,
+                        "There is no user %" PRIu32 " on this machine, and the service has no licenses of that number. See of "
+                        "whom it has: licensevaultctl owners", uid);
+        return status;
 }
 
 static int append_options(const Whose *whose, uint32_t uid, sd_bus_message *call) {
@@ -57,8 +77,8 @@ Status whose_append(Ctl *ctl, const Whose *whose, sd_bus_message *call) {
                 return status;
 
         if (whose->owner) {
-                status = user_from_text(ctl, whose->owner, &uid);
-                if (status != STATUS_OK)
+                if ((status = user_from_text(ctl, whose->owner, &uid)) != STATUS_OK ||
+                    (status = check_number(ctl, uid)) != STATUS_OK)
                         return status;
         }
         r = append_options(whose, uid, call);

@@ -21,7 +21,8 @@ bool whose_is_given(const Whose *whose);
 
 /*
  * Appends the a{sv} with which the service is told, and lets it ask an administrator for authorization if need
- * be (not with --quiet). A USER that is not here is STATUS_USAGE, and so is what excludes each other.
+ * be (not with --quiet). A USER that is not here, nor gone with licenses left behind, is STATUS_USAGE, and so is what
+ * excludes each other.
  */
 Status whose_append(Ctl *ctl, const Whose *whose, sd_bus_message *call);
 
