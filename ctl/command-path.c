@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <stdio.h>
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "bus.h"
 #include "table.h"
@@ -98,6 +99,30 @@ Status command_paths(Ctl *ctl, char **arguments) {
 
 /* set-path, unset-path */
 
+/* Who has moved the backups may think that restores follow. */
+static Status note_restores(Ctl *ctl) {
+        g_autofree char *backups = NULL, *restores = NULL;
+        Status status;
+
+        if (ctl->quiet)
+                return STATUS_OK;
+        if ((status = path_read(ctl, "BackupPath", &backups)) != STATUS_OK ||
+            (status = path_read(ctl, "RestorePath", &restores)) != STATUS_OK)
+                return status;
+        if (g_strcmp0(backups, restores) != 0)
+                ctl_note(ctl, "Restores without FILE still read from '%s'; to change that, too: licensevaultctl set-path "
+                        "restore '%s'", restores, backups);
+        return STATUS_OK;
+}
+
+/* The service looks when it is to make a backup. Whether a folder is there that we may not look into is not ours to say. */
+static void warn_of_absence(const Ctl *ctl, const char *folder) {
+        struct stat st;
+
+        if (stat(folder, &st) < 0 && errno == ENOENT)
+                ctl_warn(ctl, "'%s' is not there yet. The service makes no folder but its own.", folder);
+}
+
 Status command_set_path(Ctl *ctl, char **arguments) {
         __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *call = NULL, *reply = NULL;
@@ -127,7 +152,8 @@ Status command_set_path(Ctl *ctl, char **arguments) {
         ctl_note(ctl, strcmp(arguments[0], "backup") == 0 ?
                 "Backups in the folder of the service go to '%s' from now on." :
                 "Restores without FILE read from '%s' from now on.", folder);
-        return STATUS_OK;
+        warn_of_absence(ctl, folder);
+        return strcmp(arguments[0], "backup") == 0 ? note_restores(ctl) : STATUS_OK;
 }
 
 Status command_unset_path(Ctl *ctl, char **arguments) {
@@ -142,8 +168,8 @@ Status command_unset_path(Ctl *ctl, char **arguments) {
                 return status;
         ctl->result = json_object();
         status = bus_call(ctl, call, NULL, &reply);
-        if (status == STATUS_OK)
-                ctl_note(ctl, name ? "The folder is the default one again." :
-                        "Both folders are the default ones again.");
-        return status;
+        if (status != STATUS_OK)
+                return status;
+        ctl_note(ctl, name ? "The folder is the default one again." : "Both folders are the default ones again.");
+        return g_strcmp0(arguments[0], "backup") == 0 ? note_restores(ctl) : STATUS_OK;
 }

@@ -95,9 +95,10 @@ static const Command commands[] = {
         { "restore", "[FILE|-]", 0, 1, { ARGUMENT_FILE }, restore_options, command_restore,
                 "Restore licenses from a backup",
                 "Merges a backup into your licenses: FILE, '-' for standard input, or without either the\n"
-                "backup in the folder of the service. All of it is read and proved first; where anything\n"
-                "is wrong, nothing is changed. No counter rises, what was revoked stays so, and the newer\n"
-                "of two documents stays. Ctrl-C cancels.\n"
+                "backup in the folder of the service for restores, which is that for backups unless set-path\n"
+                "named another. All of it is read and proved first; where anything is wrong, nothing is\n"
+                "changed. No counter rises, what was revoked stays so, and the newer of two documents stays.\n"
+                "Ctrl-C cancels.\n"
                 "\n"
                 "A backup that another machine or user made needs your consent: on a terminal you are\n"
                 "asked (not where the backup comes from standard input), elsewhere give it with --yes.\n"
@@ -167,16 +168,18 @@ static const Command commands[] = {
                 "With --json: {\"licenses\": n}." },
         { "paths", NULL, 0, 0, {}, NULL, command_paths,
                 "Show where backups are kept",
-                "Shows the folders of the service that your backups go to and that they are restored from,\n"
-                "where no file is named.\n"
+                "Shows the folders of the service where no file is named: the one for backups, which backup\n"
+                "writes to and export, verify, inspect and status read from, and the one for restores, which\n"
+                "restore reads from.\n"
                 "\n"
                 "With --json: {\"backup\": {\"folder\": path, \"set\": bool}, \"restore\": {as that}}, with\n"
                 "true where set-path named it." },
         { "set-path", "backup|restore FOLDER", 2, 2, { ARGUMENT_PLACE, ARGUMENT_FOLDER }, NULL, command_set_path,
                 "Choose where backups are kept",
-                "Has the service make your backups in another folder, or restore from it. Only folders\n"
-                "that the administrator allows can be taken (Roots= in licensevaultd.conf). For a\n"
-                "folder of your own, name a file: licensevaultctl backup --output FILE.\n"
+                "Has the service make your backups in another folder, or restore from it: both are the same\n"
+                "until one is named. Only folders that the administrator allows can be taken (Roots= in\n"
+                "licensevaultd.conf). For a folder of your own, name a file: licensevaultctl backup --output\n"
+                "FILE.\n"
                 "\n"
                 "With --json: {\"backup\": path} or {\"restore\": path}." },
         { "unset-path", "[backup|restore]", 0, 1, { ARGUMENT_PLACE }, NULL, command_unset_path,
