@@ -368,7 +368,7 @@ static bool parse(Ctl *ctl, GOptionContext *context, const GOptionEntry *options
         if (option_check(tables, g_option_context_get_strict_posix(context), *argv + MIN(*argc, 1), error) &&
             g_option_context_parse(context, argc, argv, error))
                 return true;
-        ctl->json = wants_json;
+        ctl->json = ctl->json || wants_json;
         return false;
 }
 
