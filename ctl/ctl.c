@@ -128,11 +128,15 @@ void ctl_print_json(const json_t *object) {
         putchar('\n');
 }
 
-/* A reader that has seen enough, such as head, is no failure to speak of. */
+/*
+ * A reader that has seen enough, such as head, is no failure to speak of. What comes after a failure, such as that
+ * failure as JSON, cannot be written either, and there is no more to say.
+ */
 static Status fail_write(Ctl *ctl, int r) {
-        if (r == -EPIPE)
-                return STATUS_FAILED;
-        return ctl_fail_errno(ctl, r, "Writing to standard output failed");
+        if (ctl->unwritten == STATUS_OK)
+                ctl->unwritten = r == -EPIPE ? STATUS_FAILED :
+                        ctl_fail_errno(ctl, r, "Writing to standard output failed");
+        return ctl->unwritten;
 }
 
 void ctl_push(Ctl *ctl) {

@@ -54,6 +54,7 @@ typedef struct Ctl {
         json_t *result;  /* an object, what --json prints at the end; NULL for a command that printed it */
         json_t *failure; /* the first failure, for --json; NULL without one */
         int push_error;  /* the errno with which the first ctl_push() failed; 0 without one */
+        Status unwritten; /* of the first failure to write to stdout; STATUS_OK without one */
 } Ctl;
 
 /* Says "licensevaultctl: message" and keeps the first one for --json. Returns status. */
