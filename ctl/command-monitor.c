@@ -65,9 +65,11 @@ static void print_json(Monitor *monitor, const char *event, json_t *members) {
 }
 
 static void print_line(Monitor *monitor, const char *id, const char *what, Tone tone, const char *text) {
-        g_autofree char *time = time_now(), *safe = text_safe(text), *safe_what = text_safe(what);
+        bool terminal = terminal_is_stdout();
+        g_autofree char *time = time_now(), *safe = text_safe_for(terminal, text),
+                        *safe_what = text_safe_for(terminal, what);
 
-        if (terminal_is_stdout())
+        if (terminal)
                 printf("%s  %-16s  %-20s  %s%s%s\n", time, id, safe_what, terminal_begin(STDOUT_FILENO, tone), safe,
                         terminal_end(STDOUT_FILENO, tone));
         else

@@ -24,7 +24,8 @@ static void keep_failure(Ctl *ctl, Status status, const char *name, const char *
 }
 
 Status ctl_fail_named(Ctl *ctl, Status status, const char *name, const char *message) {
-        g_autofree char *safe = text_safe(message), *safe_name = text_safe(name);
+        bool terminal = terminal_is(STDERR_FILENO);
+        g_autofree char *safe = text_safe_for(terminal, message), *safe_name = text_safe_for(terminal, name);
 
         fprintf(stderr, "%slicensevaultctl:%s %s", terminal_begin(STDERR_FILENO, TONE_BAD),
                 terminal_end(STDERR_FILENO, TONE_BAD), safe);
@@ -65,7 +66,7 @@ static void tell(const Ctl *ctl, const char *heading, const char *format, va_lis
         if (ctl->quiet)
                 return;
         message = g_strdup_vprintf(format, ap);
-        safe = text_safe(message);
+        safe = text_safe_for(terminal_is(STDERR_FILENO), message);
         fprintf(stderr, "%s%s\n", heading, safe);
 }
 
@@ -102,7 +103,7 @@ bool ctl_ask(const char *format, ...) {
         va_start(ap, format);
         question = g_strdup_vprintf(format, ap);
         va_end(ap);
-        safe = text_safe(question);
+        safe = text_safe_for(terminal_is(STDERR_FILENO), question);
         fprintf(stderr, "%s [y/N] ", safe);
         fflush(stderr);
 

@@ -10,7 +10,7 @@
 #define LABEL_WIDTH 15
 
 void field_print_tone(const char *label, Tone tone, const char *value) {
-        g_autofree char *safe = text_safe(value);
+        g_autofree char *safe = text_safe_for(terminal_is(STDOUT_FILENO), value);
 
         if (!*value)
                 return;

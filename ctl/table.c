@@ -44,7 +44,7 @@ Table *table_free(Table *table) {
 }
 
 void table_add_tone(Table *table, Tone tone, const char *cell) {
-        g_ptr_array_add(table->cells, text_safe(cell));
+        g_ptr_array_add(table->cells, text_safe_for(table->terminal, cell));
         g_array_append_val(table->tones, tone);
 }
 

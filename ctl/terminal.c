@@ -13,7 +13,7 @@
 static bool paged, paged_stderr;
 static size_t paged_width;
 
-static bool is_terminal(int fd) {
+bool terminal_is(int fd) {
         if (paged && fd == STDOUT_FILENO)
                 return true;
         if (paged && fd == STDERR_FILENO)
@@ -22,7 +22,7 @@ static bool is_terminal(int fd) {
 }
 
 bool terminal_is_stdout(void) {
-        return is_terminal(STDOUT_FILENO);
+        return terminal_is(STDOUT_FILENO);
 }
 
 bool terminal_is_dumb(void) {
@@ -50,7 +50,7 @@ void terminal_page(void) {
 static bool has_tone(int fd, Tone tone) {
         const char *no_color = g_getenv("NO_COLOR");
 
-        return tone != TONE_PLAIN && is_terminal(fd) && !terminal_is_dumb() && (!no_color || !*no_color);
+        return tone != TONE_PLAIN && terminal_is(fd) && !terminal_is_dumb() && (!no_color || !*no_color);
 }
 
 const char *terminal_begin(int fd, Tone tone) {

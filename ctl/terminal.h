@@ -9,7 +9,8 @@
  * stands between stdout and the terminal, and changes none of that.
  */
 
-/* Whether what goes to stdout ends on a terminal. */
+/* Whether what goes to stdout or stderr ends on a terminal. */
+bool terminal_is(int fd);
 bool terminal_is_stdout(void);
 
 /* Whether TERM says that the terminal can do no more than print. */

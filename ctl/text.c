@@ -19,8 +19,16 @@ static bool is_safe(gunichar c) {
                         type != G_UNICODE_PARAGRAPH_SEPARATOR && type != G_UNICODE_PRIVATE_USE);
 }
 
-char *text_safe(const char *string) {
-        bool utf8 = g_get_charset(NULL);
+/* What is read by a program stays what it is; it may end on a terminal all the same, so what steers one does not. */
+static bool is_harmless(gunichar c) {
+        GUnicodeType type = g_unichar_type(c);
+        bool turns = (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+
+        return !turns && type != G_UNICODE_CONTROL && type != G_UNICODE_LINE_SEPARATOR &&
+                type != G_UNICODE_PARAGRAPH_SEPARATOR;
+}
+
+static char *replace(const char *string, bool utf8, bool (*keep)(gunichar c)) {
         const char *replacement = utf8 ? "\xEF\xBF\xBD" : "?";
         GString *safe = g_string_new(NULL);
 
@@ -33,7 +41,7 @@ char *text_safe(const char *string) {
                         continue;
                 }
 
-                if (is_safe(c) && (utf8 || c < 0x80))
+                if (keep(c) && (utf8 || c < 0x80))
                         g_string_append_unichar(safe, c);
                 else
                         g_string_append(safe, replacement);
@@ -41,6 +49,14 @@ char *text_safe(const char *string) {
         }
 
         return g_string_free(safe, FALSE);
+}
+
+char *text_safe(const char *string) {
+        return replace(string, g_get_charset(NULL), is_safe);
+}
+
+char *text_safe_for(bool terminal, const char *string) {
+        return terminal ? text_safe(string) : replace(string, true, is_harmless);
 }
 
 static size_t character_width(gunichar c) {

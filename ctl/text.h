@@ -13,10 +13,16 @@
  */
 
 /*
- * A copy that is safe to print on one line: valid in the locale's character set, without control
+ * A copy that is safe to print on one line of a terminal: valid in the locale's character set, without control
  * characters, line breaks and marks that turn the direction of what follows.
  */
 char *text_safe(const char *string);
+
+/*
+ * The same for a terminal or for a program. The latter gets UTF-8, without what steers a terminal: an id from a pipe is
+ * still that of a license.
+ */
+char *text_safe_for(bool terminal, const char *string);
 
 /* How many cells a safe string takes on a terminal. */
 size_t text_width(const char *string);
