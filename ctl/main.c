@@ -119,11 +119,11 @@ static const Command commands[] = {
                 "Reads all of a backup, from FILE, with '-' from standard input, or without either that in the\n"
                 "folder of the service, and tells whether it is whole and undamaged. Needs no service for a\n"
                 "file, and changes nothing. A document in it may have 16 MiB; a service takes 1 MiB unless it\n"
-                "is set to take more. --service lets it read the backup itself, by its own limits; there is\n"
-                "no \"origin\" then.\n"
+                "is set to take more. --service lets it read the backup itself, by its own limits.\n"
                 "\n"
                 "With --json: {\"whole\": true, \"licenses\": n, \"restricted\": n, \"damaged\": n, \"bytes\": n,\n"
-                "\"origin\": {software, created, host, machine, all_users, owner: {name, uid}}}." },
+                "\"origin\": {software, created, host, machine, all_users, owner: {name, uid}}}.\n"
+                "With --service: {\"whole\": true, \"licenses\": n, \"restricted\": n, \"bytes\": n, \"verified\": true}." },
         { "inspect", "[FILE|-]", 0, 1, { ARGUMENT_FILE }, NULL, command_inspect,
                 "Show what is in a backup",
                 "Shows where a backup comes from, which ids it knows as revoked or as not to be backed\n"
