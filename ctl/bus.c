@@ -111,7 +111,10 @@ Status bus_fail_named(Ctl *ctl, const char *name, const char *message, const cha
         if (!*text)
                 text = "The service reports an error that licensevaultctl does not know.";
 
-        g_autofree char *full = about && *about ? g_strdup_printf("%s: %s", about, text) : g_strdup(text);
+        /* Not twice in a sentence: the service may have named it. */
+        g_autofree char *quoted = about ? g_strdup_printf("'%s'", about) : NULL;
+        bool is_named = !about || !*about || strstr(text, quoted);
+        g_autofree char *full = is_named ? g_strdup(text) : g_strdup_printf("%s: %s", about, text);
         return ctl_fail_named(ctl, statuses[code], name, full);
 }
 

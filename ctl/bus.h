@@ -24,7 +24,7 @@ Status bus_call_new(Ctl *ctl, const char *interface, const char *member, sd_bus_
 
 /*
  * Sends a call and waits for its answer. about, where not NULL, is put before the message of an
- * error: the file or license that it is about.
+ * error, unless that names it: the file or license that it is about.
  */
 Status bus_call(Ctl *ctl, sd_bus_message *call, const char *about, sd_bus_message **ret_reply);
 

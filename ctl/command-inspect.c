@@ -108,7 +108,7 @@ static Status begin(Ctl *ctl, const Source *source, Reading *reading) {
         if (r < 0)
                 return ctl_fail_errno(ctl, r, "'%s' cannot be read", source->name);
         interrupt_trigger(reading->cancel);
-        return STATUS_OK;
+        return source_expect(ctl, source, cancel_fd(reading->cancel));
 }
 
 /* What a backup that was proved is: the members of the result, which --json prints. */
@@ -186,7 +186,8 @@ static Status verify_by_service(Ctl *ctl, const Source *source) {
         sd_bus_message *call;
         Status status;
 
-        source_wait(source);
+        if ((status = source_expect(ctl, source, -1)) != STATUS_OK)
+                return status;
         status = bus_call_new(ctl, BUS_RESTORE, "VerifyBackup", &call, "h", source->fd);
         if (status != STATUS_OK)
                 return status;
@@ -204,7 +205,7 @@ static Status verify_by_service(Ctl *ctl, const Source *source) {
 
 /* Without a name it is the backup of the service. */
 static Status open_named(Ctl *ctl, char **arguments, Source *ret) {
-        return arguments[0] ? source_open(ctl, arguments[0], ret) : source_open_service(ctl, ret);
+        return arguments[0] ? source_open_at_once(ctl, arguments[0], ret) : source_open_service(ctl, ret);
 }
 
 Status command_verify(Ctl *ctl, char **arguments) {

@@ -354,6 +354,17 @@ static Status fail_usage(Ctl *ctl, const char *message) {
         return ctl_fail(ctl, STATUS_USAGE, "%s. See: %s --help", message, g_get_prgname());
 }
 
+/* n arguments are there; the first minimum words of the usage are those that must be. */
+static Status fail_missing(Ctl *ctl, const Command *command, unsigned n) {
+        g_auto(GStrv) names = g_strsplit(command->arguments, " ", -1);
+        g_autoptr(GString) message = g_string_new(names[n]);
+
+        for (unsigned i = n + 1; i < command->minimum; i++)
+                g_string_append_printf(message, " and %s", names[i]);
+        g_string_append(message, command->minimum - n == 1 ? " is missing" : " are missing");
+        return fail_usage(ctl, message->str);
+}
+
 /*
  * GLib takes back what it has parsed where it fails; who asked for JSON is to have the error so, too. options are those
  * of the command, NULL before it.
@@ -388,10 +399,8 @@ static Status run_command(Ctl *ctl, const Command *command, int argc, char **arg
                 return print_version(ctl);
 
         n = arguments ? g_strv_length(arguments) : 0;
-        if (n < command->minimum) {
-                g_autofree char *message = g_strdup_printf("%s is missing", command->arguments);
-                return fail_usage(ctl, message);
-        }
+        if (n < command->minimum)
+                return fail_missing(ctl, command, n);
         if (n > command->maximum) {
                 g_autofree char *message = g_strdup_printf("'%s' is too much", arguments[command->maximum]);
                 return fail_usage(ctl, message);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,7 +31,7 @@ static Status check_kind(Ctl *ctl, const Source *source) {
         return STATUS_OK;
 }
 
-Status source_open(Ctl *ctl, const char *file, Source *ret) {
+Status source_open_at_once(Ctl *ctl, const char *file, Source *ret) {
         g_auto(Source) source = SOURCE_NONE;
         Status status;
 
@@ -45,6 +46,34 @@ Status source_open(Ctl *ctl, const char *file, Source *ret) {
 
         status = check_kind(ctl, &source);
         if (status != STATUS_OK)
+                return status;
+
+        *ret = source;
+        source = SOURCE_NONE;
+        return STATUS_OK;
+}
+
+Status source_expect(Ctl *ctl, const Source *source, int stop_fd) {
+        struct pollfd poll_fds[] = { { .fd = source->fd, .events = POLLIN }, { .fd = stop_fd, .events = POLLIN } };
+        int ready = 0;
+
+        if (!source->is_stdin)
+                return STATUS_OK;
+        while (poll(poll_fds, G_N_ELEMENTS(poll_fds), -1) < 0 && errno == EINTR)
+                ;
+        /* Readable without a byte is its end. */
+        if (!poll_fds[0].revents || ioctl(source->fd, FIONREAD, &ready) < 0 || ready > 0)
+                return STATUS_OK;
+        return ctl_fail_named(ctl, STATUS_CORRUPT, error_name(ERROR_BACKUP_CORRUPT),
+                "Nothing came from standard input. Look at the program that should have sent the backup.");
+}
+
+Status source_open(Ctl *ctl, const char *file, Source *ret) {
+        g_auto(Source) source = SOURCE_NONE;
+        Status status;
+
+        if ((status = source_open_at_once(ctl, file, &source)) != STATUS_OK ||
+            (status = source_expect(ctl, &source, -1)) != STATUS_OK)
                 return status;
 
         *ret = source;

@@ -15,8 +15,15 @@ typedef struct Source {
 
 #define SOURCE_NONE ((Source) { .fd = -1 })
 
-/* A terminal, a folder and a device are STATUS_USAGE. */
+/*
+ * Of standard input it waits for the first byte, however long that takes. Where it ends without one: STATUS_CORRUPT. A
+ * terminal, a folder and a device are STATUS_USAGE.
+ */
 Status source_open(Ctl *ctl, const char *file, Source *ret);
+
+/* The same without the wait, and the wait by itself, which ends when stop_fd is readable; -1 for none. */
+Status source_open_at_once(Ctl *ctl, const char *file, Source *ret);
+Status source_expect(Ctl *ctl, const Source *source, int stop_fd);
 
 /* The backup in the folder of the service. Its name is its path. Where there is none: STATUS_CORRUPT. */
 Status source_open_service(Ctl *ctl, Source *ret);
