@@ -260,7 +260,7 @@ static void fill_global_options(Ctl *ctl, bool with_arguments, GOptionEntry ret[
         const GOptionEntry entries[GLOBAL_OPTIONS + 1] = {
                 { "json", 0, 0, G_OPTION_ARG_NONE, &ctl->json, "Print the result as JSON", NULL },
                 { "quiet", 'q', 0, G_OPTION_ARG_NONE, &ctl->quiet,
-                        "Say nothing but errors, without their names", NULL },
+                        "No messages but errors, these without their names", NULL },
                 { "no-pager", 0, 0, G_OPTION_ARG_NONE, &ctl->no_pager, "Show long output at once", NULL },
                 { "help", 'h', 0, G_OPTION_ARG_NONE, &show_help, "Show this help", NULL },
                 { "version", 0, 0, G_OPTION_ARG_NONE, &show_version, "Show the version", NULL },
