@@ -9,64 +9,63 @@
 
 #define MESSAGE_SIZE 1024
 
-#define OURS(constant) "org.licensevault1.Error." constant
-#define STANDARD(name) "org.freedesktop.DBus.Error." name
+/* A name of ours ends in that of its HRESULT. What the HRESULT beside a standard name is called is for who reads it. */
+#define OURS(constant, hresult) "org.licensevault1.Error." constant, hresult
+#define STANDARD(name, constant, hresult) "org.freedesktop.DBus.Error." name, hresult
 
 static const struct {
         const char *name;
-        const char *hresult_name;
         uint32_t hresult;
         const char *sentence;
 } table[_ERROR_MAX] = {
-        [ERROR_NONE] = { "", "S_OK", 0, "" },
-        [ERROR_INVALID_ARGUMENTS] = { STANDARD("InvalidArgs"), "E_INVALIDARG", 0x80070057,
+        [ERROR_NONE] = { "", 0, "" },
+        [ERROR_INVALID_ARGUMENTS] = { STANDARD("InvalidArgs", E_INVALIDARG, 0x80070057),
                 "An argument of the call is not valid." },
-        [ERROR_NO_MEMORY] = { STANDARD("NoMemory"), "E_OUTOFMEMORY", 0x8007000E,
+        [ERROR_NO_MEMORY] = { STANDARD("NoMemory", E_OUTOFMEMORY, 0x8007000E),
                 "Not enough memory for this. Nothing was changed; try again later." },
-        [ERROR_ACCESS_DENIED] = { STANDARD("AccessDenied"), "E_ACCESSDENIED", 0x80070005,
+        [ERROR_ACCESS_DENIED] = { STANDARD("AccessDenied", E_ACCESSDENIED, 0x80070005),
                 "This is not allowed." },
-        [ERROR_USERS_UNKNOWN] = { STANDARD("AccessDenied"), "E_ACCESSDENIED", 0x80070005,
+        [ERROR_USERS_UNKNOWN] = { STANDARD("AccessDenied", E_ACCESSDENIED, 0x80070005),
                 "The users of this machine cannot be looked up. Try again." },
-        [ERROR_AUTHORIZATION_REQUIRED] = { STANDARD("InteractiveAuthorizationRequired"), "E_ACCESSDENIED",
-                0x80070005, "This needs an administrator's consent." },
-        [ERROR_UNKNOWN_OBJECT] = { STANDARD("UnknownObject"), "E_INVALIDARG", 0x80070057,
+        [ERROR_AUTHORIZATION_REQUIRED] = { STANDARD("InteractiveAuthorizationRequired", E_ACCESSDENIED, 0x80070005),
+                "This needs an administrator's consent." },
+        [ERROR_UNKNOWN_OBJECT] = { STANDARD("UnknownObject", E_INVALIDARG, 0x80070057),
                 "There is no such object." },
-        [ERROR_LIMIT_EXCEEDED] = { STANDARD("LimitsExceeded"), "NS_E_DRM_LICENSE_STORE_SAVE_ERROR",
-                0xC00D2714, "A limit of the service is reached." },
-        [ERROR_BACKUP_EXISTS] = { OURS("NS_E_DRM_BACKUP_EXISTS"), "NS_E_DRM_BACKUP_EXISTS", 0xC00D2742,
+        [ERROR_LIMIT_EXCEEDED] = { STANDARD("LimitsExceeded", NS_E_DRM_LICENSE_STORE_SAVE_ERROR, 0xC00D2714),
+                "A limit of the service is reached." },
+        [ERROR_BACKUP_EXISTS] = { OURS("NS_E_DRM_BACKUP_EXISTS", 0xC00D2742),
                 "Licenses are already backed up there." },
-        [ERROR_BACKUP_CORRUPT] = { OURS("NS_E_DRM_BACKUP_CORRUPT"), "NS_E_DRM_BACKUP_CORRUPT", 0xC00D2743,
+        [ERROR_BACKUP_CORRUPT] = { OURS("NS_E_DRM_BACKUP_CORRUPT", 0xC00D2743),
                 "The backup is missing, incomplete or damaged." },
-        [ERROR_BACKUP_MISSING] = { OURS("NS_E_DRM_BACKUP_CORRUPT"), "NS_E_DRM_BACKUP_CORRUPT", 0xC00D2743,
+        [ERROR_BACKUP_MISSING] = { OURS("NS_E_DRM_BACKUP_CORRUPT", 0xC00D2743),
                 "There is no backup." },
-        [ERROR_BACKUP_BUSY] = { OURS("NS_E_DRM_BACKUPRESTORE_BUSY"), "NS_E_DRM_BACKUPRESTORE_BUSY",
-                0xC00D2744, "Another backup or restore of yours is running." },
-        [ERROR_MEDIUM] = { OURS("NS_E_BACKUP_RESTORE_FAILURE"), "NS_E_BACKUP_RESTORE_FAILURE", 0xC00D272D,
+        [ERROR_BACKUP_BUSY] = { OURS("NS_E_DRM_BACKUPRESTORE_BUSY", 0xC00D2744),
+                "Another backup or restore of yours is running." },
+        [ERROR_MEDIUM] = { OURS("NS_E_BACKUP_RESTORE_FAILURE", 0xC00D272D),
                 "The backup's medium failed." },
-        [ERROR_CANCELED] = { OURS("NS_E_DRM_OPERATION_CANCELED"), "NS_E_DRM_OPERATION_CANCELED", 0xC00D2768,
+        [ERROR_CANCELED] = { OURS("NS_E_DRM_OPERATION_CANCELED", 0xC00D2768),
                 "The job was canceled." },
-        [ERROR_NEEDS_INDIVIDUALIZATION] = { OURS("NS_E_DRM_NEEDS_INDIVIDUALIZATION"),
-                "NS_E_DRM_NEEDS_INDIVIDUALIZATION", 0xC00D2728,
+        [ERROR_NEEDS_INDIVIDUALIZATION] = { OURS("NS_E_DRM_NEEDS_INDIVIDUALIZATION", 0xC00D2728),
                 "The backup is from another machine or owner." },
-        [ERROR_UNSUPPORTED_PROPERTY] = { OURS("NS_E_DRM_UNSUPPORTED_PROPERTY"),
-                "NS_E_DRM_UNSUPPORTED_PROPERTY", 0xC00D275D, "There is no such property." },
-        [ERROR_INVALID_LICENSE] = { OURS("NS_E_DRM_INVALID_LICENSE"), "NS_E_DRM_INVALID_LICENSE", 0xC00D2718,
+        [ERROR_UNSUPPORTED_PROPERTY] = { OURS("NS_E_DRM_UNSUPPORTED_PROPERTY", 0xC00D275D),
+                "There is no such property." },
+        [ERROR_INVALID_LICENSE] = { OURS("NS_E_DRM_INVALID_LICENSE", 0xC00D2718),
                 "The license document is broken." },
-        [ERROR_LICENSE_UNAVAILABLE] = { OURS("NS_E_DRM_LICENSE_UNAVAILABLE"), "NS_E_DRM_LICENSE_UNAVAILABLE",
-                0xC00D28A2, "There is no such license." },
-        [ERROR_LICENSE_REVOKED] = { OURS("NS_E_DRM_LICENSE_CONTENT_REVOKED"),
-                "NS_E_DRM_LICENSE_CONTENT_REVOKED", 0xC00D27E1, "This license was revoked." },
-        [ERROR_NO_RIGHTS] = { OURS("NS_E_DRM_NO_RIGHTS"), "NS_E_DRM_NO_RIGHTS", 0xC00D2720,
+        [ERROR_LICENSE_UNAVAILABLE] = { OURS("NS_E_DRM_LICENSE_UNAVAILABLE", 0xC00D28A2),
+                "There is no such license." },
+        [ERROR_LICENSE_REVOKED] = { OURS("NS_E_DRM_LICENSE_CONTENT_REVOKED", 0xC00D27E1),
+                "This license was revoked." },
+        [ERROR_NO_RIGHTS] = { OURS("NS_E_DRM_NO_RIGHTS", 0xC00D2720),
                 "The license does not allow this now." },
-        [ERROR_STORE_READ] = { OURS("NS_E_DRM_LICENSE_STORE_ERROR"), "NS_E_DRM_LICENSE_STORE_ERROR",
-                0xC00D2712, "The license store cannot be read." },
-        [ERROR_STORE_WRITE] = { OURS("NS_E_DRM_LICENSE_STORE_SAVE_ERROR"),
-                "NS_E_DRM_LICENSE_STORE_SAVE_ERROR", 0xC00D2714, "The license store cannot be written." },
-        [ERROR_STORE_CORRUPT] = { OURS("NS_E_DRM_DATASTORE_CORRUPT"), "NS_E_DRM_DATASTORE_CORRUPT",
-                0xC00D2783, "The license store is damaged." },
-        [ERROR_STORE_LOCKED] = { OURS("NS_E_DRM_BUSY"), "NS_E_DRM_BUSY", 0xC00D2841,
+        [ERROR_STORE_READ] = { OURS("NS_E_DRM_LICENSE_STORE_ERROR", 0xC00D2712),
+                "The license store cannot be read." },
+        [ERROR_STORE_WRITE] = { OURS("NS_E_DRM_LICENSE_STORE_SAVE_ERROR", 0xC00D2714),
+                "The license store cannot be written." },
+        [ERROR_STORE_CORRUPT] = { OURS("NS_E_DRM_DATASTORE_CORRUPT", 0xC00D2783),
+                "The license store is damaged." },
+        [ERROR_STORE_LOCKED] = { OURS("NS_E_DRM_BUSY", 0xC00D2841),
                 "Another licensevaultd holds the license store." },
-        [ERROR_STORE_FULL] = { STANDARD("LimitsExceeded"), "NS_E_DRM_LICENSE_STORE_SAVE_ERROR", 0xC00D2714,
+        [ERROR_STORE_FULL] = { STANDARD("LimitsExceeded", NS_E_DRM_LICENSE_STORE_SAVE_ERROR, 0xC00D2714),
                 "The license store is full." },
 };
 
@@ -78,8 +77,10 @@ int32_t error_hresult(ErrorCode code) {
         return (int32_t)table[code].hresult;
 }
 
-const char *error_hresult_name(ErrorCode code) {
-        return table[code].hresult_name;
+const char *error_short_name(ErrorCode code) {
+        const char *dot = strrchr(table[code].name, '.');
+
+        return dot ? dot + 1 : "";
 }
 
 ErrorCode error_from_name(const char *name) {

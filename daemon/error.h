@@ -55,8 +55,11 @@ const char *error_name(ErrorCode code);
 /* The HRESULT of a code: 0 for ERROR_NONE, else negative. */
 int32_t error_hresult(ErrorCode code);
 
-/* The name of an HRESULT's constant, such as "NS_E_DRM_BACKUP_EXISTS". */
-const char *error_hresult_name(ErrorCode code);
+/*
+ * The end of its D-Bus error name, such as "LimitsExceeded" or "NS_E_DRM_BACKUP_EXISTS", for the log: so it can be held
+ * against what a client was told. "" for ERROR_NONE.
+ */
+const char *error_short_name(ErrorCode code);
 
 /* The code of a D-Bus error name, the first of those that have it; ERROR_NONE for one that is not in the table. */
 ErrorCode error_from_name(const char *name);

@@ -62,7 +62,7 @@ static int check(void) {
         if (r == 0)
                 printf("Store in %s: %" PRIu64 " license%s, no damage.\n", state, licenses, licenses == 1 ? "" : "s");
         else {
-                printf("Store in %s: %s (%s)\n", state, error_message(&error), error_hresult_name(error.code));
+                printf("Store in %s: %s (%s)\n", state, error_message(&error), error_short_name(error.code));
                 /* What could not be told is no problem of the store's. */
                 problems += r != ERROR_STORE_LOCKED;
         }

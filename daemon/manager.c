@@ -295,7 +295,7 @@ static int open_store(Manager *manager) {
 
         r = store_lock(manager->state_folder, &manager->lock_fd, &error);
         if (r != 0) {
-                log_error("%s (%s)", error_message(&error), error_hresult_name(error.code));
+                log_error("%s (%s)", error_message(&error), error_short_name(error.code));
                 return r == ERROR_STORE_LOCKED ? EXIT_LOCKED : EXIT_ENVIRONMENT;
         }
 
@@ -311,13 +311,13 @@ static int open_store(Manager *manager) {
                 unblock_stop();
                 /* That passes by itself. Whoever started this one starts it again. */
                 log_error("%s (%s)", error_message(&manager->store_error),
-                        error_hresult_name(manager->store_error.code));
+                        error_short_name(manager->store_error.code));
                 return EXIT_FAILED;
         }
         if (r != 0)
-                log_event(LOG_EVENT_STORE_UNREADABLE, LOG_VALUES(error_hresult_name(manager->store_error.code)),
+                log_event(LOG_EVENT_STORE_UNREADABLE, LOG_VALUES(error_short_name(manager->store_error.code)),
                         "%s (%s)", error_message(&manager->store_error),
-                        error_hresult_name(manager->store_error.code));
+                        error_short_name(manager->store_error.code));
         /* Nobody may have moved it away: a disk that is not mounted looks the same, and nothing else would say so. */
         else if (store_is_new(manager->store) && folder_root_has_backup(backups))
                 log_warning("There was no license store, and an empty one was made; but there are backups in '%s'. If "

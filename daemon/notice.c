@@ -9,7 +9,7 @@ void notice_error(const Error *error) {
         const Error general = { .code = error->code };
         /* What is said of a damaged store names the license; of its disk, only what is wrong with it. */
         const char *message = error_message(error->code == ERROR_STORE_CORRUPT ? &general : error);
-        const char *name = error_hresult_name(error->code);
+        const char *name = error_short_name(error->code);
         LogEvent event;
 
         switch (error->code) {
@@ -59,7 +59,7 @@ static bool is_ours(const Job *job, ErrorCode code) {
 
 void notice_job(const Job *job, const Error *error) {
         const char *kind = job->kind == JOB_VERIFY ? "check" : job_kind_name(job);
-        const char *name = error_hresult_name(error->code);
+        const char *name = error_short_name(error->code);
         g_autofree char *what = NULL;
         char user[16];
 

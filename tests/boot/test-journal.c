@@ -68,10 +68,14 @@ static void test_disk_without_room_is_explained(void **state) {
         harness_write_settings(h);
         systemctl("start", UNIT);
 
-        store_license_error(harness_connect(h, 0), "LimitsExceeded", "*MinimumFreePercent*", "x", 1, "a{sv}", 1,
-                "LicenseId", "s", "id");
+        sd_bus *bus = harness_connect(h, 0);
+        store_license_error(bus, "LimitsExceeded", "*MinimumFreePercent*", "x", 1, "a{sv}", 1, "LicenseId", "s", "id");
         expect_explained("store-full", ARGUMENTS("There is no room for more licenses",
                 "MinimumFreePercent: too little of the disk is free", "df -h"));
+        g_autofree char *job = call_string(bus, ROOT, "LicenseBackup.BackupLicenses", "u", 0);
+        assert_job_fails(bus, job, "LimitsExceeded", NULL);
+        expect_explained("backup-failed", ARGUMENTS("were not backed up: LimitsExceeded",
+                "LimitsExceeded: a setting leaves no room"));
 }
 
 static void test_backup_that_failed_is_explained(void **state) {

@@ -189,7 +189,7 @@ static void test_disk_without_room_is_told_once(void **state) {
         /* The same disk, so that there is no more to say of it; but of the backup. */
         for (unsigned i = 0; i < OFTEN; i++)
                 must_fail(bus, BACKUP, "LimitsExceeded");
-        assert_log_job(h, "backup", 0, "NS_E_DRM_LICENSE_STORE_SAVE_ERROR", 1);
+        assert_log_job(h, "backup", 0, "LimitsExceeded", 1);
         assert_log(h, "MinimumFreePercent=", 1);
 }
 
@@ -199,6 +199,25 @@ static void test_store_at_its_limit_is_told_once(void **state) {
 
 static void test_limit_of_a_user_is_not_told(void **state) {
         refuse_to_store(*state, "BytesPerUser", "100", 0);
+}
+
+/* As the client got it: its HRESULT has the name of a disk that cannot be written. */
+static void test_limit_that_a_restore_meets_is_logged_by_the_name_of_the_client(void **state) {
+        Harness *h = *state;
+        harness_start(h);
+        sd_bus *bus = harness_connect(h, 0);
+        store_simple(bus, "one");
+        g_autofree char *job = call_string(bus, ROOT, BACKUP, "u", 0);
+        g_hash_table_unref(assert_job_succeeds(bus, job));
+        harness_stop(h);
+
+        harness_set(h, "Limits", "DocumentBytes", "5");
+        harness_start(h);
+        bus = harness_connect(h, 0);
+        g_autofree char *restore = call_string(bus, ROOT, RESTORE_PATH, "u", own_flags());
+        assert_job_fails(bus, restore, "LimitsExceeded", NULL);
+        assert_log_job(h, "restore", 0, "LimitsExceeded", 1);
+        assert_log(h, "NS_E_", 0);
 }
 
 /* Mounts a small disk where the state will be. Only this process, and what it starts, sees it. */
@@ -396,6 +415,7 @@ int main(void) {
                 TEST(test_disk_without_room_is_told_once),
                 TEST(test_store_at_its_limit_is_told_once),
                 TEST(test_limit_of_a_user_is_not_told),
+                TEST(test_limit_that_a_restore_meets_is_logged_by_the_name_of_the_client),
                 TEST(test_full_disk_is_told_once),
                 MEDIA_TEST(test_backup_without_its_folder_is_told_once),
                 MEDIA_TEST(test_failure_of_one_user_does_not_hide_anothers),
