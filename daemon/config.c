@@ -168,7 +168,7 @@ static int compare_names(const void *a, const void *b) {
 }
 
 bool config_find_folders(const char **ret_state, const char **ret_config) {
-        const char *state = getenv("STATE_DIRECTORY") ?: "/var/lib/licensevault";
+        const char *state = getenv("STATE_DIRECTORY") ?: CONFIG_STATE_FOLDER;
 
         if (!folder_path_is_plain(state)) {
                 log_error("STATE_DIRECTORY='%s' is not the full path of one folder.", state);

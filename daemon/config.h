@@ -22,6 +22,9 @@ typedef struct Config {
         char **roots;              /* folders in which <uid>/ may hold backups; never NULL */
 } Config;
 
+/* The state directory of the service that is installed. */
+#define CONFIG_STATE_FOLDER "/var/lib/licensevault"
+
 /*
  * The folders of the service, as its environment says: STATE_DIRECTORY and CONFIGURATION_DIRECTORY, or
  * where they are when it is installed. False, with a line in the log, where they cannot be.

@@ -13,6 +13,9 @@
 #include "draft.h"
 #include "license.h"
 
+/* Of the backups that licensevaultctl backup --folder makes. */
+#define SERIES_PREFIX "licenses-"
+
 bool folder_path_is_plain(const char *path) {
         if (path[0] != '/' || strlen(path) > LICENSE_STRING_MAX)
                 return false;
@@ -127,24 +130,38 @@ int folder_look_at_once(const char *root, uid_t uid, const char *name) {
         return MIN(fd, 0);
 }
 
-bool folder_root_has_backup(const char *root) {
+static bool has_entry(const char *folder, bool (*suits)(int folder, const char *name)) {
         bool found = false;
         DIR *entries;
 
-        entries = opendir(root);
+        entries = opendir(folder);
         if (!entries)
                 return false;
-
-        for (struct dirent *entry; !found && (entry = readdir(entries));) {
-                g_autofree char *path = g_strconcat(entry->d_name, "/" FOLDER_BACKUP_NAME, NULL);
-                struct stat st;
-
-                found = g_ascii_isdigit(entry->d_name[0]) &&
-                        fstatat(dirfd(entries), path, &st, AT_SYMLINK_NOFOLLOW) >= 0;
-        }
-
+        for (struct dirent *entry; !found && (entry = readdir(entries));)
+                found = suits(dirfd(entries), entry->d_name);
         closedir(entries);
         return found;
+}
+
+static bool is_user_with_backup(int folder, const char *name) {
+        g_autofree char *path = g_strconcat(name, "/" FOLDER_BACKUP_NAME, NULL);
+        struct stat st;
+
+        return g_ascii_isdigit(name[0]) && fstatat(folder, path, &st, AT_SYMLINK_NOFOLLOW) >= 0;
+}
+
+bool folder_root_has_backup(const char *root) {
+        return has_entry(root, is_user_with_backup);
+}
+
+static bool is_of_series(int folder, const char *name) {
+        const char *time = g_str_has_prefix(name, SERIES_PREFIX) ? name + strlen(SERIES_PREFIX) : "";
+
+        return g_ascii_isdigit(time[0]) && g_str_has_suffix(time, ".tar");
+}
+
+bool folder_has_series(const char *folder) {
+        return has_entry(folder, is_of_series);
 }
 
 void folder_tidy_root(const char *root) {

@@ -27,6 +27,8 @@ static const struct {
 } events[_LOG_EVENT_MAX] = {
         [LOG_EVENT_STORE_UNREADABLE] = {
                 "d2a8dad002474ee98145c0481a1c5be9", "store-unreadable", SD_ERR, { "LICENSEVAULT_ERROR" } },
+        [LOG_EVENT_STORE_LOST] = {
+                "f802e3fe44a145b3aa10887ba4a7b075", "store-lost", SD_WARNING, {} },
         [LOG_EVENT_STORE_UNWRITABLE] = {
                 "6e60fe8d86bf4307b2172e566d54670c", "store-unwritable", SD_ERR, { "LICENSEVAULT_ERROR" } },
         [LOG_EVENT_STORE_FULL] = {

@@ -26,6 +26,7 @@ void log_rarely(const char *priority, const char *what, const char *format, ...)
  */
 typedef enum LogEvent {
         LOG_EVENT_STORE_UNREADABLE,  /* error */
+        LOG_EVENT_STORE_LOST,        /* none */
         LOG_EVENT_STORE_UNWRITABLE,  /* error */
         LOG_EVENT_STORE_FULL,        /* error */
         LOG_EVENT_USERS_UNREADABLE,  /* error */

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <errno.h>
 #include <locale.h>
 #include <malloc.h>
 #include <signal.h>
@@ -12,6 +11,7 @@
 
 #include <sodium.h>
 
+#include "check.h"
 #include "manager.h"
 
 static gboolean arg_version, arg_check;
@@ -38,36 +38,6 @@ static const char description[] =
         "(/etc/licensevault), DBUS_SYSTEM_BUS_ADDRESS, NOTIFY_SOCKET.\n"
         "\n"
         "See licensevaultd(8), licensevaultd.conf(5), and for its D-Bus interface org.licensevault1(5).\n";
-
-/* Tells what the daemon would find, without being one: works beside it. */
-static int check(void) {
-        const char *state, *folder;
-        g_auto(Error) error = {};
-        unsigned problems;
-        uint64_t licenses;
-        Config config;
-        int r;
-
-        if (!config_find_folders(&state, &folder))
-                return EXIT_ENVIRONMENT;
-        config_load(folder, &config, &problems);
-        config_clear(&config);
-        printf("Configuration in %s: %u problem%s.\n", folder, problems, problems == 1 ? "" : "s");
-
-        if (access(state, R_OK | X_OK) < 0) {
-                printf("Store in %s: %s.\n", state, g_strerror(errno));
-                return EXIT_ENVIRONMENT;
-        }
-        r = store_check(state, &licenses, &error);
-        if (r == 0)
-                printf("Store in %s: %" PRIu64 " license%s, no damage.\n", state, licenses, licenses == 1 ? "" : "s");
-        else {
-                printf("Store in %s: %s (%s)\n", state, error_message(&error), error_short_name(error.code));
-                /* What could not be told is no problem of the store's. */
-                problems += r != ERROR_STORE_LOCKED;
-        }
-        return problems > 0 ? EXIT_PROBLEMS : r == ERROR_STORE_LOCKED ? EXIT_LOCKED : EXIT_GOOD;
-}
 
 static int run(void) {
         Manager *manager;
@@ -155,5 +125,5 @@ int main(int argc, char **argv) {
                 return EXIT_FAILED;
         }
 
-        return arg_check ? check() : run();
+        return arg_check ? check_run() : run();
 }

@@ -320,9 +320,9 @@ static int open_store(Manager *manager) {
                         error_short_name(manager->store_error.code));
         /* Nobody may have moved it away: a disk that is not mounted looks the same, and nothing else would say so. */
         else if (store_is_new(manager->store) && folder_root_has_backup(backups))
-                log_warning("There was no license store, and an empty one was made; but there are backups in '%s'. If "
-                        "licenses.db was lost, stop licensevaultd and put it back, or let each user run "
-                        "'licensevaultctl restore'.", backups);
+                log_event(LOG_EVENT_STORE_LOST, NULL,
+                        "There was no license store, and an empty one was made; but there are backups in '%s'. If the "
+                        "store was lost, make no new backups before the old ones are restored.", backups);
         return EXIT_GOOD;
 }
 

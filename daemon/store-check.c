@@ -147,6 +147,12 @@ static int check_journal(const char *path, Error *error) {
         return 0;
 }
 
+bool store_exists(const char *folder) {
+        g_autofree char *path = store_file_path(folder, "");
+
+        return access(path, F_OK) >= 0;
+}
+
 int store_check(const char *folder, uint64_t *ret_licenses, Error *error) {
         g_autofree char *name = store_file_path(folder, ""), *path = NULL, *wal = NULL;
         bool exists = false, was_damaged = false;

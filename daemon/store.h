@@ -134,6 +134,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreConnection, store_connection_free)
  */
 int store_check(const char *folder, uint64_t *ret_licenses, Error *error);
 
+/* Whether there is a store in folder, of any kind: store_check() finds nothing wrong with none. */
+bool store_exists(const char *folder);
+
 /* Licenses. */
 
 /*

@@ -62,6 +62,21 @@ static void test_store_that_cannot_be_read_is_explained(void **state) {
                 "Users get NS_E_DRM_DATASTORE_CORRUPT", "licensevaultd --check", "licensevaultctl restore"));
 }
 
+static void test_store_that_may_be_lost_is_explained(void **state) {
+        Harness *h = *state;
+        systemctl("start", UNIT);
+        sd_bus *bus = harness_connect(h, 0);
+        store_simple(bus, "one");
+        g_autofree char *job = call_string(bus, ROOT, "LicenseBackup.BackupLicenses", "u", 0);
+        g_hash_table_unref(assert_job_succeeds(bus, job));
+        systemctl("stop", UNIT);
+        assert_int_equal(unlink(STATE "/licenses.db"), 0);
+
+        systemctl("start", UNIT);
+        expect_explained("store-lost", ARGUMENTS("The license store may have been lost",
+                "systemctl stop licensevault-backup.timer", "licensevaultctl restore --all-users FILE"));
+}
+
 static void test_disk_without_room_is_explained(void **state) {
         Harness *h = *state;
         harness_set(h, "Limits", "MinimumFreePercent", "100");
@@ -147,6 +162,7 @@ static void test_what_a_client_alone_must_mend_is_no_event(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_store_that_cannot_be_read_is_explained),
+                TEST(test_store_that_may_be_lost_is_explained),
                 TEST(test_disk_without_room_is_explained),
                 TEST(test_backup_that_failed_is_explained),
                 TEST(test_restore_that_was_refused_is_explained),

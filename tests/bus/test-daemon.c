@@ -49,6 +49,42 @@ static void test_check_says_what_it_finds(void **state) {
         assert_non_null(strstr(bad, "DocumentBytes"));
 }
 
+/* One that was lost must not look as healthy as one that has not been made yet. */
+static void test_check_says_that_there_is_no_store(void **state) {
+        Harness *h = *state;
+        g_autofree char *folder = g_strdup_printf("%s/backups/1000", h->state);
+        g_autofree char *backup = g_build_filename(folder, "licenses.tar", NULL);
+        harness_stop_bus(h);
+
+        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        harness_expect_log(h, ": there is none yet.");
+        g_autofree char *log = harness_log(h);
+        assert_null(strstr(log, "lost"));
+
+        assert_int_equal(g_mkdir_with_parents(folder, 0700), 0);
+        write_file(backup, "x", 1);
+        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 7);
+        harness_expect_log(h, ": there is none.\n");
+        harness_expect_log(h, "/backups'. If the store was lost, see");
+}
+
+/* Who has removed the last license has lost none; but it is not said that all is there. */
+static void test_check_of_an_empty_store_names_the_backups(void **state) {
+        Harness *h = *state;
+        harness_start(h);
+        sd_bus *bus = harness_connect(h, 0);
+        store_simple(bus, "one");
+        g_autofree char *job = call_string(bus, ROOT, "LicenseBackup.BackupLicenses", "u", 0);
+        g_hash_table_unref(assert_job_succeeds(bus, job));
+        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        g_autofree char *log = harness_log(h);
+        assert_null(strstr(log, "There are backups"));
+
+        call_void(bus, ROOT, "LicenseStore.DeleteLicense", "s", "one");
+        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        harness_expect_log(h, ": 0 licenses, no damage.\nThere are backups in '");
+}
+
 static void test_check_works_beside_the_service(void **state) {
         Harness *h = *state;
         g_autofree char *wal = g_build_filename(h->state, "licenses.db-wal", NULL);
@@ -543,6 +579,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_version_and_help_need_no_bus),
                 TEST(test_check_says_what_it_finds),
+                TEST(test_check_says_that_there_is_no_store),
+                TEST(test_check_of_an_empty_store_names_the_backups),
                 TEST(test_check_works_beside_the_service),
                 TEST(test_store_that_another_program_has_open_is_not_opened),
                 TEST(test_check_tells_what_is_wrong_with_the_store),

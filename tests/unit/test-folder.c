@@ -214,6 +214,29 @@ static int look(const char *root, uid_t uid) {
         return folder_look_at_once(root, uid, FOLDER_BACKUP_NAME);
 }
 
+static void test_series_is_found_by_the_names_of_its_backups(void **state) {
+        static const char *const others[] = {
+                "licenses.tar", "licenses-of-former-store-0123abcd.tar", ".licenses-20261124T020000Z.tar.0.partial",
+                "licenses-20261124T020000Z.tar.age",
+        };
+        static const char *const names[] = {
+                "licenses-20261124T020000Z.tar", "licenses-20261124T020000Z-incomplete.tar",
+        };
+
+        assert_false(folder_has_series("/nowhere/at/all"));
+        for (unsigned i = 0; i < G_N_ELEMENTS(others); i++) {
+                g_autofree char *file = g_build_filename(*state, others[i], NULL);
+                write_path(file, "x", 1);
+        }
+        assert_false(folder_has_series(*state));
+        for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+                g_autofree char *file = g_build_filename(*state, names[i], NULL);
+                write_path(file, "x", 1);
+                assert_true(folder_has_series(*state));
+                assert_int_equal(unlink(file), 0);
+        }
+}
+
 static void test_look_at_once_says_what_is_there(void **state) {
         g_autofree char *own = make(*state, "1000"), *file = g_build_filename(own, FOLDER_BACKUP_NAME, NULL);
         g_autofree char *link_user = g_build_filename(*state, "1001", NULL);
@@ -263,6 +286,7 @@ int main(void) {
                 IN_FOLDER(test_dangling_link_is_not_made_good),
                 IN_FOLDER(test_file_in_the_way_is_no_folder),
                 IN_FOLDER(test_roots_own_path_may_hold_links),
+                IN_FOLDER(test_series_is_found_by_the_names_of_its_backups),
                 IN_FOLDER(test_look_at_once_says_what_is_there),
                 cmocka_unit_test(test_look_at_once_asks_no_file_system),
                 IN_FOLDER(test_tidy_removes_what_killed_backups_left),

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "check.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "folder.h"
+#include "manager.h"
+
+/* Where licensevault-backup.timer puts the backups of all users, by default. The service itself cannot look there. */
+#define TIMER_FOLDER "/var/backups/licensevault"
+
+/* The folders with backups that go with this store, in words; NULL where there are none. The caller frees it. */
+static char *find_backups(const char *state) {
+        g_autofree char *own = g_strconcat(state, "/backups", NULL);
+        bool in_own = folder_root_has_backup(own);
+        /* One that works in a folder of its own has no timer. */
+        bool in_timers = strcmp(state, CONFIG_STATE_FOLDER) == 0 && folder_has_series(TIMER_FOLDER);
+
+        if (in_own && in_timers)
+                return g_strdup_printf("'%s' and in '" TIMER_FOLDER "'", own);
+        return in_own ? g_strdup_printf("'%s'", own) : in_timers ? g_strdup("'" TIMER_FOLDER "'") : NULL;
+}
+
+/* Nothing in the store is what a new machine has, and what one has whose store was lost. Returns how many problems. */
+static unsigned tell_empty(const char *state, const char *backups) {
+        bool exists = store_exists(state);
+
+        if (exists)
+                printf("Store in %s: 0 licenses, no damage.\n", state);
+        else if (!backups)
+                printf("Store in %s: there is none yet. licensevaultd makes one when it starts.\n", state);
+        else
+                printf("Store in %s: there is none.\n", state);
+        if (backups)
+                printf("There are backups in %s. If the store was lost, see 'WHEN THE STORE IS LOST' in "
+                        "licensevaultd(8).\n", backups);
+        return !exists && backups;
+}
+
+static unsigned tell_licenses(const char *state, const char *backups, uint64_t licenses) {
+        if (licenses == 0)
+                return tell_empty(state, backups);
+        printf("Store in %s: %" PRIu64 " license%s, no damage.\n", state, licenses, licenses == 1 ? "" : "s");
+        return 0;
+}
+
+int check_run(void) {
+        g_autofree char *backups = NULL;
+        const char *state, *folder;
+        g_auto(Error) error = {};
+        unsigned problems;
+        uint64_t licenses;
+        Config config;
+        int r;
+
+        if (!config_find_folders(&state, &folder))
+                return EXIT_ENVIRONMENT;
+        config_load(folder, &config, &problems);
+        config_clear(&config);
+        printf("Configuration in %s: %u problem%s.\n", folder, problems, problems == 1 ? "" : "s");
+
+        if (access(state, R_OK | X_OK) < 0) {
+                printf("Store in %s: %s.\n", state, g_strerror(errno));
+                return EXIT_ENVIRONMENT;
+        }
+        backups = find_backups(state);
+        r = store_check(state, &licenses, &error);
+        if (r == 0)
+                problems += tell_licenses(state, backups, licenses);
+        else {
+                printf("Store in %s: %s (%s)\n", state, error_message(&error), error_short_name(error.code));
+                /* What could not be told is no problem of the store's. */
+                problems += r != ERROR_STORE_LOCKED;
+        }
+        return problems > 0 ? EXIT_PROBLEMS : r == ERROR_STORE_LOCKED ? EXIT_LOCKED : EXIT_GOOD;
+}
