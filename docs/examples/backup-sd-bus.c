@@ -25,7 +25,7 @@
 
 #define NAME "org.licensevault1"
 #define ROOT "/org/licensevault1"
-#define DOCUMENT_SIZE_MAX (1024U * 1024) /* the service takes no larger ones */
+#define DOCUMENT_SIZE_MAX (16U * 1024 * 1024) /* the service takes no larger ones, and by default 1 MiB */
 
 #define cleanup(function) __attribute__((cleanup(function)))
 
