@@ -198,7 +198,8 @@ static void test_bus_without_our_policy_is_told(void **state) {
         }
         assert_int_equal(harness_wait(h, pid), 1);
         harness_expect_log(h, "cannot be had on the bus");
-        harness_expect_log(h, "policy file");
+        harness_expect_log(h, "to the user licensevault alone");
+        harness_expect_log(h, "policy file org.licensevault1.conf");
 }
 
 static void test_second_daemon_on_the_state_is_refused(void **state) {
