@@ -2,11 +2,15 @@
 #include "check.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "folder.h"
+#include "log.h"
 #include "manager.h"
 
 /* Where licensevault-backup.timer puts the backups of all users, by default. The service itself cannot look there. */
@@ -47,6 +51,56 @@ static unsigned tell_licenses(const char *state, const char *backups, uint64_t l
         return 0;
 }
 
+/*
+ * Root may read what the service may not: a store that root has put back, a configuration that is root's alone. So root
+ * becomes whom the service runs as, the owner of its state directory. (Where that folder itself is not the service's,
+ * systemd gives it all that is in it.)
+ */
+static void become_service(const char *state) {
+        const struct passwd *entry;
+        struct stat st;
+
+        if (geteuid() != 0 || stat(state, &st) < 0 || st.st_uid == 0)
+                return;
+        entry = getpwuid(st.st_uid);
+        if ((entry ? initgroups(entry->pw_name, entry->pw_gid) : setgroups(0, NULL)) < 0 ||
+            setgid(entry ? entry->pw_gid : st.st_gid) < 0 || setuid(st.st_uid) < 0)
+                log_warning("What root may read, and user %" PRIu32 " may not, is not seen: %s", (uint32_t)st.st_uid,
+                        g_strerror(errno));
+}
+
+/* What the service must be able to write, too. Returns how many problems there are. */
+static unsigned tell_unwritable(const char *state) {
+        static const struct {
+                const char *name;
+                int access;
+        } files[] = {
+                { "licenses.db", R_OK | W_OK },
+                { "licenses.db-wal", R_OK | W_OK },
+                { "lock", R_OK | W_OK },
+                { "backups", R_OK | W_OK | X_OK },
+                { ".", R_OK | W_OK | X_OK },
+        };
+        unsigned problems = 0;
+        struct stat st;
+
+        /* Of somebody else it says nothing. */
+        if (stat(state, &st) < 0 || st.st_uid != geteuid())
+                return 0;
+        for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+                g_autofree char *path = g_build_filename(state, files[i].name, NULL);
+                int r = access(path, files[i].access) < 0 ? -errno : 0;
+
+                if (r == 0 || r == -ENOENT)
+                        continue;
+                printf("Store in %s: the service cannot read and write '%s': %s.%s\n", state, files[i].name,
+                        g_strerror(-r),
+                        r == -EACCES ? " Give it the owner of the folder, and let that owner read and write it." : "");
+                problems++;
+        }
+        return problems;
+}
+
 int check_run(void) {
         g_autofree char *backups = NULL;
         const char *state, *folder;
@@ -58,6 +112,8 @@ int check_run(void) {
 
         if (!config_find_folders(&state, &folder))
                 return EXIT_ENVIRONMENT;
+        backups = find_backups(state);
+        become_service(state);
         config_load(folder, &config, &problems);
         config_clear(&config);
         printf("Configuration in %s: %u problem%s.\n", folder, problems, problems == 1 ? "" : "s");
@@ -66,7 +122,7 @@ int check_run(void) {
                 printf("Store in %s: %s.\n", state, g_strerror(errno));
                 return EXIT_ENVIRONMENT;
         }
-        backups = find_backups(state);
+        problems += tell_unwritable(state);
         r = store_check(state, &licenses, &error);
         if (r == 0)
                 problems += tell_licenses(state, backups, licenses);

@@ -143,12 +143,17 @@ static void warn_unknown(const char *path, GKeyFile *file, unsigned *problems) {
         }
 }
 
+/* What is not there is no problem; but who has made a link wants what is behind it. */
+static bool is_absent(const char *path, const GError *error) {
+        return g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOENT) && !g_file_test(path, G_FILE_TEST_IS_SYMLINK);
+}
+
 static void take_file(Config *config, const char *path, unsigned *problems) {
         g_autoptr(GKeyFile) file = g_key_file_new();
         g_autoptr(GError) error = NULL;
 
         if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, &error)) {
-                if (!g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
+                if (!is_absent(path, error)) {
                         log_warning("%s cannot be read: %s. It is ignored.", path, error->message);
                         (*problems)++;
                 }
@@ -193,7 +198,7 @@ void config_load(const char *folder, Config *ret, unsigned *ret_problems) {
                 g_autoptr(GError) failure = NULL;
                 GDir *dir = g_dir_open(drop_ins, 0, &failure);
 
-                if (!dir && !g_error_matches(failure, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
+                if (!dir && !is_absent(drop_ins, failure)) {
                         log_warning("%s: %s. Nothing in it is read.", drop_ins, failure->message);
                         problems++;
                 }

@@ -85,6 +85,41 @@ static void test_check_of_an_empty_store_names_the_backups(void **state) {
         harness_expect_log(h, ": 0 licenses, no damage.\nThere are backups in '");
 }
 
+static void give(const char *folder, const char *name, uid_t uid) {
+        g_autofree char *path = g_build_filename(folder, name, NULL);
+
+        assert_int_equal(chown(path, uid, (gid_t)-1), 0);
+}
+
+static void test_check_by_root_sees_what_the_service_cannot_read(void **state) {
+        static const char *const files[] = { ".", "backups", "lock", "licenses.db" };
+        Harness *h = *state;
+        g_autofree char *drop_ins = g_build_filename(h->configuration, "licensevaultd.conf.d", NULL);
+        g_autofree char *drop_in = g_build_filename(drop_ins, "a.conf", NULL);
+        harness_need_users(h, 2);
+        harness_start(h);
+        store_simple(harness_connect(h, 0), "one");
+        harness_stop(h);
+        for (unsigned i = 0; i < G_N_ELEMENTS(files); i++)
+                give(h->state, files[i], h->users[1]);
+        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+
+        for (unsigned i = 1; i < G_N_ELEMENTS(files); i++) {
+                g_autofree char *told = g_strdup_printf("the service cannot read and write '%s': Permission denied.", files[i]);
+
+                give(h->state, files[i], 0);
+                assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 7);
+                harness_expect_log(h, told);
+                give(h->state, files[i], h->users[1]);
+        }
+
+        assert_int_equal(g_mkdir_with_parents(drop_ins, 0755), 0);
+        write_file(drop_in, "", 0);
+        assert_int_equal(chmod(drop_in, 0), 0);
+        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 7);
+        harness_expect_log(h, ": 1 problem.");
+}
+
 static void test_check_works_beside_the_service(void **state) {
         Harness *h = *state;
         g_autofree char *wal = g_build_filename(h->state, "licenses.db-wal", NULL);
@@ -582,6 +617,7 @@ int main(void) {
                 TEST(test_check_says_what_it_finds),
                 TEST(test_check_says_that_there_is_no_store),
                 TEST(test_check_of_an_empty_store_names_the_backups),
+                TEST(test_check_by_root_sees_what_the_service_cannot_read),
                 TEST(test_check_works_beside_the_service),
                 TEST(test_store_that_another_program_has_open_is_not_opened),
                 TEST(test_check_tells_what_is_wrong_with_the_store),

@@ -210,6 +210,23 @@ static void test_file_in_the_place_of_the_drop_ins_is_a_problem(void **state) {
         config_clear(&config);
 }
 
+static void test_link_to_nothing_is_a_problem(void **state) {
+        static const char *const names[] = { "licensevaultd.conf", "licensevaultd.conf.d/a.conf", "licensevaultd.conf.d" };
+
+        for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+                g_autofree char *path = g_build_filename(*state, names[i], NULL), *folder = g_path_get_dirname(path);
+                Config config;
+
+                assert_int_equal(g_mkdir_with_parents(folder, 0700), 0);
+                if (i == 2)
+                        assert_int_equal(rmdir(path), 0);
+                assert_int_equal(symlink("/nowhere/at/all", path), 0);
+                config = load(*state, 1);
+                config_clear(&config);
+                assert_int_equal(unlink(path), 0);
+        }
+}
+
 static void assert_roots(const char *folder, unsigned problems, const char *expected) {
         Config config = load(folder, problems);
         g_autofree char *roots = g_strjoinv("|", config.roots);
@@ -251,6 +268,7 @@ int main(void) {
                 IN_FOLDER(test_file_that_is_no_key_file_is_ignored_alone),
                 IN_FOLDER(test_folder_in_the_place_of_a_file_is_a_problem),
                 IN_FOLDER(test_file_in_the_place_of_the_drop_ins_is_a_problem),
+                IN_FOLDER(test_link_to_nothing_is_a_problem),
                 IN_FOLDER(test_roots_are_full_paths),
                 IN_FOLDER(test_later_roots_replace_earlier_ones),
         };
