@@ -291,8 +291,8 @@ static int refuse_damaged(const BackupArchive *archive, const StoreOwnerRow *own
         if (archive->plan->all_users || archive->plan->owner != archive->plan->uid)
                 error_prefix(error, "Of user '%s' (%" PRIu32 ")", owner->name, (uint32_t)owner->uid);
         if (archive->plan->fd >= 0)
-                error_set(error, error->code, "%s To back up all others, and have those named that are left out: "
-                        "SkipDamaged, --skip-damaged.", error_message(error));
+                error_set(error, error->code, "%s All others can be backed up without it: in an app by the option "
+                        "SkipDamaged, by licensevaultctl with --skip-damaged.", error_message(error));
         return (int)error->code;
 }
 

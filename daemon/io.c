@@ -240,7 +240,8 @@ int descriptor_check_target(int fd, DescriptorKind *ret_kind, Error *error) {
                         "The file must be open for reading and writing, so that the backup can be read back.");
         if (size > 0)
                 return error_set(error, ERROR_BACKUP_EXISTS,
-                        "The file is not empty. Pass a new one, and rename it over the old one after Done.");
+                        "The file is not empty. Back up to a new one, which can take its place when the backup is "
+                        "complete.");
 
         *ret_kind = kind;
         return 0;

@@ -108,7 +108,7 @@ static int authorize(const Method *method, const Caller *caller, Error *error) {
                         "User %" PRIu32 " cannot have licenses: the system gives that number to whoever comes next. "
                         "Run as a user of your own.", (uint32_t)caller->user->uid);
         if (method->access == ACCESS_ROOT && caller->user->uid != 0)
-                return error_set(error, ERROR_ACCESS_DENIED, "Only root may do this (%s).", method->member);
+                return error_set(error, ERROR_ACCESS_DENIED, "Only root may do this.");
         return 0;
 }
 

@@ -179,7 +179,7 @@ static void test_others_than_root_are_denied_and_learn_nothing(void **state) {
         sd_bus *bus = harness_connect(h, 0);
         store_simple(harness_connect(h, 1), "id");
 
-        call_error(bus, ROOT, LIST, "AccessDenied", "*Only root*", "uu", 0, 0);
+        call_error(bus, ROOT, LIST, "AccessDenied", "Only root may do this.", "uu", 0, 0);
         call_error(bus, ROOT, REASSIGN, "AccessDenied", "*Only root*", "usu", (uint32_t)h->users[1], "gone",
                 (uint32_t)h->users[0]);
         call_error(bus, ROOT, PURGE, "AccessDenied", "*Only root*", "us", (uint32_t)h->users[1], "gone");
