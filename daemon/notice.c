@@ -6,9 +6,10 @@
 #include "log.h"
 
 void notice_error(const Error *error) {
-        const Error general = { .code = error->code };
-        /* What is said of a damaged store names the license; of its disk, only what is wrong with it. */
-        const char *message = error_message(error->code == ERROR_STORE_CORRUPT ? &general : error);
+        /* What is said of damage may name the license; of the store's disk, only what is wrong with it. */
+        const char *message = error->code == ERROR_STORE_CORRUPT ?
+                "The license store, or a license in it, is damaged. See which with licensevaultd --check." :
+                error_message(error);
         const char *name = error_short_name(error->code);
         LogEvent event;
 

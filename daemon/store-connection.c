@@ -140,8 +140,8 @@ int store_connection_failed(StoreConnection *connection, int rc, bool write, Err
         case SQLITE_FORMAT:
                 return error_set(error, ERROR_STORE_CORRUPT,
                         "The license store is damaged: licenses.db is not what the service wrote. The file was "
-                        "left as it is. Ask the administrator to move it away, restart licensevaultd, and put the "
-                        "licenses back from a backup.");
+                        "left as it is. It is for root to move it away, restart licensevaultd, and put the licenses "
+                        "back from a backup; see licensevaultd(8).");
         }
 
         const char *reason = sqlite3_errstr(rc);

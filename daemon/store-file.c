@@ -82,9 +82,9 @@ int store_file_find(const char *folder, bool *ret_exists, Error *error) {
         if (stat(path, &st) >= 0) {
                 if (st.st_size == 0)
                         return error_set(error, ERROR_STORE_CORRUPT,
-                                "The license store is damaged: licenses.db is empty. It was left as it is. Ask the "
-                                "administrator to move it away, restart licensevaultd, and put the licenses "
-                                "back from a backup.");
+                                "The license store is damaged: licenses.db is empty. It was left as it is. It is for "
+                                "root to move it away, restart licensevaultd, and put the licenses back from a "
+                                "backup; see licensevaultd(8).");
                 *ret_exists = true;
                 return 0;
         }
@@ -99,9 +99,9 @@ int store_file_find(const char *folder, bool *ret_exists, Error *error) {
 
         if (stat(wal, &st) >= 0 && st.st_size > 0)
                 return error_set(error, ERROR_STORE_CORRUPT,
-                        "The license store is damaged: licenses.db is gone and licenses.db-wal is there. Ask the "
-                        "administrator to put it back, or to move the rest away and put the licenses back from "
-                        "a backup.");
+                        "The license store is damaged: licenses.db is gone and licenses.db-wal is there. It is for "
+                        "root to put it back, or to move the rest away and put the licenses back from a backup; see "
+                        "licensevaultd(8).");
         *ret_exists = false;
         return 0;
 }

@@ -480,7 +480,8 @@ static void test_damaged_document_of_one_user_keeps_nobody_from_a_backup(void **
         sd_bus *root = harness_connect_uid(h, 0);
         int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         g_autofree char *name = g_strdup(getpwuid(h->users[1])->pw_name),
-                        *told = g_strdup_printf("*'%s' (%u)*rotten*All others*SkipDamaged*", name, (unsigned)h->users[1]),
+                        *told = g_strdup_printf("*'%s' (%u)*rotten*All others*SkipDamaged*", name,
+                                (unsigned)h->users[1]),
                         *listed = g_strdup_printf("rotten  %s (%u)\nsecret  %s (%u)\n", name, (unsigned)h->users[1], name,
                                 (unsigned)h->users[1]),
                         *named = g_strdup_printf("%s (%u): rotten", name, (unsigned)h->users[1]);
@@ -503,7 +504,7 @@ static void test_damaged_document_of_one_user_keeps_nobody_from_a_backup(void **
         assert_null(strstr(list, "may not be backed up"));
         assert_non_null(strstr(state_lines, "\"rotten\""));
         assert_non_null(strstr(manifest, "\"damaged\": 2"));
-        assert_non_null(strstr(log, "The license store is damaged."));
+        assert_non_null(strstr(log, "The license store, or a license in it, is damaged."));
 
         fd = open(path, O_RDONLY | O_CLOEXEC);
         g_autofree char *verify = call_string(root, ROOT, "LicenseRestore.VerifyBackup", "h", fd);

@@ -344,6 +344,8 @@ static void test_catalog_explains_each_event_and_nothing_else(void **state) {
                 assert_true(strlen(explanation->subject) > 10);
                 /* What to do next, as a command. */
                 assert_true(g_regex_match_simple("^    [a-z/].+$", explanation->text, G_REGEX_MULTILINE, 0));
+                /* The journal breaks no lines. How long a field is, it alone knows. */
+                assert_false(g_regex_match_simple("^[^@\n]{79,}$", explanation->text, G_REGEX_MULTILINE, 0));
         }
         assert_int_equal(catalog->len, _LOG_EVENT_MAX);
 }
