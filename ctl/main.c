@@ -35,9 +35,11 @@ static const Command commands[] = {
                 "set is absent." },
         { "get", "ID", 1, 1, { ARGUMENT_LICENSE }, get_options, command_get,
                 "Print or save a license document",
-                "Writes the document, byte for byte, to standard output or to a file.\n"
+                "Writes the document, byte for byte, to standard output or to a file. Where FILE is a\n"
+                "symbolic link, the file that it names is written.\n"
                 "\n"
-                "With --json: the properties, as in list --json; the document goes to --output alone." },
+                "With --json: the properties, as in list --json, and \"file\", what was written, where FILE\n"
+                "is a link; the document goes to --output alone." },
         { "show", "ID…", 1, COUNT_MANY, { ARGUMENT_LICENSE, ARGUMENT_LICENSE, ARGUMENT_LICENSE }, NULL, command_show,
                 "Show what is known of licenses",
                 "Shows all properties of licenses, and the size of their documents.\n"
@@ -70,6 +72,7 @@ static const Command commands[] = {
                 "Backs up all licenses: to the folder of the service, or to a file of yours. The backup\n"
                 "is a tar archive that any archive manager opens. A file is read back and verified\n"
                 "before it takes its name; where that fails, nothing is left behind. Ctrl-C cancels.\n"
+                "Where FILE is a symbolic link, the file that it names is written, and the link stays.\n"
                 "\n"
                 "--folder is for backups that are made again and again: each gets a name of its own,\n"
                 "licenses-20240131T235959Z.tar by the time in UTC, and is read once more\n"
@@ -80,18 +83,21 @@ static const Command commands[] = {
                 "Where --skip-damaged left out something, it is named, and the exit code is 16.\n"
                 "\n"
                 "With --json: {\"job\": path, \"licenses\": n, \"restricted\": n, \"bytes\": n,\n"
-                "\"verified\": bool}, with \"output\" where it went to a file, \"set_aside\": name where the\n"
-                "one in the folder of the service had to be kept, \"removed\": [name, …] and \"others\": n,\n"
-                "those that are not of this series, where --keep was given, and, where licenses may not\n"
-                "be backed up, the first 1,000 of them as \"not_backed_up\":\n"
+                "\"verified\": bool}, with \"output\" where it went to a file, \"file\", what was written,\n"
+                "where that is a link, \"set_aside\": name where the one in the folder of the service had\n"
+                "to be kept, \"removed\": [name, …] and \"others\": n, those that are not of this series,\n"
+                "where --keep was given, and, where licenses may not be backed up, the first 1,000 of\n"
+                "them as \"not_backed_up\":\n"
                 "[{LicenseId, KeyId, Title}, …]. What --skip-damaged left out is \"damaged\": n and\n"
                 "\"damaged_licenses\": [text, …]. With --no-wait: {\"job\": path}." },
         { "export", "FILE", 1, 1, { ARGUMENT_FILE }, export_options, command_export,
                 "Copy the service's backup to a file",
                 "Copies the backup that 'licensevaultctl backup' made in the folder of the service to a\n"
-                "file. FILE can be '-' for standard output.\n"
+                "file. FILE can be '-' for standard output. Where it is a symbolic link, the file that it\n"
+                "names is written.\n"
                 "\n"
-                "With --json: {\"output\": file, \"bytes\": n}." },
+                "With --json: {\"output\": file, \"bytes\": n}, with \"file\", what was written, where FILE is\n"
+                "a link." },
         { "restore", "[FILE|-]", 0, 1, { ARGUMENT_FILE }, restore_options, command_restore,
                 "Restore licenses from a backup",
                 "Merges a backup into your licenses: FILE, '-' for standard input, or without either the\n"

@@ -8,12 +8,16 @@
  * A file that the user named for output. It gets its name only when it is complete, so that a
  * failure leaves nothing behind and an old file stays until the new one is there. Where the file
  * system has no unnamed files, it has a temporary name until then: callers block signals first.
+ *
+ * Where the name is a symbolic link, the file that it names is made or replaced, and the link stays: it is
+ * how people keep a backup on another disk. Only links of the caller and of root are followed.
  */
 
 typedef struct Output {
         const char *path; /* as the user wrote it; borrowed */
-        char *name;       /* its last component */
-        int folder;
+        char *file;       /* what path links to; NULL where it is no link */
+        char *name;       /* the last component of what is written */
+        int folder;       /* where that is */
         bool replace;
         bool replaced; /* it is there, whatever else may have failed */
         Draft draft; /* draft.fd is what to write to */
@@ -21,13 +25,13 @@ typedef struct Output {
 
 #define OUTPUT_NONE ((Output) { .folder = -1, .draft = DRAFT_NONE })
 
-/* Without replace, a file that is there is STATUS_EXISTS. */
+/* Without replace, a file that is there is STATUS_EXISTS; a link to a file that is not there is none. */
 Status output_open(Ctl *ctl, const char *path, bool replace, Output *ret);
 
-/* Another name for it, in the same folder; path is borrowed. */
+/* Another name for one that is no link, in the same folder; path is borrowed. */
 void output_rename(Output *output, const char *path);
 
-/* Syncs the file and names it. */
+/* Syncs the file and names it. Where path is a link, says which file that was, with --json as "file". */
 Status output_publish(Ctl *ctl, Output *output);
 
 /* Closes it; what was not published is gone. */
