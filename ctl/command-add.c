@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "bus.h"
+#include "dated.h"
 #include "document.h"
 #include "io.h"
 #include "text.h"
@@ -19,7 +20,7 @@
 
 static char *add_id, *add_title, *add_key_id, *add_issuer, *add_media_type, *add_not_before, *add_not_after;
 static char **add_counters;
-static gboolean add_no_backup;
+static gboolean add_no_backup, add_older;
 
 const GOptionEntry add_options[] = {
         { "id", 0, 0, G_OPTION_ARG_FILENAME, &add_id, "The license's id, for a single file", "ID" },
@@ -33,6 +34,7 @@ const GOptionEntry add_options[] = {
         { "counter", 0, 0, G_OPTION_ARG_STRING_ARRAY, &add_counters, "So many uses of a right; for each right once",
                 "RIGHT=N" },
         { "no-backup", 0, 0, G_OPTION_ARG_NONE, &add_no_backup, "Leave it out of backups", NULL },
+        { "older", 0, 0, G_OPTION_ARG_NONE, &add_older, "Also where the store has a newer document", NULL },
         {},
 };
 
@@ -41,17 +43,30 @@ typedef struct Document {
         bool lcp;         /* says its name */
         uint8_t *data;
         size_t size;
+        Dated dated;
 } Document;
+
+/* Of the files of one license, in all batches: that with the latest date, and that which was stored last. */
+typedef struct Newest {
+        const char *file, *stored; /* borrowed; stored is NULL until one is */
+        int64_t date, stored_date;
+} Newest;
 
 typedef struct Batch {
         char **files; /* the next file to read */
         Document documents[BATCH_DOCUMENTS];
         unsigned n;
+        unsigned taken; /* how many files it was made of: n, and those that were left out */
         size_t bytes;
         Document ahead; /* read, but too large for this batch; file is NULL where there is none */
+        GHashTable *newest; /* Newest, by license id */
+        unsigned stored;    /* of all batches, as the next two */
+        unsigned left_out;
+        unsigned for_store; /* those of them that the store has a newer one of */
 } Batch;
 
 static void document_clear(Document *document) {
+        g_free(document->dated.id);
         g_free(document->data);
         *document = (Document) {};
 }
@@ -60,12 +75,22 @@ static void batch_empty(Batch *batch) {
         for (unsigned i = 0; i < batch->n; i++)
                 document_clear(&batch->documents[i]);
         batch->n = 0;
+        batch->taken = 0;
         batch->bytes = 0;
+}
+
+static Batch *batch_new(char **files) {
+        Batch *batch = g_new0(Batch, 1);
+
+        batch->files = files;
+        batch->newest = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+        return batch;
 }
 
 static Batch *batch_free(Batch *batch) {
         batch_empty(batch);
         document_clear(&batch->ahead);
+        g_hash_table_unref(batch->newest);
         g_free(batch);
         return NULL;
 }
@@ -112,9 +137,14 @@ static Status read_all(Ctl *ctl, int fd, const char *file, Document *document) {
         }
 }
 
+static const char *document_media_type(const Document *document) {
+        return add_media_type ?: (document->lcp ? DOCUMENT_MEDIA_TYPE_LCP : NULL);
+}
+
 static Status read_document(Ctl *ctl, const char *file, Document *ret) {
         _cleanup_fd_ int opened = -1;
         int fd = STDIN_FILENO;
+        Status status;
 
         if (strcmp(file, "-") != 0) {
                 opened = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -124,7 +154,10 @@ static Status read_document(Ctl *ctl, const char *file, Document *ret) {
         }
 
         *ret = (Document) { .file = file, .lcp = is_lcp(file) };
-        return read_all(ctl, fd, file, ret);
+        status = read_all(ctl, fd, file, ret);
+        if (status != STATUS_OK)
+                return status;
+        return dated_read(ctl, ret->data, ret->size, document_media_type(ret), file_title(file), &ret->dated);
 }
 
 /* Reads as many files as one call can take. */
@@ -145,7 +178,115 @@ static Status batch_fill(Ctl *ctl, Batch *batch) {
                 batch->documents[batch->n++] = batch->ahead;
                 batch->ahead = (Document) {};
         }
+        batch->taken = batch->n;
         return STATUS_OK;
+}
+
+/* Of two with the same date, or without one, the last counts, as with the service. */
+static void note_newest(Batch *batch, const Document *document) {
+        const Dated *dated = &document->dated;
+        Newest *newest;
+
+        if (!dated->id)
+                return;
+        newest = g_hash_table_lookup(batch->newest, dated->id);
+        if (!newest) {
+                newest = g_new0(Newest, 1);
+                newest->date = dated->date;
+                g_hash_table_insert(batch->newest, g_strdup(dated->id), newest);
+        }
+        if (dated->date >= newest->date) {
+                newest->date = dated->date;
+                newest->file = document->file;
+        }
+}
+
+/* newer is the file that is; NULL where it is what the store has. */
+static void note_left_out(Ctl *ctl, Batch *batch, const Document *document, const char *newer) {
+        g_autofree char *name = g_utf8_make_valid(document->file, -1);
+        g_autofree char *newer_name = newer ? g_utf8_make_valid(newer, -1) : NULL;
+        json_t *left_out = json_object_get(ctl->result, "left_out");
+
+        if (newer)
+                ctl_note(ctl, "'%s' is older than '%s', and was left out.", file_title(document->file),
+                        file_title(newer));
+        else
+                ctl_note(ctl, "'%s' is older than what the store has of '%s', and was left out.",
+                        file_title(document->file), document->dated.id);
+        batch->left_out++;
+        batch->for_store += !newer;
+
+        if (!left_out)
+                ctl_result(ctl, "left_out", left_out = json_array());
+        (void)json_array_append_new(left_out, json_pack("{ss ss ss?}", "file", name, "license", document->dated.id,
+                "newer", newer_name));
+}
+
+/* Whether a document would replace a newer one of its license, which nobody means who adds all of a folder. */
+static Status is_older(Ctl *ctl, Batch *batch, const Document *document, bool *ret) {
+        const Dated *dated = &document->dated;
+        const Newest *newest;
+        int64_t stored;
+        Status status;
+
+        /* A document that is not of the license that --id names the service refuses. */
+        if (!dated->id || (add_id && strcmp(add_id, dated->id) != 0))
+                return STATUS_OK;
+        newest = g_hash_table_lookup(batch->newest, dated->id);
+        *ret = dated->date < newest->date;
+        if (*ret)
+                note_left_out(ctl, batch, document, newest->file);
+        if (*ret || add_older)
+                return STATUS_OK;
+
+        /* An app that stores a newer one at this very moment is replaced: the service itself takes any. */
+        status = dated_ask(ctl, dated->id, file_title(document->file), &stored);
+        if (status != STATUS_OK)
+                return status;
+        *ret = dated->date < stored;
+        if (*ret)
+                note_left_out(ctl, batch, document, NULL);
+        return STATUS_OK;
+}
+
+/* Leaves out what is older than another file, or than what the store has. */
+static Status batch_choose(Ctl *ctl, Batch *batch) {
+        unsigned n = batch->n, kept = 0;
+        Status status = STATUS_OK;
+
+        for (unsigned i = 0; i < n; i++)
+                note_newest(batch, &batch->documents[i]);
+        for (unsigned i = 0; i < n; i++) {
+                Document document = batch->documents[i];
+                bool older = false;
+
+                if (status == STATUS_OK)
+                        status = is_older(ctl, batch, &document, &older);
+                batch->documents[i] = (Document) {};
+                if (older)
+                        document_clear(&document);
+                else
+                        batch->documents[kept++] = document;
+        }
+        batch->n = kept;
+        return status;
+}
+
+/* An older file may have been in a batch before. */
+static void note_stored(Ctl *ctl, Batch *batch) {
+        batch->stored += batch->n;
+        for (unsigned i = 0; i < batch->n; i++) {
+                const Document *document = &batch->documents[i];
+                Newest *newest = document->dated.id ? g_hash_table_lookup(batch->newest, document->dated.id) : NULL;
+
+                if (!newest)
+                        continue;
+                if (newest->stored && newest->stored_date < document->dated.date)
+                        ctl_note(ctl, "'%s' is older than '%s', and was replaced.", file_title(newest->stored),
+                                file_title(document->file));
+                newest->stored = document->file;
+                newest->stored_date = document->dated.date;
+        }
 }
 
 static int append_string(sd_bus_message *call, const char *name, const char *value) {
@@ -191,7 +332,6 @@ static int append_counters(sd_bus_message *call) {
 }
 
 static int append_document(sd_bus_message *call, const Document *document) {
-        const char *media_type = add_media_type ?: (document->lcp ? DOCUMENT_MEDIA_TYPE_LCP : NULL);
         int r;
 
         if ((r = sd_bus_message_append_array(call, 'y', document->data, document->size)) < 0 ||
@@ -200,7 +340,7 @@ static int append_document(sd_bus_message *call, const Document *document) {
             (r = append_string(call, "Title", add_title)) < 0 ||
             (r = append_string(call, "KeyId", add_key_id)) < 0 ||
             (r = append_string(call, "Issuer", add_issuer)) < 0 ||
-            (r = append_string(call, "MediaType", media_type)) < 0 ||
+            (r = append_string(call, "MediaType", document_media_type(document))) < 0 ||
             (r = append_time(call, "NotBefore", add_not_before)) < 0 ||
             (r = append_time(call, "NotAfter", add_not_after)) < 0 ||
             (r = append_counters(call)) < 0 ||
@@ -322,30 +462,44 @@ static Status check_options(Ctl *ctl, char **files) {
         return bus_check_string(ctl, "The issuer", add_issuer);
 }
 
+static void note_unfinished(Ctl *ctl, const Batch *batch, unsigned done, unsigned total) {
+        if (batch->stored == 0)
+                ctl_note(ctl, "None of the licenses was stored.");
+        else
+                ctl_note(ctl, "Of the %u files the first %u were stored%s, the others were not.", total, done,
+                        batch->left_out > 0 ? ", or left out" : "");
+}
+
 Status command_add(Ctl *ctl, char **arguments) {
-        g_autoptr(Batch) batch = g_new0(Batch, 1);
-        unsigned stored = 0, total = g_strv_length(arguments);
+        g_autoptr(Batch) batch = batch_new(arguments);
+        unsigned done = 0, total = g_strv_length(arguments);
         Status status;
 
         status = check_options(ctl, arguments);
         if (status != STATUS_OK)
                 return status;
 
-        batch->files = arguments;
         ctl_result(ctl, "licenses", json_array());
 
-        while (status == STATUS_OK && stored < total) {
+        while (status == STATUS_OK && done < total) {
                 status = batch_fill(ctl, batch);
                 if (status == STATUS_OK)
+                        status = batch_choose(ctl, batch);
+                if (status == STATUS_OK && batch->n > 0)
                         status = batch_send(ctl, batch);
-                if (status == STATUS_OK)
-                        stored += batch->n;
+                if (status == STATUS_OK) {
+                        note_stored(ctl, batch);
+                        done += batch->taken;
+                }
                 batch_empty(batch);
         }
 
+        if (batch->for_store > 0) {
+                const char *what = batch->for_store == 1 ? "it" : "them";
+                ctl_note(ctl, "To store %s nonetheless, add %s again with --older.", what, what);
+        }
         if (status != STATUS_OK && total > 1)
-                ctl_note(ctl, stored == 0 ? "None of the licenses was stored." :
-                        "Of the %u files the first %u were stored, the others were not.", total, stored);
+                note_unfinished(ctl, batch, done, total);
 
         Status flushed = ctl_flush(ctl);
         return status != STATUS_OK ? status : flushed;

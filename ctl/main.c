@@ -22,7 +22,13 @@ static const Command commands[] = {
                 "Several files go to the service in batches of at most 1,000 documents and 16 MiB. Of a\n"
                 "batch, all are stored or none. At the first failure nothing more is sent.\n"
                 "\n"
-                "With --json: {\"licenses\": [id, …]}, the ids in the order of the files." },
+                "An LCP license has a date of its own. Of several files of one license, those that are\n"
+                "older than another are left out, and so is one that is older than what the store has,\n"
+                "but with --older. Each is named. That is no failure.\n"
+                "\n"
+                "With --json: {\"licenses\": [id, …]}, the ids in the order of the files, and, where files\n"
+                "were left out, \"left_out\": [{\"file\": file, \"license\": id, \"newer\": file, or null where\n"
+                "that is in the store}, …]." },
         { "list", NULL, 0, 0, {}, list_options, command_list,
                 "List the licenses",
                 "On a terminal the list is a table. Elsewhere each license is one line of id, title,\n"
