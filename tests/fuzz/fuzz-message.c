@@ -66,6 +66,7 @@ typedef struct Expected {
         License license;
         uint32_t owner;
         int all_users;
+        char *from;
         uint64_t seen;
 } Expected;
 
@@ -75,7 +76,7 @@ static const struct {
 } known[] = {
         { "LicenseId", 's' }, { "KeyId", 's' }, { "Title", 's' }, { "Issuer", 's' }, { "MediaType", 's' },
         { "NotBefore", 't' }, { "NotAfter", 't' }, { "AllowBackup", 'b' }, { "Counters", 'a' },
-        { "Owner", 'u' }, { "AllUsers", 'b' },
+        { "Owner", 'u' }, { "AllUsers", 'b' }, { "From", 's' },
 };
 #define N_LICENSE_OPTIONS 9U
 
@@ -114,10 +115,11 @@ static int append_counters(sd_bus_message *message, Input *input, Expected *expe
 static int append_string(sd_bus_message *message, Input *input, size_t option, Expected *expected) {
         char **const fields[] = { &expected->license.id, &expected->license.key_id, &expected->license.title,
                 &expected->license.issuer, &expected->license.media_type };
+        char **const field = option < N_LICENSE_OPTIONS ? fields[option] : &expected->from;
         g_autofree char *text = decode_text(input);
 
         expected->good = expected->good && text_is_good(text);
-        FUZZ_CHECK(license_set_string(fields[option], text) == 0);
+        FUZZ_CHECK(license_set_string(field, text) == 0);
         return sd_bus_message_append(message, "v", "s", text);
 }
 
@@ -268,11 +270,12 @@ static int read_whose(sd_bus_message *message, const Expected *expected) {
                         (!whose.all_users || (whose.others && whose.owner == UID)));
         if (expected) {
                 bool good = expected->good && user_may_own(expected->owner) &&
-                        !(expected->all_users && expected->owner != UID);
+                        !(expected->all_users && (expected->owner != UID || expected->from));
 
                 FUZZ_CHECK(r >= 0 && good == (r == 0));
                 FUZZ_CHECK(r != 0 || (whose.owner == expected->owner && whose.all_users == !!expected->all_users &&
-                                whose.others == (expected->all_users || expected->owner != UID)));
+                                whose.others == (expected->all_users || expected->owner != UID) &&
+                                g_strcmp0(whose.from, expected->from) == 0));
         }
         return r;
 }
@@ -298,6 +301,7 @@ static void dictionary(Input *input) {
                         (void)read_whose(message, &expected);
         }
         license_clear(&expected.license);
+        g_free(expected.from);
         sd_bus_message_unref(message);
 }
 

@@ -45,6 +45,7 @@ typedef struct Household {
         StoreOwner users[CASE_USERS];
         unsigned n_users;
         bool all_users;
+        unsigned from; /* of all users, which one is restored alone; not below CASE_USERS: all are */
         Item items[CASE_USERS][N_IDS];
 } Household;
 
@@ -298,8 +299,31 @@ static void check_skipped(const CaseUser *user, const WorkResult *result) {
                 FUZZ_CHECK(g_strcmp0(result->skipped_users[0], user->name) == 0 && !result->skipped_users[1]);
 }
 
-static void check_merge(const RestoreCase *restore, const WorkResult *result, RestrictedList *list,
-        Household *household) {
+/* Which restore is asked for. */
+typedef struct Question {
+        bool all_users;
+        const CaseUser *from; /* of all, this one alone, to the household's first; NULL: no */
+        bool consent, canceled, limited;
+} Question;
+
+static bool is_known(const CaseUser *user) {
+        for (unsigned id = 0; id < N_IDS; id++)
+                if (user->items[id].known)
+                        return true;
+        return false;
+}
+
+/* Whether it fits the backup, as it was before anything was done to that. */
+static bool is_right(const RestoreCase *restore, const Question *question) {
+        return question->from ? is_known(question->from) : question->all_users == restore->all_users;
+}
+
+static bool needs_consent(const RestoreCase *restore, const Question *question) {
+        return restore->foreign || (question->from && question->from != &restore->users[0]);
+}
+
+static void check_merge(const RestoreCase *restore, const Question *question, const WorkResult *result,
+        RestrictedList *list, Household *household) {
         const StoreMerge found = { result->restored, result->unchanged, result->newer_kept, result->conflicts,
                 result->revoked };
         g_autoptr(GString) conflicts = g_string_new(NULL), expected_conflicts = g_string_new(NULL);
@@ -308,13 +332,14 @@ static void check_merge(const RestoreCase *restore, const WorkResult *result, Re
         StoreMerge expected = {};
 
         for (unsigned i = 0; i < restore->n_users; i++) {
+                const CaseUser *user = &restore->users[i];
                 StoreMerge merge;
 
-                if (!restore->users[i].is_here) {
-                        nobody = &restore->users[i];
+                if (question->from ? user != question->from : !user->is_here) {
+                        nobody = question->from ? NULL : user;
                         continue;
                 }
-                model_merge(household->items[i], restore->users[i].items, &merge, expected_conflicts);
+                model_merge(household->items[question->from ? 0 : i], user->items, &merge, expected_conflicts);
                 add_merge(&expected, &merge);
         }
         sort_words(expected_conflicts);
@@ -327,28 +352,30 @@ static void check_merge(const RestoreCase *restore, const WorkResult *result, Re
         check_skipped(nobody, result);
 }
 
-static void check_refusal(const RestoreCase *restore, const Error *error, bool all_users, bool consent, bool canceled,
-        bool limited) {
+static void check_refusal(const RestoreCase *restore, const Question *question, const Error *error) {
         check_message(error);
         switch (error->code) {
         case ERROR_NEEDS_INDIVIDUALIZATION:
-                FUZZ_CHECK(!consent && (restore->foreign || restore->verdict == MAY_PASS));
+                FUZZ_CHECK(!question->consent &&
+                        (needs_consent(restore, question) || restore->verdict == MAY_PASS));
                 return;
         case ERROR_CANCELED:
-                FUZZ_CHECK(canceled);
+                FUZZ_CHECK(question->canceled);
                 return;
         case ERROR_LIMIT_EXCEEDED:
-                FUZZ_CHECK(limited || restore->verdict == MAY_PASS);
+                FUZZ_CHECK(question->limited || restore->verdict == MAY_PASS);
                 break;
         case ERROR_ACCESS_DENIED: /* it says that it is of all users */
-                FUZZ_CHECK(!all_users && (restore->all_users || restore->verdict == MAY_PASS));
+                FUZZ_CHECK(!question->all_users && !question->from &&
+                        (restore->all_users || restore->verdict == MAY_PASS));
                 break;
-        case ERROR_INVALID_ARGUMENTS: /* it says that it is of one */
-                FUZZ_CHECK(all_users && (!restore->all_users || restore->verdict == MAY_PASS));
+        case ERROR_INVALID_ARGUMENTS: /* it says that it is of one, or of all and not of whom is asked for */
+                FUZZ_CHECK((question->all_users || question->from) &&
+                        (!is_right(restore, question) || restore->verdict == MAY_PASS));
                 break;
         default:
                 if (error->code != ERROR_BACKUP_CORRUPT ||
-                    (restore->verdict == MUST_PASS && all_users == restore->all_users))
+                    (restore->verdict == MUST_PASS && is_right(restore, question)))
                         FUZZ_FAIL("%s: refused: %s", restore->story->str, error_message(error));
         }
         FUZZ_CHECK(g_str_has_suffix(error_message(error), "No license was changed."));
@@ -358,18 +385,15 @@ static void check_refusal(const RestoreCase *restore, const Error *error, bool a
 static bool restore_backup(Household *household, Input *input, const RestoreCase *restore) {
         const StoreOwner *owner = &household->users[0];
         unsigned decisions = input_byte(input), cancel_at = input_below(input, 4) == 1 ? input_byte(input) % 32 : 0;
-        bool consent = decisions & 1, limited = (decisions & 24) == 24;
-        /* Now and then it is asked for the wrong kind. */
-        bool all_users = restore->all_users != (input_below(input, 32) == 1);
+        Question question = { .consent = decisions & 1, .canceled = cancel_at > 0, .limited = (decisions & 24) == 24 };
         StoreLimits limits = no_limits;
         RestorePlan plan = {
                 .store = machine.store,
                 .uid = owner->uid,
                 .name = g_strdup(owner->name),
                 .owner = owner->uid,
-                .all_users = all_users,
                 .fd = open_backup(restore->tar, decisions & 2),
-                .individualize = consent,
+                .individualize = question.consent,
                 .roots = g_new0(char *, 1),
                 .machine = g_strdup("machine"),
                 .stall_msec = 20000,
@@ -384,7 +408,15 @@ static bool restore_backup(Household *household, Input *input, const RestoreCase
         Item before[CASE_USERS][N_IDS];
         int r;
 
-        if (limited) {
+        /* Now and then it is asked for the wrong kind. */
+        question.all_users = restore->all_users != (input_below(input, 32) == 1);
+        if (household->from < CASE_USERS && question.all_users) {
+                question.from = &restore->users[household->from];
+                question.all_users = false;
+                plan.from = g_strdup(question.from->name);
+        }
+        plan.all_users = question.all_users;
+        if (question.limited) {
                 limits.licenses_per_user = decisions >> 5;
                 limits.bytes_per_user = (decisions & 4) ? 2000 : INT64_MAX;
                 store_set_limits(machine.store, &limits);
@@ -396,13 +428,15 @@ static bool restore_backup(Household *household, Input *input, const RestoreCase
                 r = restore_run(work, &events, &result, &error);
         FUZZ_CHECK(r == (int)error.code);
         if (r == 0) {
-                if (restore->verdict == MUST_FAIL || (restore->verdict == MUST_PASS && all_users != restore->all_users))
+                if (restore->verdict == MUST_FAIL ||
+                    (restore->verdict == MUST_PASS && !is_right(restore, &question)))
                         FUZZ_FAIL("%s: it was restored", restore->story->str);
-                FUZZ_CHECK(run.settled && (consent || !restore->foreign || restore->verdict == MAY_PASS));
+                FUZZ_CHECK(run.settled && (question.consent || !needs_consent(restore, &question) ||
+                        restore->verdict == MAY_PASS));
                 if (restore->verdict == MUST_PASS)
-                        check_merge(restore, &result, restore_conflicts(work), household);
+                        check_merge(restore, &question, &result, restore_conflicts(work), household);
         } else
-                check_refusal(restore, &error, all_users, consent, cancel_at > 0, limited);
+                check_refusal(restore, &question, &error);
         store_set_limits(machine.store, &no_limits);
         cancel_unref(run.cancel);
         check_store(household, before, r != 0 || restore->verdict == MUST_PASS, restore->story->str);
@@ -441,9 +475,10 @@ static void end_household(const Household *household) {
 }
 
 static void make_household(Input *input, const char *name, Household *ret) {
-        *ret = (Household) { .all_users = input_below(input, 4) == 1, .n_users = 1 };
+        *ret = (Household) { .all_users = input_below(input, 4) == 1, .n_users = 1, .from = CASE_USERS };
         if (ret->all_users) {
                 ret->n_users = CASE_USERS;
+                ret->from = input_below(input, 2 * CASE_USERS);
                 for (unsigned i = 0; i < CASE_USERS; i++) {
                         ret->users[i] = (StoreOwner) { (uid_t)-1, account_names[i] };
                         FUZZ_CHECK(user_uid_of(account_names[i], &ret->users[i].uid) == 0);
