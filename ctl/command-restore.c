@@ -23,7 +23,7 @@ const GOptionEntry restore_options[] = {
         WHOSE_OPTIONS(restore_whose, "Restore the backup of all users to all users (FILE is needed)",
                 "Restore to USER (FILE is needed)"),
         { "from", 0, 0, G_OPTION_ARG_FILENAME, &restore_whose.from,
-                "Restore of a backup of all users NAME alone, to you or to --owner", "NAME" },
+                "Restore NAME alone of a backup of all users (FILE is needed)", "NAME" },
         {},
 };
 
