@@ -322,7 +322,7 @@ static int open_store(Manager *manager) {
         else if (store_is_new(manager->store) && folder_root_has_backup(backups))
                 log_event(LOG_EVENT_STORE_LOST, NULL,
                         "There was no license store, and an empty one was made; but there are backups in '%s'. If the "
-                        "store was lost, make no new backups before the old ones are restored.", backups);
+                        "store was lost, restore them before new ones are made.", backups);
         return EXIT_GOOD;
 }
 
