@@ -5,23 +5,13 @@
 #include "document.h"
 #include "json.h"
 
-/*
- * Whether there is room to read a document as JSON. jansson 2.14 writes past the end of a string for which its
- * buffer could not grow. That doubles; what it was, what it becomes, and the copy of the string are less than this.
- */
-static bool has_room(size_t size) {
-        g_autofree void *room = g_try_malloc(4 * size + 1);
-
-        return room;
-}
-
 static Status read_license(Ctl *ctl, const void *document, size_t size, const char *media_type, const char *title,
         License *license) {
         g_auto(Error) error = {};
 
         if (!document_is_claimed(document, size, media_type))
                 return STATUS_OK;
-        if (!has_room(size) || document_read(document, size, media_type, license, &error) == ERROR_NO_MEMORY)
+        if (document_read(document, size, media_type, license, &error) == ERROR_NO_MEMORY)
                 return ctl_fail(ctl, STATUS_FAILED, "Not enough memory for '%s'.", title);
         /* It may have found an id and a date before it found what is wrong. */
         if (error.code != ERROR_NONE)

@@ -106,14 +106,14 @@ static int add_json(Writing *writing, const char *path, json_t *json, Error *err
         text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
         json_decref(json);
         if (!text || json_lacked_memory()) {
-                free(text);
+                json_text_free(text);
                 return error_set_no_memory(error);
         }
         /* The NUL makes room for the line's end. */
         size = strlen(text);
         text[size] = '\n';
         r = pax_writer_add(writing->pax, path, text, size + 1, NULL, 0);
-        free(text);
+        json_text_free(text);
         return r < 0 ? failed(writing, r, error) : 0;
 }
 

@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "archive.h"
+#include "json-memory.h"
 
 /* Of nothing, too, there is an address: memcmp() wants one. */
 static GByteArray *bytes_new(const void *data, size_t size) {
@@ -268,7 +269,7 @@ static void repair_manifest(TarEntry *entry, unsigned licenses, json_int_t *ret_
                 json_object_set_new(root, "licenses", json_integer(licenses));
                 text = json_dumps(root, JSON_COMPACT);
                 tar_entry_set_content(entry, text, strlen(text));
-                free(text);
+                json_text_free(text);
         }
         json_decref(root);
 }
