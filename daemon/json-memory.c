@@ -52,7 +52,7 @@ static void release(void *content) {
 
         if (!content)
                 return;
-        block = (Block *)((char *)content - offsetof(Block, content));
+        block = (void *)((char *)content - offsetof(Block, content));
         leave(block);
         g_free(block);
 }
