@@ -110,12 +110,12 @@ static Status note_restores(Ctl *ctl) {
             (status = path_read(ctl, "RestorePath", &restores)) != STATUS_OK)
                 return status;
         if (g_strcmp0(backups, restores) != 0)
-                ctl_note(ctl, "Restores without FILE still read from '%s'; to change that, too: licensevaultctl set-path "
-                        "restore '%s'", restores, backups);
+                ctl_note(ctl, "Restores without FILE still read from '%s'; to change that, too: licensevaultctl "
+                        "set-path restore '%s'", restores, backups);
         return STATUS_OK;
 }
 
-/* The service looks when it is to make a backup. Whether a folder is there that we may not look into is not ours to say. */
+/* The service itself looks when it makes a backup. Of a folder that we may not look into we say nothing. */
 static void warn_of_absence(const Ctl *ctl, const char *folder) {
         struct stat st;
 

@@ -247,15 +247,16 @@ static void show_backup(const Report *report, const Backup *backup) {
                 field_print_tone("Verified", TONE_BAD, "no: see below");
 }
 
+/* How a new one is made in its place (g_free). */
 static char *renewal(const Report *report, const Backup *backup) {
         const char *whose = backup->origin.all_users ? " --all-users" :
                 backup->origin.created && !is_own(backup) ? " --owner USER" : "";
 
         if (report->all_users)
-                return g_strdup("Make a new one with: " MAKE_FOR_ALL);
+                return g_strdup(MAKE_FOR_ALL);
         if (!report->place)
-                return g_strdup("Make a new one with: licensevaultctl backup --overwrite");
-        return g_strdup_printf("Make a new one with: licensevaultctl backup%s %s", whose,
+                return g_strdup("licensevaultctl backup --overwrite");
+        return g_strdup_printf("licensevaultctl backup%s %s", whose,
                 g_file_test(report->place, G_FILE_TEST_IS_DIR) ? "--folder FOLDER" : "--output FILE");
 }
 
@@ -281,15 +282,15 @@ static Status find_return(Ctl *ctl, const Report *report, const Backup *backup, 
 
 /* Where the backup has more than there are, it may be the last that has them: a new one would take its place. */
 static Status warn_of_loss(Ctl *ctl, const Report *report, const Backup *backup, uint64_t had, uint64_t now) {
-        g_autofree char *licenses = text_licenses(had), *advice = renewal(report, backup);
+        g_autofree char *licenses = text_licenses(had), *again = renewal(report, backup);
         const char *way = NULL;
         Status status;
 
         status = find_return(ctl, report, backup, &way);
         if (status == STATUS_OK)
-                warn(ctl, report, "%s %s %s, and there %s %" PRIu64 " now. If licenses were lost, bring them back first, "
-                        "with: %s. If they were removed on purpose, %c%s", report->what,
-                        report->all_users ? "was made of" : "has", licenses, now == 1 ? "is" : "are", now, way, g_ascii_tolower(*advice), advice + 1);
+                warn(ctl, report, "%s %s %s, and there %s %" PRIu64 " now. If licenses were lost, bring them back "
+                        "first, with: %s. If they were removed on purpose, make a new one with: %s", report->what,
+                        report->all_users ? "was made of" : "has", licenses, now == 1 ? "is" : "are", now, way, again);
         return status;
 }
 
@@ -297,7 +298,7 @@ static Status warn_of_backup(Ctl *ctl, const Report *report, const Backup *backu
         const BackupOrigin *origin = &backup->origin;
         uint64_t had = origin->licenses, now = report->licenses - report->never_backed_up;
         bool comparable = report->all_users ? origin->all_users : is_own(backup);
-        g_autofree char *lacking = text_licenses(origin->damaged), *advice = renewal(report, backup);
+        g_autofree char *lacking = text_licenses(origin->damaged), *again = renewal(report, backup);
         int64_t days = days_since(origin->created);
         Status status = STATUS_OK;
 
@@ -306,19 +307,20 @@ static Status warn_of_backup(Ctl *ctl, const Report *report, const Backup *backu
                 had += origin->restricted + origin->damaged;
 
         if (origin->damaged > 0)
-                warn(ctl, report, "%s lacks %s, damaged in the store. See which: NOT-BACKED-UP.txt in it. Store that again, "
-                        "or restore it from an older backup.", report->what, lacking);
+                warn(ctl, report, "%s lacks %s, damaged in the store. See which: NOT-BACKED-UP.txt in it. Store that "
+                        "again, or restore it from an older backup.", report->what, lacking);
         if (comparable && had > now)
                 status = warn_of_loss(ctl, report, backup, had, now);
         else if (comparable && had < now && origin->damaged == 0 && !report->all_users) {
                 g_autofree char *licenses = text_licenses(had);
 
-                warn(ctl, report, "%s has %s, and there %s %" PRIu64 " now. %s", report->what, licenses,
-                        now == 1 ? "is" : "are", now, advice);
+                warn(ctl, report, "%s has %s, and there %s %" PRIu64 " now. Make a new one with: %s", report->what,
+                        licenses, now == 1 ? "is" : "are", now, again);
         }
-        if (days > OLD_DAYS)
-                warn(ctl, report, "%s is %" PRIi64 " days old.%s%s", report->what, days, comparable && had > now ? "" : " ",
-                        comparable && had > now ? "" : advice);
+        if (days > OLD_DAYS && comparable && had > now)
+                warn(ctl, report, "%s is %" PRIi64 " days old.", report->what, days);
+        else if (days > OLD_DAYS)
+                warn(ctl, report, "%s is %" PRIi64 " days old. Make a new one with: %s", report->what, days, again);
         return status;
 }
 
@@ -364,11 +366,12 @@ static Status judge(Ctl *ctl, const Report *report, const Backup *backup) {
                 return warn_of_backup(ctl, report, backup);
 
         ctl_push(ctl);
-        status = bus_fail_named(ctl, error_name(backup->error.code), error_message(&backup->error), backup->source.name);
+        status = bus_fail_named(ctl, error_name(backup->error.code), error_message(&backup->error),
+                backup->source.name);
         if (report->licenses > report->never_backed_up) {
-                g_autofree char *advice = renewal(report, backup);
+                g_autofree char *again = renewal(report, backup);
 
-                ctl_note(ctl, "%s", advice);
+                ctl_note(ctl, "Make a new one with: %s", again);
         }
         return status;
 }
@@ -394,8 +397,8 @@ static char *find_incomplete(const char *folder, const char *whole) {
 }
 
 static void warn_of_incomplete(Ctl *ctl, const Report *report, const char *file) {
-        warn(ctl, report, "The newest backup there, '%s', lacks what is damaged in the store. See which: NOT-BACKED-UP.txt in "
-                "it. That has to be stored again, or restored from an older backup.", file);
+        warn(ctl, report, "The newest backup there, '%s', lacks what is damaged in the store. See which: "
+                "NOT-BACKED-UP.txt in it. That has to be stored again, or restored from an older backup.", file);
 }
 
 static Status report_backup(Ctl *ctl, const Report *report) {
@@ -428,15 +431,15 @@ static Status report_backup_of_all(Ctl *ctl, const Report *report, const char *n
         (void)json_object_set_new(result, "last_backup", backup_to_json(&backup));
         status = judge(ctl, report, &backup);
         if (status == STATUS_OK && !backup.origin.all_users)
-                warn(ctl, report, "'%s' is not of all users, but of '%s' alone. %s", newest, backup.origin.name,
-                        "Make a new one with: " MAKE_FOR_ALL);
+                warn(ctl, report, "'%s' is not of all users, but of '%s' alone. Make a new one with: " MAKE_FOR_ALL,
+                        newest, backup.origin.name);
         return status;
 }
 
 static Status report_all_users(Ctl *ctl, const Report *own) {
         Report report = { .what = "The backup of all users", .place = ALL_USERS_FOLDER, .all_users = true,
                 .warnings = own->warnings };
-        g_autofree char *newest = series_newest(ALL_USERS_FOLDER), *incomplete = find_incomplete(ALL_USERS_FOLDER, newest);
+        g_autofree char *newest = series_newest(report.place), *incomplete = find_incomplete(report.place, newest);
         unsigned owners = 0, gone = 0;
         Status status;
         json_t *result;
@@ -454,8 +457,8 @@ static Status report_all_users(Ctl *ctl, const Report *own) {
                         field_printf("Their backup", "none%s in %s", incomplete ? " that is whole" : "", report.place);
         }
         if (gone > 0)
-                warn(ctl, &report, "Licenses of %u user%s are hidden, whose account%s gone. See: licensevaultctl owners", gone,
-                        gone == 1 ? "" : "s", gone == 1 ? " is" : "s are");
+                warn(ctl, &report, "Licenses of %u user%s are hidden, whose account%s gone. See: licensevaultctl owners",
+                        gone, gone == 1 ? "" : "s", gone == 1 ? " is" : "s are");
         if (newest)
                 status = report_backup_of_all(ctl, &report, newest, result);
         else if (!incomplete && report.licenses > own->licenses)

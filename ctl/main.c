@@ -134,7 +134,8 @@ static const Command commands[] = {
                 "\n"
                 "With --json: {\"whole\": true, \"licenses\": n, \"restricted\": n, \"damaged\": n, \"bytes\": n,\n"
                 "\"origin\": {software, created, host, machine, all_users, owner: {name, uid}}}.\n"
-                "With --service: {\"whole\": true, \"licenses\": n, \"restricted\": n, \"bytes\": n, \"verified\": true}." },
+                "With --service: {\"whole\": true, \"licenses\": n, \"restricted\": n, \"bytes\": n,\n"
+                "\"verified\": true}." },
         { "inspect", "[FILE|-]", 0, 1, { ARGUMENT_FILE }, NULL, command_inspect,
                 "Show what is in a backup",
                 "Shows where a backup comes from, which ids it knows as revoked or as not to be backed\n"

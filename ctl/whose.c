@@ -31,8 +31,8 @@ Status user_from_text(Ctl *ctl, const char *text, uint32_t *ret) {
 }
 
 /*
- * A number may be mistyped as a name may: of nobody there would be a backup without a license. Of who is gone the service
- * may have some, and decides itself; it lists them to root alone.
+ * A number may be mistyped as a name may: of nobody there would be a backup without a license. Of who is gone the
+ * service may have some, and decides itself; it lists them to root alone.
  */
 static Status check_number(Ctl *ctl, uint32_t uid) {
         g_autofree char *name = NULL;
@@ -43,8 +43,8 @@ static Status check_number(Ctl *ctl, uint32_t uid) {
                 status = owners_have(ctl, uid, &known);
         if (status == STATUS_OK && !known)
                 return ctl_fail(ctl, STATUS_USAGE,
-                        "There is no user %" PRIu32 " on this machine, and the service has no licenses of that number. See of "
-                        "whom it has: licensevaultctl owners", uid);
+                        "There is no user %" PRIu32 " on this machine, and the service has no licenses of that number. "
+                        "See of whom it has: licensevaultctl owners", uid);
         return status;
 }
 
