@@ -36,7 +36,6 @@ EXPORT void(g_free)(gpointer block) {
 #define STRING_SIZE 5000U
 
 static char *make_document(void) {
-        g_autofree char *string = NULL;
         GString *text = g_string_new("{\"list\":[1,2.5,null,{\"a\":\"b\"}],\"key\":\"");
 
         for (unsigned i = 0; i < STRING_SIZE; i++)
