@@ -253,14 +253,12 @@ int manager_take_name(Manager *manager) {
                           "Stop it first.");
                 return EXIT_NAME_TAKEN;
         }
-        if (r == -EACCES || r == -EPERM) {
-                log_error("The name " BUS_NAME " cannot be had on the bus: %s. The bus gives it to the user "
-                          "licensevault alone: have systemd start licensevaultd, or run it as that user. If it is, see "
-                          "whether the policy file " BUS_NAME ".conf is installed.", g_strerror(-r));
-                return EXIT_FAILED;
-        }
         if (r < 0) {
-                log_error("The name " BUS_NAME " cannot be had on the bus: %s", g_strerror(-r));
+                bool denied = r == -EACCES || r == -EPERM;
+
+                log_error("The name " BUS_NAME " cannot be had on the bus: %s.%s", g_strerror(-r), !denied ? "" :
+                          " The bus gives it to the user licensevault alone: have systemd start licensevaultd, or run "
+                          "it as that user. If it is, see whether the policy file " BUS_NAME ".conf is installed.");
                 return EXIT_FAILED;
         }
         return EXIT_GOOD;
