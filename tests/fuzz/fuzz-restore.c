@@ -381,6 +381,19 @@ static void check_refusal(const RestoreCase *restore, const Question *question, 
         FUZZ_CHECK(g_str_has_suffix(error_message(error), "No license was changed."));
 }
 
+/*
+ * Whom the household chose; itself where that one revoked what is present here: a tombstone takes no license of
+ * another's, and the model has no owners.
+ */
+static const CaseUser *choose_from(const Household *household, const RestoreCase *restore) {
+        const CaseUser *from = &restore->users[household->from];
+
+        for (unsigned id = 0; id < N_IDS; id++)
+                if (household->items[0][id].present && from->items[id].revoked != LICENSE_NO_TIME)
+                        return &restore->users[0];
+        return from;
+}
+
 /* Returns whether what the store has is known still. */
 static bool restore_backup(Household *household, Input *input, const RestoreCase *restore) {
         const StoreOwner *owner = &household->users[0];
@@ -411,7 +424,7 @@ static bool restore_backup(Household *household, Input *input, const RestoreCase
         /* Now and then it is asked for the wrong kind. */
         question.all_users = restore->all_users != (input_below(input, 32) == 1);
         if (household->from < CASE_USERS && question.all_users) {
-                question.from = &restore->users[household->from];
+                question.from = choose_from(household, restore);
                 question.all_users = false;
                 plan.from = g_strdup(question.from->name);
         }
