@@ -146,7 +146,10 @@ static void make_gone(World *world, unsigned licenses) {
         prepare_some(world);
         store(world, "both", 100, 7);
         store_many(world->other, "theirs", licenses - 1, 20);
-        g_free(store_license(world->other, "y", 1, "a{sv}", 1, "LicenseId", "s", "revoked"));
+        g_free(store_license(world->other, "y", 1, "a{sv}", 1, "LicenseId", "s", "alone"));
+        /* As the user has: one who has not would keep both from being one. */
+        g_free(store_license(world->other, "z", 1, "a{sv}", 1, "LicenseId", "s", "revoked"));
+        call_void(world->other, ROOT, "LicenseStore.RevokeLicense", "s", "revoked");
         assert_true(world_stop(world));
         assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
         assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);

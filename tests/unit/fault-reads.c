@@ -105,12 +105,17 @@ static int read_rows(StoreConnection *connection, const StoreOwnerRow *owner, bo
 
 int read_snapshot(StoreConnection *connection, GString *told, Error *error) {
         g_autoptr(GPtrArray) owners = g_ptr_array_new();
+        char id[STORE_ID_SIZE] = "";
         int r;
 
         r = store_snapshot_begin(connection, error);
         if (r != 0)
                 return r;
-        r = store_snapshot_owners(connection, (uid_t)-1, NULL, owners, error);
+        r = store_snapshot_id(connection, id, error);
+        if (r == 0) {
+                g_string_append_printf(told, "%s ", id);
+                r = store_snapshot_owners(connection, (uid_t)-1, NULL, owners, error);
+        }
         if (r == 0)
                 tell_owners(told, owners);
         for (unsigned i = 0; r == 0 && i < 2 * owners->len; i++)

@@ -31,7 +31,7 @@ static void test_cancel_while_delivering_ends_the_copy(void **state) {
 static void test_descriptor_of_a_file_gets_the_backup(void **state) {
         World *world = *state;
         _cleanup_fd_ int fd = new_target();
-        WorkResult result;
+        g_auto(WorkResult) result = {};
 
         put_some(world, 20, 50000);
         run_good(world, plan_to(world, fd), &result);
@@ -65,7 +65,7 @@ static void *drain(void *userdata) {
 static void test_pipe_gets_the_backup(void **state) {
         World *world = *state;
         _cleanup_fd_ int file = new_target();
-        WorkResult result;
+        g_auto(WorkResult) result = {};
         pthread_t thread;
         int fds[2];
 
@@ -92,7 +92,7 @@ static void test_backup_path_in_a_configured_root_is_used(void **state) {
         World *world = *state;
         g_autofree char *folder = make_folder(world->root, "1000/usb");
         g_autofree char *target = g_build_filename(folder, FOLDER_BACKUP_NAME, NULL);
-        WorkResult result;
+        g_auto(WorkResult) result = {};
 
         put_some(world, 3, 10);
         set_path(world, folder);
@@ -154,7 +154,7 @@ static void test_backup_is_opened_for_reading(void **state) {
         World *world = *state;
         _cleanup_fd_ int fd = -1;
         g_auto(Error) error = {};
-        WorkResult result;
+        g_auto(WorkResult) result = {};
 
         assert_int_equal(open_backup(world, &fd, &error), ERROR_BACKUP_MISSING);
         assert_error(&error, ERROR_BACKUP_MISSING, "no backup");
@@ -204,7 +204,7 @@ static void test_backup_of_the_numbers_former_user_is_neither_shown_nor_replaced
         World *world = *state;
         _cleanup_fd_ int fd = -1;
         g_auto(Error) error = {};
-        WorkResult result;
+        g_auto(WorkResult) result = {};
         BackupPlan plan;
 
         put_some(world, 3, 10);
@@ -260,7 +260,7 @@ static BackupPlan plan_over(World *world, const char *name) {
 }
 
 static void back_up_over(World *world, const char *name, uint64_t licenses) {
-        WorkResult result;
+        g_auto(WorkResult) result = {};
 
         forget(world);
         run_good(world, plan_over(world, name), &result);
@@ -439,7 +439,7 @@ typedef struct Refused {
 
 static const char *backing_up(void *userdata) {
         Refused *refused = userdata;
-        WorkResult result;
+        g_auto(WorkResult) result = {};
 
         refused->r = run_backup(refused->world, refused->backup, &result, &refused->error);
         return NULL;
@@ -536,7 +536,7 @@ static void test_own_folder_needs_no_check_once_it_is_known(void **state) {
         g_autoptr(Backup) backup = NULL;
         BackupPlan plan = new_plan(world);
         g_auto(Error) error = {};
-        WorkResult result;
+        g_auto(WorkResult) result = {};
 
         put_some(world, 3, 10);
         assert_false(is_sure_to_replace(world));
@@ -566,7 +566,7 @@ static void test_other_places_are_checked(void **state) {
         g_autofree char *folder = make_folder(world->root, "1000");
         g_auto(Deed) deed = { .work = work_set_path, .owner = alice, .document = folder };
         _cleanup_fd_ int file = new_target();
-        WorkResult result;
+        g_auto(WorkResult) result = {};
 
         run_good(world, new_plan(world), &result);
         forget(world);
