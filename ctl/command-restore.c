@@ -161,7 +161,6 @@ Status command_restore(Ctl *ctl, char **arguments) {
                 status = source_open(ctl, arguments[0], &opened);
                 if (status != STATUS_OK)
                         return status;
-                source_wait(&opened);
                 source = &opened;
         }
 

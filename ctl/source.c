@@ -132,14 +132,6 @@ Status source_open_service(Ctl *ctl, Source *ret) {
         return bus_fail(ctl, &error, NULL);
 }
 
-void source_wait(const Source *source) {
-        struct pollfd poll_fd = { .fd = source->fd, .events = POLLIN };
-
-        if (source->is_stdin)
-                while (poll(&poll_fd, 1, -1) < 0 && errno == EINTR)
-                        ;
-}
-
 void source_close(Source *source) {
         if (!source->is_stdin)
                 fd_closep(&source->fd);

@@ -16,8 +16,9 @@ typedef struct Source {
 #define SOURCE_NONE ((Source) { .fd = -1 })
 
 /*
- * Of standard input it waits for the first byte, however long that takes. Where it ends without one: STATUS_CORRUPT. A
- * terminal, a folder and a device are STATUS_USAGE.
+ * Of standard input it waits for the first byte, however long that takes: the service's patience is for a pipe that moves,
+ * not for the passphrase that a program before us asks for. Where it ends without one: STATUS_CORRUPT. A terminal, a folder
+ * and a device are STATUS_USAGE.
  */
 Status source_open(Ctl *ctl, const char *file, Source *ret);
 
@@ -33,12 +34,6 @@ Status source_open_service(Ctl *ctl, Source *ret);
  * went well.
  */
 bool source_try_open_service(Ctl *ctl, sd_bus_error *ret_error, Source *ret);
-
-/*
- * Waits until standard input has something to read, or has ended; at once for a file. For the service, whose
- * patience is for a pipe that moves, not for the passphrase that a program before us asks for.
- */
-void source_wait(const Source *source);
 
 void source_close(Source *source);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Source, source_close)
