@@ -33,14 +33,15 @@ static void name_at_random(const char *former, char ret[ASIDE_SIZE]) {
 }
 
 /*
- * Gives the name that what lies there gets, "" where it may be replaced. Returns 0 or a negative errno.
+ * Gives the name that what lies there gets, "" where it may be replaced, and whether it is the user's. Returns 0 or a
+ * negative errno.
  *
  * A number may have belonged to someone else: that user's backup is neither shown to this one nor replaced, for the
  * administrator may want it; and what does not say whose it is may be such a one. What is this user's, and of another
  * store, may be all that there is of one that was lost, however little there is in the new one by now; or two machines
  * share a disk. Of each store the newest is kept. A backup of nothing replaces none of something in any case.
  */
-static int choose_name(int folder, const NewBackup *backup, char ret[ASIDE_SIZE]) {
+static int choose_name(int folder, const NewBackup *backup, Aside *ret) {
         char store[STORE_ID_SIZE];
         _cleanup_fd_ int fd = -1;
         int found, r;
@@ -49,19 +50,19 @@ static int choose_name(int folder, const NewBackup *backup, char ret[ASIDE_SIZE]
         if (found < 0)
                 return found;
 
-        ret[0] = '\0';
+        ret->is_own = found == BACKUP_FILE_OWN;
         if (found == BACKUP_FILE_FOREIGN || (backup->overwrite && found != BACKUP_FILE_NONE &&
             found != BACKUP_FILE_OWN))
-                name_at_random("user", ret);
+                name_at_random("user", ret->name);
         else if (found == BACKUP_FILE_OWN && backup->overwrite) {
                 if (*store && *backup->store && strcmp(store, backup->store) != 0)
-                        snprintf(ret, ASIDE_SIZE, "licenses-of-former-store-%.*s.tar", STORE_DIGITS, store);
+                        snprintf(ret->name, ASIDE_SIZE, "licenses-of-former-store-%.*s.tar", STORE_DIGITS, store);
                 else if (backup->is_empty) {
                         r = backup_is_empty(fd);
                         if (r < 0)
                                 return r;
                         if (r == 0)
-                                name_at_random("store", ret);
+                                name_at_random("store", ret->name);
                 }
         }
         return 0;
@@ -84,7 +85,7 @@ int aside_set(int folder, const NewBackup *backup, Aside *ret) {
         int r;
 
         *ret = (Aside) {};
-        r = choose_name(folder, backup, ret->name);
+        r = choose_name(folder, backup, ret);
         if (r < 0 || !ret->name[0])
                 return r;
         r = give_name(folder, backup->overwrite, ret);

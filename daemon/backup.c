@@ -375,8 +375,10 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         r = draft_publish(&draft, FOLDER_BACKUP_NAME, backup->plan.overwrite);
         if (r < 0)
                 aside_undo(folder, &aside);
-        else
-                result->set_aside = aside.name[0] ? g_strdup(aside.name) : NULL;
+        else if (aside.name[0]) {
+                result->set_aside = g_strdup(aside.name);
+                result->aside_is_own = aside.is_own;
+        }
         if (r == -EEXIST)
                 return exists(backup, error);
         if (r == DRAFT_NOT_DURABLE) {

@@ -49,7 +49,7 @@ static int append_made(const WorkResult *result, sd_bus_message *message) {
             ((r = sd_bus_message_append(message, "{sv}", "damaged", "t", result->damaged)) < 0 ||
              (r = append_strings(message, "damaged_licenses", result->damaged_licenses)) < 0))
                 return r;
-        if (result->set_aside &&
+        if (result->set_aside && result->aside_is_own &&
             (r = sd_bus_message_append(message, "{sv}", "set_aside", "s", result->set_aside)) < 0)
                 return r;
         return sd_bus_message_close_container(message);

@@ -55,6 +55,7 @@ typedef struct WorkResult {
         bool verified;
         uint64_t damaged;        /* left out of a backup: their documents are damaged in the store */
         char *set_aside;         /* the name that a backup has now which must not be replaced; NULL: there was none */
+        bool aside_is_own;       /* it is the user's, who may know */
         char **damaged_licenses; /* so many of them as fit, "NAME (UID): ID", NULL-terminated; NULL without any */
 
         uint64_t restored;

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include <cmocka.h>
+
+#include "backup-world.h"
+
+/* What a new backup must not replace gets another name. */
+
+#define FORMER_USER "licenses-of-former-user-"
+#define FORMER_STORE "licenses-of-former-store-"
+
+/* Beside what is called as the backup there is one file alone, of such a name, and with these bytes. */
+static void assert_aside(World *world, const char *prefix, GBytes *bytes) {
+        g_autoptr(GDir) entries = g_dir_open(world->own, 0, NULL);
+        unsigned n = 0;
+
+        for (const char *name; (name = g_dir_read_name(entries));) {
+                g_autofree char *path = g_build_filename(world->own, name, NULL);
+
+                if (g_str_equal(name, FOLDER_BACKUP_NAME))
+                        continue;
+                n++;
+                assert_true(g_str_has_prefix(name, prefix) && g_str_has_suffix(name, ".tar"));
+                if (bytes) {
+                        g_autoptr(GBytes) found = read_path(path);
+
+                        assert_true(g_bytes_equal(found, bytes));
+                }
+        }
+        assert_int_equal(n, 1);
+}
+
+static BackupPlan plan_over(World *world, const char *name) {
+        BackupPlan plan = new_plan(world);
+
+        g_free(plan.name);
+        plan.name = g_strdup(name);
+        plan.overwrite = true;
+        return plan;
+}
+
+static void back_up_over(World *world, const char *name, uint64_t licenses) {
+        g_auto(WorkResult) result = {};
+
+        forget(world);
+        run_good(world, plan_over(world, name), &result);
+        assert_int_equal(result.licenses, licenses);
+        assert_path_proved(world->target, &result);
+}
+
+/* As if licenses.db had been lost, and an empty one been made. */
+static void lose_store(World *world) {
+        edit_store(world, "DELETE FROM counters; DELETE FROM documents; DELETE FROM licenses; DELETE FROM owners");
+}
+
+static void test_empty_backup_sets_that_of_a_former_store_aside_once(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        back_up_over(world, alice.name, 3);
+        g_autoptr(GBytes) former = read_path(world->target);
+        lose_store(world);
+        for (unsigned i = 0; i < 3; i++) {
+                back_up_over(world, alice.name, 0);
+                assert_aside(world, FORMER_STORE, former);
+        }
+        /* What is not empty takes the place of what is, and of its like. */
+        put_some(world, 2, 10);
+        for (unsigned i = 0; i < 2; i++) {
+                back_up_over(world, alice.name, 2);
+                assert_aside(world, FORMER_STORE, former);
+        }
+}
+
+/* The id of a store, as backups of it say it. */
+static void set_store(World *world, const char *id) {
+        g_autofree char *sql = g_strdup_printf("UPDATE identity SET id = '%s'", id);
+
+        edit_store(world, sql);
+}
+
+#define ONE_STORE "0123456789abcdef0123456789abcdef"
+#define OTHER_STORE "fedcba9876543210fedcba9876543210"
+
+static void back_up_over_other(World *world, const char *aside) {
+        g_auto(WorkResult) result = {};
+
+        forget(world);
+        run_good(world, plan_over(world, alice.name), &result);
+        if (aside) {
+                assert_string_equal(result.set_aside, aside);
+                assert_true(result.aside_is_own);
+        } else
+                assert_null(result.set_aside);
+        assert_path_proved(world->target, &result);
+}
+
+/* The store was lost, and an app has stored something since: nothing says that the rest is to go. */
+static void test_backup_of_another_store_is_set_aside_however_little_is_new(void **state) {
+        World *world = *state;
+
+        set_store(world, ONE_STORE);
+        put_some(world, 3, 10);
+        back_up_over_other(world, NULL);
+        g_autoptr(GBytes) former = read_path(world->target);
+        lose_store(world);
+        set_store(world, OTHER_STORE);
+        put_some(world, 1, 10);
+
+        back_up_over_other(world, FORMER_STORE "01234567.tar");
+        for (unsigned i = 0; i < 2; i++) {
+                assert_aside(world, FORMER_STORE "01234567", former);
+                back_up_over_other(world, NULL);
+        }
+}
+
+/* Two machines with one disk: of each the newest is kept, and no more. */
+static void test_one_backup_of_each_other_store_is_kept(void **state) {
+        World *world = *state;
+
+        put_some(world, 1, 10);
+        set_store(world, ONE_STORE);
+        back_up_over_other(world, NULL);
+        for (unsigned i = 0; i < 3; i++) {
+                set_store(world, OTHER_STORE);
+                back_up_over_other(world, FORMER_STORE "01234567.tar");
+                set_store(world, ONE_STORE);
+                back_up_over_other(world, FORMER_STORE "fedcba98.tar");
+        }
+        assert_int_equal(count_entries(world->own), 3);
+}
+
+static void test_backup_without_the_id_of_a_store_is_replaced(void **state) {
+        World *world = *state;
+
+        put_some(world, 1, 10);
+        set_store(world, "damaged");
+        back_up_over_other(world, NULL);
+        set_store(world, ONE_STORE);
+        back_up_over_other(world, NULL);
+        set_store(world, "");
+        back_up_over_other(world, NULL);
+        assert_nothing_left(world);
+}
+
+/* Low marks and tombstones are as much as licenses, here and there. */
+static void test_what_is_remembered_is_not_nothing(void **state) {
+        World *world = *state;
+        g_auto(Deed) gone = { .work = deed_delete, .owner = alice, .id = "some-0" };
+
+        put_some(world, 1, 10);
+        back_up_over(world, alice.name, 1);
+        assert_good(deed_do(&gone, world->store), &gone.task.error);
+        back_up_over(world, alice.name, 0);
+        assert_nothing_left(world);
+
+        g_autoptr(GBytes) former = read_path(world->target);
+        lose_store(world);
+        back_up_over(world, alice.name, 0);
+        assert_aside(world, FORMER_STORE, former);
+}
+
+/* A former store's, of which the end is damaged: whether anything is in it cannot be told. */
+static void test_damaged_backup_is_not_replaced_by_an_empty_one(void **state) {
+        World *world = *state;
+        _cleanup_fd_ int fd = -1;
+
+        back_up_over(world, alice.name, 0);
+        fd = open(world->target, O_WRONLY | O_CLOEXEC);
+        assert_int_equal(pwrite(fd, "x", 1, lseek(fd, 0, SEEK_END) - 1), 1);
+        g_autoptr(GBytes) former = read_path(world->target);
+        back_up_over(world, alice.name, 0);
+        assert_aside(world, FORMER_STORE, former);
+}
+
+static void test_what_does_not_say_whose_it_is_is_set_aside(void **state) {
+        World *world = *state;
+        _cleanup_fd_ int fd = -1;
+
+        put_some(world, 3, 10);
+        back_up_over(world, "former", 0);
+        fd = open(world->target, O_WRONLY | O_CLOEXEC);
+        assert_int_equal(pwrite(fd, "x", 1, 150), 1);
+        g_autoptr(GBytes) former = read_path(world->target);
+        back_up_over(world, alice.name, 3);
+        assert_aside(world, FORMER_USER, former);
+}
+
+/* The user learns nothing of who had the number before; the log has it. */
+static void test_backup_of_a_former_user_is_not_told(void **state) {
+        World *world = *state;
+        g_auto(WorkResult) result = {};
+
+        back_up_over(world, "former", 0);
+        forget(world);
+        run_good(world, plan_over(world, alice.name), &result);
+        assert_true(g_str_has_prefix(result.set_aside, FORMER_USER));
+        assert_false(result.aside_is_own);
+}
+
+static void test_what_is_no_file_is_set_aside(void **state) {
+        World *world = *state;
+
+        assert_int_equal(mkdir(world->target, 0700), 0);
+        put_some(world, 3, 10);
+        back_up_over(world, alice.name, 3);
+        assert_aside(world, FORMER_USER, NULL);
+}
+
+/* A backup, of which the system refuses something. */
+typedef struct Refused {
+        World *world;
+        Backup *backup;
+        int r;
+        Error error;
+} Refused;
+
+static const char *backing_up(void *userdata) {
+        Refused *refused = userdata;
+        g_auto(WorkResult) result = {};
+
+        refused->r = run_backup(refused->world, refused->backup, &result, &refused->error);
+        return NULL;
+}
+
+static void back_up_refused(World *world, const char *name, const Refusal *refusal, Error *error) {
+        g_autoptr(Backup) backup = new_backup(world, plan_over(world, name));
+        Refused refused = { .world = world, .backup = backup };
+
+        forget(world);
+        assert_good(backup_check(backup, error), error);
+        play_without(refusal, 1, backing_up, &refused);
+        error_move(error, &refused.error);
+        assert_int_equal(refused.r, error->code);
+}
+
+static void test_backup_that_cannot_be_looked_at_is_not_replaced(void **state) {
+        const Refusal refusals[] = {
+                { SYS_openat, 2, O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, EMFILE },
+                { SYS_openat, 2, O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, EIO },
+        };
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        back_up_over(world, alice.name, 3);
+        g_autoptr(GBytes) former = read_path(world->target);
+        for (size_t i = 0; i < G_N_ELEMENTS(refusals); i++) {
+                g_auto(Error) error = {};
+
+                back_up_refused(world, "newcomer", &refusals[i], &error);
+                assert_error(&error, ERROR_MEDIUM, g_strerror(refusals[i].error));
+                assert_error(&error, ERROR_MEDIUM, "is unchanged");
+                g_autoptr(GBytes) found = read_path(world->target);
+                assert_true(g_bytes_equal(found, former));
+                assert_nothing_left(world);
+        }
+}
+
+/* NFS, 9p and FUSE. */
+static void test_backup_is_set_aside_where_renames_take_no_flags(void **state) {
+        const int errors[] = { EINVAL, ENOSYS, EOPNOTSUPP };
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        for (size_t i = 0; i < G_N_ELEMENTS(errors); i++) {
+                const Refusal refusal = { SYS_renameat2, 4, RENAME_NOREPLACE, errors[i] };
+                g_autofree char *remove = g_strdup_printf("rm %s/*", world->own);
+                g_auto(Error) error = {};
+
+                back_up_over(world, alice.name, 3);
+                g_autoptr(GBytes) former = read_path(world->target);
+                back_up_refused(world, "newcomer", &refusal, &error);
+                assert_good((int)error.code, &error);
+                assert_aside(world, FORMER_USER, former);
+                assert_int_equal(system(remove), 0);
+        }
+}
+
+static void test_backup_that_was_set_aside_is_back_where_the_new_one_fails(void **state) {
+        const Refusal refusal = { SYS_linkat, 4, AT_SYMLINK_FOLLOW, EIO };
+        World *world = *state;
+        g_auto(Error) error = {};
+
+        put_some(world, 3, 10);
+        back_up_over(world, alice.name, 3);
+        g_autoptr(GBytes) former = read_path(world->target);
+        lose_store(world);
+        back_up_refused(world, alice.name, &refusal, &error);
+        assert_error(&error, ERROR_MEDIUM, "is unchanged");
+        g_autoptr(GBytes) found = read_path(world->target);
+        assert_true(g_bytes_equal(found, former));
+        assert_nothing_left(world);
+}
+
+int main(void) {
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
+        const struct CMUnitTest tests[] = {
+                IN_WORLD(test_empty_backup_sets_that_of_a_former_store_aside_once),
+                IN_WORLD(test_backup_of_another_store_is_set_aside_however_little_is_new),
+                IN_WORLD(test_one_backup_of_each_other_store_is_kept),
+                IN_WORLD(test_backup_without_the_id_of_a_store_is_replaced),
+                IN_WORLD(test_what_is_remembered_is_not_nothing),
+                IN_WORLD(test_damaged_backup_is_not_replaced_by_an_empty_one),
+                IN_WORLD(test_what_does_not_say_whose_it_is_is_set_aside),
+                IN_WORLD(test_backup_of_a_former_user_is_not_told),
+                IN_WORLD(test_what_is_no_file_is_set_aside),
+                IN_WORLD(test_backup_that_cannot_be_looked_at_is_not_replaced),
+                IN_WORLD(test_backup_is_set_aside_where_renames_take_no_flags),
+                IN_WORLD(test_backup_that_was_set_aside_is_back_where_the_new_one_fails),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
