@@ -39,7 +39,7 @@ static const struct {
 };
 
 struct ArchiveReader {
-        crypto_generichash_state digest;  /* over all entries that are complete */
+        PaxDigest digest;                 /* over all entries that are complete */
         crypto_generichash_state content; /* of this entry */
 
         struct archive *archive;
@@ -94,7 +94,7 @@ int archive_reader_new(int fd, uint64_t document_max, int stall_msec, const Canc
         archive_source_init(&reader->source, fd, stall_msec, cancel);
         reader->document_max = document_max;
         reader->entry.attributes = g_ptr_array_sized_new(2 * PAX_ATTRIBUTES_MAX);
-        crypto_generichash_init(&reader->digest, NULL, 0, crypto_generichash_BYTES);
+        pax_digest_init(&reader->digest);
 
         reader->archive = archive_read_new();
         reader->header = archive_entry_new();
@@ -396,7 +396,7 @@ static int check_end(ArchiveReader *reader, Error *error) {
         if (r != 0)
                 return r;
 
-        crypto_generichash_final(&reader->digest, digest, sizeof digest);
+        pax_digest_get(&reader->digest, digest);
         license_digest_to_hex(digest, hex);
         if (strcmp(end.digest, hex) != 0)
                 return archive_damaged(error, "at", ARCHIVE_END,

@@ -31,7 +31,18 @@ void license_clear(License *license) {
         *license = (License) {};
 }
 
+static bool is_ascii(const char *text, size_t size) {
+        unsigned n_others = 0;
+
+        for (size_t i = 0; i < size; i++)
+                n_others += (signed char)text[i] <= 0;
+        return n_others == 0;
+}
+
 bool license_text_is_valid(const char *text, size_t size) {
+        /* As most are. */
+        if (is_ascii(text, size))
+                return true;
         if (!g_utf8_validate(text, (gssize)size, NULL))
                 return false;
 

@@ -19,7 +19,7 @@ G_STATIC_ASSERT(PROVED_PATCH_SIZE == PAX_BLOCK_SIZE);
 G_STATIC_ASSERT(PROVED_DOCUMENT_DISTANCE <= 3 * PAX_BLOCK_SIZE);
 
 struct PaxWriter {
-        crypto_generichash_state digest; /* over all entries that are complete */
+        PaxDigest digest; /* over all entries that are complete */
 
         ProvedFile *file; /* or NULL, and */
         int fd;
@@ -68,7 +68,7 @@ static PaxWriter *writer_new(int64_t mtime, size_t buffer_size) {
         /* The large arrays need no zeros. */
         memset(writer, 0, offsetof(PaxWriter, records));
         template_init(&writer->template, mtime);
-        crypto_generichash_init(&writer->digest, NULL, 0, crypto_generichash_BYTES);
+        pax_digest_init(&writer->digest);
         return writer;
 }
 
@@ -395,9 +395,7 @@ int pax_writer_end(PaxWriter *writer) {
 }
 
 void pax_writer_digest(const PaxWriter *writer, uint8_t ret[crypto_generichash_BYTES]) {
-        crypto_generichash_state digest = writer->digest;
-
-        crypto_generichash_final(&digest, ret, crypto_generichash_BYTES);
+        pax_digest_get(&writer->digest, ret);
 }
 
 uint64_t pax_writer_size(const PaxWriter *writer) {
@@ -424,12 +422,33 @@ int pax_writer_finish(PaxWriter *writer) {
         return writer->fill > 0 ? flush(writer) : 0;
 }
 
-static void digest_line(crypto_generichash_state *digest, const char *line, char end) {
-        crypto_generichash_update(digest, (const uint8_t *)line, strlen(line));
-        crypto_generichash_update(digest, (const uint8_t *)&end, 1);
+static void digest_gathered(PaxDigest *digest) {
+        crypto_generichash_update(&digest->state, (const uint8_t *)digest->lines, digest->fill);
+        digest->fill = 0;
 }
 
-void pax_digest_entry(crypto_generichash_state *digest, const char *path, uint64_t size,
+static void digest_bytes(PaxDigest *digest, const char *bytes, size_t size) {
+        if (size > sizeof digest->lines - digest->fill)
+                digest_gathered(digest);
+        if (size > sizeof digest->lines) {
+                crypto_generichash_update(&digest->state, (const uint8_t *)bytes, size);
+                return;
+        }
+        memcpy(digest->lines + digest->fill, bytes, size);
+        digest->fill += size;
+}
+
+static void digest_line(PaxDigest *digest, const char *line, char end) {
+        digest_bytes(digest, line, strlen(line));
+        digest_bytes(digest, &end, 1);
+}
+
+void pax_digest_init(PaxDigest *digest) {
+        crypto_generichash_init(&digest->state, NULL, 0, crypto_generichash_BYTES);
+        digest->fill = 0;
+}
+
+void pax_digest_entry(PaxDigest *digest, const char *path, uint64_t size,
         const uint8_t content_digest[crypto_generichash_BYTES]) {
         char number[NUMBER_SIZE], hex[LICENSE_DIGEST_SIZE * 2 + 1];
 
@@ -439,7 +458,14 @@ void pax_digest_entry(crypto_generichash_state *digest, const char *path, uint64
         digest_line(digest, hex, '\n');
 }
 
-void pax_digest_attribute(crypto_generichash_state *digest, const char *name, const char *value) {
+void pax_digest_attribute(PaxDigest *digest, const char *name, const char *value) {
         digest_line(digest, name, '=');
         digest_line(digest, value, '\n');
+}
+
+void pax_digest_get(const PaxDigest *digest, uint8_t ret[crypto_generichash_BYTES]) {
+        PaxDigest copy = *digest;
+
+        digest_gathered(&copy);
+        crypto_generichash_final(&copy.state, ret, crypto_generichash_BYTES);
 }

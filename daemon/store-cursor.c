@@ -128,6 +128,10 @@ static int step_counters(StoreCursor *cursor, Error *error) {
         return r < 0 ? (int)error->code : 0;
 }
 
+/* LICENSE_COLUMNS, but of what a deleted one has, too, and no more: copying the others takes half of the time. */
+#define STATE_COLUMNS \
+        "l.id, NULL, NULL, NULL, NULL, NULL, NULL, l.allow_backup, NULL, NULL, l.digest, NULL, l.generation"
+
 int store_cursor_new(StoreConnection *connection, int64_t owner, bool with_documents, StoreCursor **ret,
         Error *error) {
         g_autoptr(StoreCursor) cursor = NULL;
@@ -142,7 +146,7 @@ int store_cursor_new(StoreConnection *connection, int64_t owner, bool with_docum
         r = cursor_prepare(connection, with_documents ?
                 "SELECT " LICENSE_COLUMNS ", l.key, l.present, l.revoked, d.document FROM licenses AS l "
                 "LEFT JOIN documents AS d ON d.key = l.key WHERE l.key BETWEEN ? AND ? ORDER BY l.key" :
-                "SELECT " LICENSE_COLUMNS ", l.key, l.present, l.revoked, NULL FROM licenses AS l "
+                "SELECT " STATE_COLUMNS ", l.key, l.present, l.revoked, NULL FROM licenses AS l "
                 "WHERE l.key BETWEEN ? AND ? ORDER BY l.key", owner, &cursor->rows, error);
         if (r != 0)
                 return r;

@@ -173,6 +173,22 @@ static void test_record_length_is_right_where_it_grows_by_a_digit(void **state) 
         }
 }
 
+static void test_lines_of_any_length_are_digested(void **state) {
+        Fixture *fixture = *state;
+        const size_t gathered = sizeof ((PaxDigest *)NULL)->lines;
+        const size_t sizes[] = { 1, gathered - 100, gathered - 2, gathered - 1, gathered, gathered + 1, 3 * gathered, 7 };
+        g_autoptr(GString) lines = g_string_new(NULL);
+
+        for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
+                g_autofree char *value = g_strnfill(sizes[i], (char)('a' + i));
+                const PaxAttribute attribute = { "user.n", value };
+
+                assert_int_equal(pax_writer_add(fixture->writer, "a", "abc", 3, &attribute, 1), 0);
+                g_string_append_printf(lines, "a\n3\n" ABC_HEX "\nuser.n=%s\n", value);
+                assert_digest(fixture->writer, lines->str);
+        }
+}
+
 static void test_attributes_are_written_and_digested_by_name(void **state) {
         Fixture *fixture = *state;
         g_autoptr(GByteArray) tar = NULL;
@@ -501,6 +517,7 @@ int main(void) {
                 WITH_WRITER(test_path_of_100_bytes_needs_no_record_and_101_does),
                 WITH_WRITER(test_path_that_is_not_plain_ascii_is_a_record),
                 cmocka_unit_test(test_record_length_is_right_where_it_grows_by_a_digit),
+                WITH_WRITER(test_lines_of_any_length_are_digested),
                 WITH_WRITER(test_attributes_are_written_and_digested_by_name),
                 WITH_WRITER(test_attribute_with_line_breaks_and_equals_signs_keeps_them),
                 WITH_WRITER(test_digest_goes_over_entries_in_order),

@@ -310,13 +310,19 @@ static void test_cursor_without_documents_reads_none(void **state) {
         const StoreCursorRow *row;
 
         put_id(world, &alice, "a");
-        edit(world, "DELETE FROM documents");
+        edit(world, "DELETE FROM documents; UPDATE licenses SET generation = 7, allow_backup = 0, title = 'T'; "
+                "INSERT INTO counters SELECT key, 'print', 3 FROM licenses");
         assert_good(store_cursor_new(world->reader, owner_number(world, &alice), false, &cursor, &error),
                 &error);
         assert_good(store_cursor_next(cursor, &row, &error), &error);
         assert_string_equal(row->license.id, "a");
+        assert_int_equal(row->license.generation, 7);
+        assert_false(row->license.allow_backup);
+        assert_int_equal(row->license.counters->len, 1);
         assert_true(row->present);
         assert_null(row->document);
+        assert_null(row->license.title);
+        assert_int_equal(row->damage, STORE_DAMAGE_NONE);
 }
 
 static void test_cursor_tells_a_rotten_document_and_goes_on(void **state) {
