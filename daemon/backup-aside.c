@@ -92,8 +92,16 @@ int aside_set(int folder, const NewBackup *backup, Aside *ret) {
         /* An older one of the same store, which the one that lies there would have replaced. */
         if (r == -EEXIST && unlinkat(folder, ret->name, 0) >= 0)
                 r = give_name(folder, backup->overwrite, ret);
-        if (r < 0)
+        if (r < 0) {
                 *ret = (Aside) {};
+                return r;
+        }
+        /* Not with the new one's name: a power cut might leave that alone. */
+        if (fsync(folder) >= 0 || errno == EINVAL)
+                return 0;
+        r = -errno;
+        aside_undo(folder, ret);
+        *ret = (Aside) {};
         return r;
 }
 

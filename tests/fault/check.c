@@ -134,6 +134,23 @@ static BackupState look(World *world) {
         return BACKUP_NEW;
 }
 
+/* Of two stores each has its backup, whatever happens: the former one's under one name or under both. */
+static void check_aside(World *world, const Outcome *outcome, BackupState found) {
+        g_autofree char *folder = world_path(world, world->operation->target);
+        g_autofree char *path = g_build_filename(folder, world->operation->aside, NULL);
+        g_autofree char *content = NULL;
+        bool is_there, is_killed = !outcome || outcome->silent;
+        gsize size = 0;
+
+        is_there = g_file_get_contents(path, &content, &size, NULL);
+        if (is_there && (size != world->old_size || memcmp(content, world->old_backup, size) != 0))
+                complain(world, "What was set aside is another one.");
+        if (found != BACKUP_OLD && !is_there)
+                complain(world, "The backup of the former store is gone (%d).", found);
+        if (found == BACKUP_OLD && is_there && !is_killed)
+                complain(world, "What was set aside was not put back.");
+}
+
 static bool promises_nothing_happened(const char *message) {
         return strstr(message, "unchanged") || strstr(message, "othing was changed") ||
                 strstr(message, "No license was changed");
@@ -143,11 +160,14 @@ static void check_target(World *world, const Outcome *outcome) {
         const Operation *operation = world->operation;
         BackupState before = operation->has_old ? BACKUP_OLD : BACKUP_NONE, found = look(world);
 
+        if (operation->aside)
+                check_aside(world, outcome, found);
+
         if (operation->licenses == 0) {
                 if (found != BACKUP_OLD)
                         complain(world, "The backup that was restored is gone.");
         } else if (!outcome || outcome->silent) {
-                if (found != before && found != BACKUP_NEW)
+                if (found != before && found != BACKUP_NEW && !operation->is_renamed)
                         complain(world, "The old backup is gone, and no new one there.");
         } else if (!outcome->error) {
                 if (found != BACKUP_NEW)
@@ -187,6 +207,14 @@ static bool is_expected(World *world, const char *name) {
                 if (strcmp(name, expected) == 0)
                         return !g_str_has_suffix(names[i], ".tar") ||
                                 (world->operation->target && g_str_has_prefix(names[i], world->operation->target));
+        }
+        if (world->operation->aside) {
+                g_autofree char *folder = world_path(world, world->operation->target);
+                g_autofree char *path = g_build_filename(folder + strlen(world->h->folder) + 1, world->operation->aside,
+                        NULL);
+
+                if (strcmp(name, path) == 0)
+                        return true;
         }
         return strcmp(name, "state/backups") == 0;
 }

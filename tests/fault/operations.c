@@ -35,6 +35,14 @@ static void prepare_some(World *world) {
         call_void(world->user, ROOT, "LicenseStore.RevokeLicense", "s", "revoked");
 }
 
+static void change_database(const char *path, const char *sql) {
+        sqlite3 *db = NULL;
+
+        assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
 static void back_up(World *world) {
         g_autofree char *job = call_string(world->user, ROOT, "LicenseBackup.BackupLicenses", "u", 0);
 
@@ -74,6 +82,33 @@ static void prepare_root_old(World *world) {
         prepare_root(world);
         back_up(world);
         store(world, "new", DOCUMENT_SIZE, 5);
+}
+
+/* Another store has the place of the one that the backup is of. */
+static void set_store_id(World *world, char digit) {
+        g_autofree char *path = g_build_filename(world->h->state, "licenses.db", NULL), *id = g_strnfill(32, digit),
+                        *sql = g_strdup_printf("UPDATE identity SET id = '%s'", id);
+
+        assert_true(world_stop(world));
+        change_database(path, sql);
+}
+
+static void prepare_lost(World *world) {
+        set_store_id(world, 'a');
+        assert_true(world_start(world, NULL));
+        back_up(world);
+        store(world, "new", DOCUMENT_SIZE, 5);
+        set_store_id(world, 'b');
+}
+
+static void prepare_other_store(World *world) {
+        prepare_some(world);
+        prepare_lost(world);
+}
+
+static void prepare_root_other_store(World *world) {
+        prepare_root(world);
+        prepare_lost(world);
 }
 
 /* A restore has something of all kinds to do. */
@@ -141,7 +176,6 @@ static void make_gone(World *world, unsigned licenses) {
         g_autofree char *path = g_build_filename(world->h->state, "licenses.db", NULL),
                         *sql = g_strdup_printf("UPDATE owners SET name = 'gone' WHERE uid = %u",
                                 (unsigned)world->h->users[1]);
-        sqlite3 *db = NULL;
 
         prepare_some(world);
         store(world, "both", 100, 7);
@@ -151,9 +185,7 @@ static void make_gone(World *world, unsigned licenses) {
         g_free(store_license(world->other, "z", 1, "a{sv}", 1, "LicenseId", "s", "revoked"));
         call_void(world->other, ROOT, "LicenseStore.RevokeLicense", "s", "revoked");
         assert_true(world_stop(world));
-        assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
-        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-        assert_int_equal(sqlite3_close(db), SQLITE_OK);
+        change_database(path, sql);
 }
 
 static void prepare_reassign(World *world) {
@@ -374,6 +406,7 @@ static void prepare_killed(World *world) {
 }
 
 #define NEW_FILE "client/new.tar"
+#define ASIDE "licenses-of-former-store-aaaaaaaa.tar"
 
 const Operation operations[] = {
         { "store", .prepare = prepare_some, .run = run_store },
@@ -385,6 +418,8 @@ const Operation operations[] = {
                 .licenses = 3 },
         { "backup-over-known", .prepare = prepare_old_backup, .warm = warm_path, .run = run_overwrite,
                 .target = OWN_FOLDER, .has_old = true, .licenses = 3 },
+        { "backup-aside", .prepare = prepare_other_store, .run = run_overwrite, .target = OWN_FOLDER, .has_old = true,
+                .aside = ASIDE, .licenses = 3 },
         { "backup-large", .prepare = prepare_large, .run = run_overwrite, .target = OWN_FOLDER, .has_old = true,
                 .licenses = 43 },
         { "backup-root", .prepare = prepare_root, .run = run_backup, .target = ROOT_FOLDER, .licenses = 2,
@@ -393,6 +428,8 @@ const Operation operations[] = {
                 .has_old = true, .licenses = 3, .file_system = FILE_SYSTEM_NO_UNNAMED },
         { "backup-root-fat", .prepare = prepare_root, .run = run_backup, .target = ROOT_FOLDER, .licenses = 2,
                 .file_system = FILE_SYSTEM_FAT },
+        { "backup-root-aside", .prepare = prepare_root_other_store, .run = run_overwrite, .target = ROOT_FOLDER,
+                .has_old = true, .aside = ASIDE, .is_renamed = true, .licenses = 3 },
         { "backup-file", .prepare = prepare_some, .run = run_backup_file, .new_file = NEW_FILE, .licenses = 2 },
         { "backup-pipe", .prepare = prepare_some, .run = run_backup_pipe, .new_file = NEW_FILE, .licenses = 2 },
         { "backup-socket", .prepare = prepare_some, .run = run_backup_socket, .new_file = NEW_FILE, .licenses = 2 },
