@@ -395,7 +395,8 @@ static const CaseUser *choose_from(const Household *household, const RestoreCase
 }
 
 /* Returns whether what the store has is known still. */
-static bool restore_backup(Household *household, Input *input, const RestoreCase *restore) {
+static bool restore_backup(Household *household, Input *input, const RestoreCase *made) {
+        RestoreCase asked = *made, *restore = &asked; /* what is there to be restored */
         const StoreOwner *owner = &household->users[0];
         unsigned decisions = input_byte(input), cancel_at = input_below(input, 4) == 1 ? input_byte(input) % 32 : 0;
         Question question = { .consent = decisions & 1, .canceled = cancel_at > 0, .limited = (decisions & 24) == 24 };
@@ -427,6 +428,9 @@ static bool restore_backup(Household *household, Input *input, const RestoreCase
                 question.from = choose_from(household, restore);
                 question.all_users = false;
                 plan.from = g_strdup(question.from->name);
+                /* Of whom is passed over, only the archive's own form is looked at. */
+                if (asked.verdict == MUST_FAIL && asked.wronged && !g_str_equal(asked.wronged, plan.from))
+                        asked.verdict = MAY_PASS;
         }
         plan.all_users = question.all_users;
         if (question.limited) {

@@ -332,22 +332,26 @@ static const char *mutate_badly(Input *input, GPtrArray *entries, RestoreCase *r
         TarEntry *document = any_document(input, entries, &index), *state = entries->pdata[STATE];
 
         restore->verdict = document && !user_of(restore, document)->is_here ? MAY_PASS : MUST_FAIL;
+        restore->wronged = document ? user_of(restore, document)->name : NULL;
         switch (input_below(input, 8)) {
         case 0:
                 at = input_below(input, entries->len);
                 if (at >= FIRST_DOCUMENT && at < entries->len - 1)
                         return NULL;
                 g_ptr_array_remove_index(entries, at);
+                restore->wronged = NULL;
                 return "an entry that must be there is missing";
         case 1:
                 at = input_below(input, entries->len);
                 if (!user_of(restore, entries->pdata[at])->is_here)
                         return NULL;
+                restore->wronged = user_of(restore, entries->pdata[at])->name;
                 g_ptr_array_insert(entries, (int)at, tar_entry_copy(entries->pdata[at]));
                 return "an entry twice";
         case 2:
                 at = input_below(input, entries->len - 1);
                 g_ptr_array_insert(entries, (int)at, g_ptr_array_steal_index(entries, at + 1));
+                restore->wronged = NULL;
                 return "two entries in the wrong order";
         case 3:
                 if (!document)
@@ -372,6 +376,7 @@ static const char *mutate_badly(Input *input, GPtrArray *entries, RestoreCase *r
                 if (restore->all_users && strstr(line, "owner"))
                         restore->verdict = MAY_PASS;
                 g_byte_array_append(state->content, (const uint8_t *)line, (guint)strlen(line));
+                restore->wronged = NULL;
                 return line;
         }
         case 6: {
@@ -478,6 +483,7 @@ void restore_case_decode(Input *input, RestoreCase *restore) {
                 /* Only END.json can tell. */
                 tar_entry_set_content(entries->pdata[0], "Changed.", 8);
                 restore->verdict = MUST_FAIL;
+                restore->wronged = NULL;
                 g_string_append(restore->story, ", changed after the digests were made");
         }
         restore->tar = tar_write(entries);

@@ -30,6 +30,7 @@ typedef struct RestoreCase {
         bool all_users;
 
         Verdict verdict;
+        const char *wronged; /* whose part it is that must fail; NULL: nobody's alone */
         bool foreign;     /* another machine's or owner's: needs consent */
         GByteArray *tar;
         GString *story;   /* what was done, for messages */
