@@ -516,5 +516,16 @@ void store_restore_end(Store *store, int64_t restore) {
 }
 
 int store_connect(Store *store, StoreConnection **ret, Error *error) {
-        return store_file_open(store->folder, STORE_READ, ret, error);
+        g_autoptr(StoreConnection) connection = NULL;
+        int r, rc;
+
+        r = store_file_open(store->folder, STORE_READ, &connection, error);
+        if (r != 0)
+                return r;
+        /* It reads each page once or twice: to keep 2 MiB of them takes longer than to read one again. */
+        rc = store_connection_exec(connection, "PRAGMA cache_size = -256");
+        if (rc != SQLITE_OK)
+                return store_connection_failed(connection, rc, false, error);
+        *ret = g_steal_pointer(&connection);
+        return 0;
 }

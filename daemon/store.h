@@ -122,7 +122,7 @@ int store_find_property(Store *store, const StoreOwner *owner, const char *name,
 /* The same where it was read before and did not change since; returns whether. Any thread, never waits. */
 bool store_knows_property(Store *store, const StoreOwner *owner, const char *name, char **ret_value);
 
-/* A connection of one's own that reads. */
+/* A connection of one's own, to read all that there is once. */
 int store_connect(Store *store, StoreConnection **ret, Error *error);
 StoreConnection *store_connection_free(StoreConnection *connection);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreConnection, store_connection_free)
