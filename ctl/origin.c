@@ -32,7 +32,8 @@ Status origin_check_replaced(Ctl *ctl, const Output *output) {
 
         if (!output->replace)
                 return STATUS_OK;
-        fd = openat(output->folder, output->name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        /* Links were followed before: what is one now, another user may have laid meanwhile. */
+        fd = openat(output->folder, output->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
         /* What is no backup was named on purpose. */
         if (fd < 0 || !origin_read(fd, &old) || !origin_read(output->draft.fd, &new))
                 return STATUS_OK;
