@@ -67,13 +67,17 @@ void notice_job(const Job *job, const Error *error) {
         /* Made, but not of all: who may not know is the administrator, whose store is damaged. */
         if (error->code == ERROR_NONE && job->result.damaged > 0)
                 notice_error(&(const Error){ .code = ERROR_STORE_CORRUPT });
-        if (error->code == ERROR_NONE && job->result.set_aside)
-                log_info("A backup of user %" PRIu32 " was made over one of another store or user, which is kept as '%s'.",
-                        (uint32_t)job->user->uid, job->result.set_aside);
+        snprintf(user, sizeof user, "%" PRIu32, (uint32_t)job->user->uid);
+        /* Who owns a folder can put there what is set aside, again and again. */
+        if (error->code == ERROR_NONE && job->result.set_aside) {
+                what = g_strdup_printf("aside %s", user);
+                log_rarely(SD_INFO, what,
+                        "A backup of user %s was made over one of another store or user, which is kept as '%s'.", user,
+                        job->result.set_aside);
+        }
         if (error->code == ERROR_NONE || error->code == ERROR_CANCELED)
                 return;
 
-        snprintf(user, sizeof user, "%" PRIu32, (uint32_t)job->user->uid);
         if (job->kind != JOB_VERIFY && is_ours(job, error->code))
                 log_event(job->kind == JOB_BACKUP ? LOG_EVENT_BACKUP_FAILED : LOG_EVENT_RESTORE_FAILED,
                         LOG_VALUES(user, name), "A %s of user %s failed: %s", kind, user, name);

@@ -388,6 +388,23 @@ static void test_failing_descriptors_of_a_client_are_a_line_of_each_kind(void **
         assert_log_job(h, "check", 0, "NS_E_DRM_BACKUP_CORRUPT", 1);
 }
 
+static void test_what_is_set_aside_again_and_again_is_a_line(void **state) {
+        Harness *h = *state;
+        g_autofree char *file = default_file(h);
+        harness_start(h);
+        sd_bus *bus = harness_connect(h, 0);
+        store_simple(bus, "id");
+
+        /* In a root a user's folder may be his: he puts there what he likes, as often as he likes. */
+        for (unsigned i = 0; i <= OFTEN; i++) {
+                g_autofree char *job = call_string(bus, ROOT, BACKUP, "u", 1);
+
+                g_hash_table_unref(assert_job_succeeds(bus, job));
+                write_file(file, "no backup", 9);
+        }
+        assert_log(h, ", which is kept as 'licenses-of-former-user-", 1);
+}
+
 static void test_refusals_and_cancels_are_not_told(void **state) {
         Harness *h = *state;
         harness_start(h);
@@ -427,6 +444,7 @@ int main(void) {
                 TEST(test_backup_that_cannot_be_recognised_is_told_once),
                 TEST(test_root_that_cannot_be_written_is_told_each_time),
                 TEST(test_failing_descriptors_of_a_client_are_a_line_of_each_kind),
+                TEST(test_what_is_set_aside_again_and_again_is_a_line),
                 TEST(test_refusals_and_cancels_are_not_told),
         };
 
