@@ -53,16 +53,25 @@ Status source_open_at_once(Ctl *ctl, const char *file, Source *ret) {
         return STATUS_OK;
 }
 
+/* Of what can be read. FIONREAD counts in an int, and a file may have more. */
+static bool is_at_end(int fd) {
+        struct stat st;
+        int ready;
+
+        if (fstat(fd, &st) >= 0 && S_ISREG(st.st_mode))
+                return lseek(fd, 0, SEEK_CUR) >= st.st_size;
+        return ioctl(fd, FIONREAD, &ready) >= 0 && ready == 0;
+}
+
 Status source_expect(Ctl *ctl, const Source *source, int stop_fd) {
         struct pollfd poll_fds[] = { { .fd = source->fd, .events = POLLIN }, { .fd = stop_fd, .events = POLLIN } };
-        int ready = 0;
 
         if (!source->is_stdin)
                 return STATUS_OK;
         while (poll(poll_fds, G_N_ELEMENTS(poll_fds), -1) < 0 && errno == EINTR)
                 ;
         /* Readable without a byte is its end. */
-        if (!poll_fds[0].revents || ioctl(source->fd, FIONREAD, &ready) < 0 || ready > 0)
+        if (!poll_fds[0].revents || !is_at_end(source->fd))
                 return STATUS_OK;
         return ctl_fail_named(ctl, STATUS_CORRUPT, error_name(ERROR_BACKUP_CORRUPT),
                 "Nothing came from standard input. Look at the program that should have sent the backup.");
