@@ -376,26 +376,6 @@ static Status judge(Ctl *ctl, const Report *report, const Backup *backup) {
         return status;
 }
 
-/* What a backup that is not whole is called, with --folder: the newest that is newer than the newest whole one. */
-static char *find_incomplete(const char *folder, const char *whole) {
-        g_autofree char *newest = whole ? g_path_get_basename(whole) : g_strdup(""), *tomorrow = NULL;
-        g_autoptr(GDateTime) now = g_date_time_new_now_utc(), day = g_date_time_add_days(now, 1);
-        g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
-        bool found = false;
-        const char *name;
-
-        tomorrow = g_date_time_format(day, "licenses-%Y%m%dT%H%M%SZ");
-        while (dir && (name = g_dir_read_name(dir)))
-                /* As in series_newest(): what a clock has named that ran ahead tells nothing. */
-                if (g_pattern_match_simple("licenses-????????T??????Z-incomplete.tar", name) &&
-                    strcmp(name, newest) > 0 && strcmp(name, tomorrow) < 0) {
-                        g_free(newest);
-                        newest = g_strdup(name);
-                        found = true;
-                }
-        return found ? g_build_filename(folder, newest, NULL) : NULL;
-}
-
 static void warn_of_incomplete(Ctl *ctl, const Report *report, const char *file) {
         warn(ctl, report, "The newest backup there, '%s', lacks what is damaged in the store. See which: "
                 "NOT-BACKED-UP.txt in it. That has to be stored again, or restored from an older backup.", file);
@@ -413,7 +393,7 @@ static Status report_backup(Ctl *ctl, const Report *report) {
                 status = judge(ctl, report, &backup);
         }
 
-        incomplete = report->place ? find_incomplete(report->place, path) : NULL;
+        incomplete = report->place ? series_newest_incomplete(report->place, path) : NULL;
         if (incomplete)
                 warn_of_incomplete(ctl, report, incomplete);
         return status;
@@ -439,7 +419,8 @@ static Status report_backup_of_all(Ctl *ctl, const Report *report, const char *n
 static Status report_all_users(Ctl *ctl, const Report *own) {
         Report report = { .what = "The backup of all users", .place = ALL_USERS_FOLDER, .all_users = true,
                 .warnings = own->warnings };
-        g_autofree char *newest = series_newest(report.place), *incomplete = find_incomplete(report.place, newest);
+        g_autofree char *newest = series_newest(report.place),
+                        *incomplete = series_newest_incomplete(report.place, newest);
         unsigned owners = 0, gone = 0;
         Status status;
         json_t *result;

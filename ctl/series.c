@@ -154,6 +154,22 @@ char *series_newest(const char *folder) {
         return newest ? g_build_filename(folder, newest, NULL) : NULL;
 }
 
+char *series_newest_incomplete(const char *folder, const char *whole) {
+        g_autofree char *before = whole ? g_path_get_basename(whole) : g_strdup("");
+        g_autoptr(GPtrArray) names = NULL;
+        _cleanup_folder_ DIR *dir = opendir(folder);
+        char tomorrow[sizeof PATTERN];
+
+        if (!dir)
+                return NULL;
+        name_at(time(NULL) + DAY_SECONDS, tomorrow);
+        names = list_before(dir, tomorrow);
+        for (unsigned i = names->len; i > 0 && strcmp(names->pdata[i - 1], before) > 0; i--)
+                if (!is_whole(names->pdata[i - 1]))
+                        return g_build_filename(folder, names->pdata[i - 1], NULL);
+        return NULL;
+}
+
 /*
  * How many of the older ones go. An incomplete one takes no whole one's place, which may be the last to have what is
  * damaged now; it goes with those of its time.

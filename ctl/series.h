@@ -25,6 +25,12 @@ char *series_incomplete(const char *path);
 char *series_newest(const char *folder);
 
 /*
+ * The newest backup of a folder that is incomplete, if it is newer than a whole one, of series_newest(), or whole is NULL
+ * (g_free); else NULL. What a clock has named that ran more than a day ahead tells nothing.
+ */
+char *series_newest_incomplete(const char *folder, const char *whole);
+
+/*
  * Removes the oldest backups of a folder, so that keep whole ones are left, at least 1, and what is newer than those.
  * newest, the path of series_next(), is one of them; what has a later name, from a clock that ran ahead, is not, and
  * stays. So does what is of other users or of another store than newest, which may be the last to have what a store that
