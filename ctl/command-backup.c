@@ -16,6 +16,7 @@
 #include "named.h"
 #include "origin.h"
 #include "output.h"
+#include "series-name.h"
 #include "series.h"
 #include "source.h"
 #include "text.h"
@@ -200,7 +201,7 @@ static Status fail_incomplete(Ctl *ctl, const JobEnd *end, const char *file) {
  * ret_licenses, which may be NULL, gets how many it has.
  */
 static Status backup_to_file(Ctl *ctl, const char *file, bool series, uint64_t *ret_licenses) {
-        g_autofree char *incomplete = series ? series_incomplete(file) : NULL;
+        g_autofree char *incomplete = series ? series_name_incomplete(file) : NULL;
         g_auto(Output) output = OUTPUT_NONE;
         g_auto(JobEnd) end = {};
         Interrupts interrupts;

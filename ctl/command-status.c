@@ -8,6 +8,7 @@
 #include "fields.h"
 #include "job.h"
 #include "json.h"
+#include "series-name.h"
 #include "series.h"
 #include "source.h"
 #include "text.h"
@@ -22,8 +23,6 @@
 /* As in verify. */
 #define DOCUMENT_MAX (16U * 1024 * 1024)
 #define OLD_DAYS 7
-/* What licensevault-backup.service fills, unless it was told otherwise. */
-#define ALL_USERS_FOLDER "/var/backups/licensevault"
 #define MAKE_FOR_ALL "systemctl start licensevault-backup.service"
 
 typedef struct Backup {
@@ -417,7 +416,7 @@ static Status report_backup_of_all(Ctl *ctl, const Report *report, const char *n
 }
 
 static Status report_all_users(Ctl *ctl, const Report *own) {
-        Report report = { .what = "The backup of all users", .place = ALL_USERS_FOLDER, .all_users = true,
+        Report report = { .what = "The backup of all users", .place = SERIES_TIMER_FOLDER, .all_users = true,
                 .warnings = own->warnings };
         g_autofree char *newest = series_newest(report.place),
                         *incomplete = series_newest_incomplete(report.place, newest);
@@ -443,7 +442,7 @@ static Status report_all_users(Ctl *ctl, const Report *own) {
         if (newest)
                 status = report_backup_of_all(ctl, &report, newest, result);
         else if (!incomplete && report.licenses > own->licenses)
-                warn(ctl, &report, "There is no backup of all users in " ALL_USERS_FOLDER ". To have one made every "
+                warn(ctl, &report, "There is no backup of all users in " SERIES_TIMER_FOLDER ". To have one made every "
                         "day: systemctl enable --now licensevault-backup.timer");
         if (incomplete)
                 warn_of_incomplete(ctl, &report, incomplete);

@@ -10,40 +10,11 @@
 
 #include "draft.h"
 #include "origin.h"
+#include "series-name.h"
 
-/* As long as any of them, "0" for a digit. */
-#define PATTERN "licenses-00000000T000000Z.tar"
-#define PATTERN_LENGTH (sizeof(PATTERN) - 1)
-#define FORMAT "licenses-%Y%m%dT%H%M%SZ.tar"
-#define INCOMPLETE "-incomplete.tar"
-#define STAMP_LENGTH (PATTERN_LENGTH - strlen(".tar"))
 /* After all names there can be. */
 #define END_OF_TIME "licenses-~"
 #define DAY_SECONDS (24 * 60 * 60)
-
-/* Whether the string begins with the name of a backup. */
-static bool begins_like_backup(const char *string) {
-        for (const char *at = PATTERN; *at; at++, string++)
-                if (*at == '0' ? !g_ascii_isdigit(*string) : *at != *string)
-                        return false;
-        return true;
-}
-
-/* One that has all licenses. */
-static bool is_whole(const char *name) {
-        return begins_like_backup(name) && name[PATTERN_LENGTH] == '\0';
-}
-
-static bool is_backup(const char *name) {
-        g_autofree char *whole = NULL;
-
-        if (is_whole(name))
-                return true;
-        if (strlen(name) < STAMP_LENGTH || strcmp(name + STAMP_LENGTH, INCOMPLETE) != 0)
-                return false;
-        whole = g_strdup_printf("%.*s.tar", (int)STAMP_LENGTH, name);
-        return is_whole(whole);
-}
 
 /* NULL, with *ret_status set, where that cannot be. */
 static DIR *open_folder(Ctl *ctl, const char *folder, Status *ret_status) {
@@ -70,22 +41,15 @@ static void tidy(DIR *dir) {
         const struct dirent *entry;
 
         while ((entry = readdir(dir)))
-                if (entry->d_name[0] == '.' && begins_like_backup(entry->d_name + 1)) {
-                        g_autofree char *name = g_strndup(entry->d_name + 1, PATTERN_LENGTH);
+                if (entry->d_name[0] == '.' && series_name_begins(entry->d_name + 1)) {
+                        g_autofree char *name = g_strndup(entry->d_name + 1, SERIES_NAME_LENGTH);
 
                         (void)draft_tidy(dirfd(dir), name);
                 }
 }
 
-static void name_at(time_t when, char ret[sizeof PATTERN]) {
-        struct tm utc;
-
-        gmtime_r(&when, &utc);
-        strftime(ret, sizeof PATTERN, FORMAT, &utc);
-}
-
 static bool is_taken(int folder, const char *name) {
-        g_autofree char *incomplete = series_incomplete(name);
+        g_autofree char *incomplete = series_name_incomplete(name);
         struct stat st;
 
         return fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 ||
@@ -95,7 +59,7 @@ static bool is_taken(int folder, const char *name) {
 Status series_next(Ctl *ctl, const char *folder, char **ret_path) {
         _cleanup_folder_ DIR *dir = NULL;
         Status status = STATUS_OK;
-        char name[sizeof PATTERN];
+        char name[SERIES_NAME_LENGTH + 1];
 
         dir = open_folder(ctl, folder, &status);
         if (!dir)
@@ -103,14 +67,10 @@ Status series_next(Ctl *ctl, const char *folder, char **ret_path) {
         tidy(dir);
 
         /* One was made this very second: the next one has its own. */
-        for (name_at(time(NULL), name); is_taken(dirfd(dir), name); name_at(time(NULL), name))
+        for (series_name_at(time(NULL), name); is_taken(dirfd(dir), name); series_name_at(time(NULL), name))
                 g_usleep(G_USEC_PER_SEC / 10);
         *ret_path = g_build_filename(folder, name, NULL);
         return STATUS_OK;
-}
-
-char *series_incomplete(const char *path) {
-        return g_strdup_printf("%.*s" INCOMPLETE, (int)(strlen(path) - strlen(".tar")), path);
 }
 
 static int compare_names(const void *a, const void *b) {
@@ -124,7 +84,7 @@ static GPtrArray *list_before(DIR *dir, const char *end) {
         struct stat st;
 
         while ((entry = readdir(dir)))
-                if (is_backup(entry->d_name) && strcmp(entry->d_name, end) < 0 &&
+                if (series_name_is_any(entry->d_name) && strcmp(entry->d_name, end) < 0 &&
                     fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && S_ISREG(st.st_mode))
                         g_ptr_array_add(names, g_strdup(entry->d_name));
         g_ptr_array_sort(names, compare_names);
@@ -135,18 +95,18 @@ char *series_newest(const char *folder) {
         g_autoptr(GPtrArray) names = NULL;
         _cleanup_folder_ DIR *dir = opendir(folder);
         const char *newest = NULL;
-        char tomorrow[sizeof PATTERN];
+        char tomorrow[SERIES_NAME_LENGTH + 1];
 
         if (!dir)
                 return NULL;
         names = list_before(dir, END_OF_TIME);
-        name_at(time(NULL) + DAY_SECONDS, tomorrow);
+        series_name_at(time(NULL) + DAY_SECONDS, tomorrow);
         for (unsigned i = names->len; i > 0; i--) {
                 const char *name = names->pdata[i - 1];
                 bool is_of_the_future = strcmp(name, tomorrow) > 0;
 
                 /* Where there is no other, it may be today's clock that is wrong. */
-                if (is_whole(name) && (!newest || !is_of_the_future))
+                if (series_name_is_whole(name) && (!newest || !is_of_the_future))
                         newest = name;
                 if (newest && !is_of_the_future)
                         break;
@@ -158,14 +118,14 @@ char *series_newest_incomplete(const char *folder, const char *whole) {
         g_autofree char *before = whole ? g_path_get_basename(whole) : g_strdup("");
         g_autoptr(GPtrArray) names = NULL;
         _cleanup_folder_ DIR *dir = opendir(folder);
-        char tomorrow[sizeof PATTERN];
+        char tomorrow[SERIES_NAME_LENGTH + 1];
 
         if (!dir)
                 return NULL;
-        name_at(time(NULL) + DAY_SECONDS, tomorrow);
+        series_name_at(time(NULL) + DAY_SECONDS, tomorrow);
         names = list_before(dir, tomorrow);
         for (unsigned i = names->len; i > 0 && strcmp(names->pdata[i - 1], before) > 0; i--)
-                if (!is_whole(names->pdata[i - 1]))
+                if (!series_name_is_whole(names->pdata[i - 1]))
                         return g_build_filename(folder, names->pdata[i - 1], NULL);
         return NULL;
 }
@@ -178,7 +138,7 @@ static unsigned count_surplus(const GPtrArray *older, unsigned keep) {
         unsigned n_whole = 1, n = older->len;
 
         for (; n > 0 && n_whole < keep; n--)
-                n_whole += is_whole(older->pdata[n - 1]);
+                n_whole += series_name_is_whole(older->pdata[n - 1]);
         return n;
 }
 

@@ -3,20 +3,13 @@
 
 #include "ctl.h"
 
-/*
- * A folder of backups that are made again and again: licenses-20240131T235959Z.tar, by the time in UTC at which
- * each was begun, so that their order is that of their names; licenses-20240131T235959Z-incomplete.tar where licenses
- * are missing from it. Files of other names are nobody's business here.
- */
+/* A folder of backups that are made again and again, by their names (series-name.h). Other files are nobody's business. */
 
 /*
  * The path of the next backup in a folder (g_free), a name that is free. Removes what killed backups left
  * half-written there.
  */
 Status series_next(Ctl *ctl, const char *folder, char **ret_path);
-
-/* What such a path becomes where the backup is not of all (g_free). */
-char *series_incomplete(const char *path);
 
 /*
  * The newest whole backup of a folder (g_free), NULL where there is none or the folder cannot be read. One that a clock

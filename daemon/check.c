@@ -12,20 +12,18 @@
 #include "folder.h"
 #include "log.h"
 #include "manager.h"
-
-/* Where licensevault-backup.timer puts the backups of all users, by default. The service itself cannot look there. */
-#define TIMER_FOLDER "/var/backups/licensevault"
+#include "series-name.h"
 
 /* The folders with backups that go with this store, in words; NULL where there are none. The caller frees it. */
 static char *find_backups(const char *state) {
         g_autofree char *own = g_strconcat(state, "/backups", NULL);
         bool in_own = folder_root_has_backup(own);
-        /* One that works in a folder of its own has no timer. */
-        bool in_timers = strcmp(state, CONFIG_STATE_FOLDER) == 0 && folder_has_series(TIMER_FOLDER);
+        /* One that works in a folder of its own has no timer. The service itself cannot look there. */
+        bool in_timers = strcmp(state, CONFIG_STATE_FOLDER) == 0 && folder_has_series(SERIES_TIMER_FOLDER);
 
         if (in_own && in_timers)
-                return g_strdup_printf("'%s' and in '" TIMER_FOLDER "'", own);
-        return in_own ? g_strdup_printf("'%s'", own) : in_timers ? g_strdup("'" TIMER_FOLDER "'") : NULL;
+                return g_strdup_printf("'%s' and in '" SERIES_TIMER_FOLDER "'", own);
+        return in_own ? g_strdup_printf("'%s'", own) : in_timers ? g_strdup("'" SERIES_TIMER_FOLDER "'") : NULL;
 }
 
 /* Nothing in the store is what a new machine has, and what one has whose store was lost. Returns how many problems. */

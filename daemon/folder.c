@@ -12,9 +12,7 @@
 
 #include "draft.h"
 #include "license.h"
-
-/* Of the backups that licensevaultctl backup --folder makes. */
-#define SERIES_PREFIX "licenses-"
+#include "series-name.h"
 
 bool folder_path_is_plain(const char *path) {
         if (path[0] != '/' || strlen(path) > LICENSE_STRING_MAX)
@@ -155,9 +153,7 @@ bool folder_root_has_backup(const char *root) {
 }
 
 static bool is_of_series(int folder, const char *name) {
-        const char *time = g_str_has_prefix(name, SERIES_PREFIX) ? name + strlen(SERIES_PREFIX) : "";
-
-        return g_ascii_isdigit(time[0]) && g_str_has_suffix(time, ".tar");
+        return series_name_is_any(name);
 }
 
 bool folder_has_series(const char *folder) {

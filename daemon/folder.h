@@ -41,7 +41,7 @@ int folder_look_at_once(const char *root, uid_t uid, const char *name);
 /* Whether a user folder of a root has something that is called as a backup; false where that cannot be found out. */
 bool folder_root_has_backup(const char *root);
 
-/* Whether a folder has something that is called as the backups of a series are, licenses-TIME.tar; false as above. */
+/* Whether a folder has something that is called as a backup of a series (series-name.h); false as above. */
 bool folder_has_series(const char *folder);
 
 /* Removes what killed backups left in all user folders of a root. Errors are ignored: it is tried again. */

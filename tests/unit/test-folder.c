@@ -217,7 +217,7 @@ static int look(const char *root, uid_t uid) {
 static void test_series_is_found_by_the_names_of_its_backups(void **state) {
         static const char *const others[] = {
                 "licenses.tar", "licenses-of-former-store-0123abcd.tar", ".licenses-20261124T020000Z.tar.0.partial",
-                "licenses-20261124T020000Z.tar.age",
+                "licenses-20261124T020000Z.tar.age", "licenses-2026.tar",
         };
         static const char *const names[] = {
                 "licenses-20261124T020000Z.tar", "licenses-20261124T020000Z-incomplete.tar",
