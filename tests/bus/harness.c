@@ -442,6 +442,11 @@ int harness_wait(Harness *h, pid_t pid) {
         return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+int harness_run(Harness *h, const char *const *arguments) {
+        harness_write_settings(h);
+        return harness_wait(h, harness_spawn(h, arguments));
+}
+
 void harness_stop(Harness *h) {
         assert_true(h->daemon > 0);
         assert_int_equal(kill(h->daemon, SIGTERM), 0);

@@ -84,6 +84,9 @@ void harness_stop(Harness *h);
 void harness_kill(Harness *h);
 /* Waits for a child. Returns its exit status, or 128 and its signal. */
 int harness_wait(Harness *h, pid_t pid);
+/* Both, for one that ends by itself: with these arguments, NULL for none. */
+int harness_run(Harness *h, const char *const *arguments);
+#define HARNESS_ARGUMENTS(...) ((const char *const[]) { __VA_ARGS__, NULL })
 /* Stops the bus. */
 void harness_stop_bus(Harness *h);
 

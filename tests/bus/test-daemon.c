@@ -11,25 +11,18 @@
 
 #include "client.h"
 
-static int run_with_log(Harness *h, const char *const *arguments) {
-        harness_write_settings(h);
-        return harness_wait(h, harness_spawn(h, arguments));
-}
-
-#define ARGUMENTS(...) ((const char *const[]) { __VA_ARGS__, NULL })
-
 static void test_version_and_help_need_no_bus(void **state) {
         Harness *h = *state;
         harness_stop_bus(h);
 
-        assert_int_equal(run_with_log(h, ARGUMENTS("--version")), 0);
+        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--version")), 0);
         g_autofree char *version = harness_log(h);
         assert_non_null(strstr(version, PROJECT_VERSION));
-        assert_int_equal(run_with_log(h, ARGUMENTS("--help")), 0);
+        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--help")), 0);
         g_autofree char *help = harness_log(h);
         assert_non_null(strstr(help, "--check"));
-        assert_int_not_equal(run_with_log(h, ARGUMENTS("--colour")), 0);
-        assert_int_not_equal(run_with_log(h, ARGUMENTS("argument")), 0);
+        assert_int_not_equal(harness_run(h, HARNESS_ARGUMENTS("--colour")), 0);
+        assert_int_not_equal(harness_run(h, HARNESS_ARGUMENTS("argument")), 0);
 }
 
 static void test_check_says_what_it_finds(void **state) {
@@ -39,12 +32,12 @@ static void test_check_says_what_it_finds(void **state) {
         harness_stop(h);
         harness_stop_bus(h);
 
-        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
         g_autofree char *log = harness_log(h);
         assert_true(g_regex_match_simple("\\b7 licenses", log, 0, 0));
 
         harness_set(h, "Limits", "DocumentBytes", "many");
-        assert_int_not_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        assert_int_not_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
         g_autofree char *bad = harness_log(h);
         assert_non_null(strstr(bad, "DocumentBytes"));
 }
@@ -56,14 +49,14 @@ static void test_check_says_that_there_is_no_store(void **state) {
         g_autofree char *backup = g_build_filename(folder, "licenses.tar", NULL);
         harness_stop_bus(h);
 
-        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
         harness_expect_log(h, ": there is none yet.");
         g_autofree char *log = harness_log(h);
         assert_null(strstr(log, "lost"));
 
         assert_int_equal(g_mkdir_with_parents(folder, 0700), 0);
         write_file(backup, "x", 1);
-        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 7);
+        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 7);
         harness_expect_log(h, ": there is none.\n");
         harness_expect_log(h, "/backups'. If the store was lost, see");
 }
@@ -76,12 +69,12 @@ static void test_check_of_an_empty_store_names_the_backups(void **state) {
         store_simple(bus, "one");
         g_autofree char *job = call_string(bus, ROOT, "LicenseBackup.BackupLicenses", "u", 0);
         g_hash_table_unref(assert_job_succeeds(bus, job));
-        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
         g_autofree char *log = harness_log(h);
         assert_null(strstr(log, "There are backups"));
 
         call_void(bus, ROOT, "LicenseStore.DeleteLicense", "s", "one");
-        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
         harness_expect_log(h, ": 0 licenses, no damage.\nThere are backups in '");
 }
 
@@ -102,13 +95,13 @@ static void test_check_by_root_sees_what_the_service_cannot_read(void **state) {
         harness_stop(h);
         for (unsigned i = 0; i < G_N_ELEMENTS(files); i++)
                 give(h->state, files[i], h->users[1]);
-        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
 
         for (unsigned i = 1; i < G_N_ELEMENTS(files); i++) {
                 g_autofree char *told = g_strdup_printf("the service cannot read and write '%s': Permission denied.", files[i]);
 
                 give(h->state, files[i], 0);
-                assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 7);
+                assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 7);
                 harness_expect_log(h, told);
                 give(h->state, files[i], h->users[1]);
         }
@@ -116,7 +109,7 @@ static void test_check_by_root_sees_what_the_service_cannot_read(void **state) {
         assert_int_equal(g_mkdir_with_parents(drop_ins, 0755), 0);
         write_file(drop_in, "", 0);
         assert_int_equal(chmod(drop_in, 0), 0);
-        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 7);
+        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 7);
         harness_expect_log(h, ": 1 problem.");
 }
 
@@ -130,10 +123,10 @@ static void test_check_works_beside_the_service(void **state) {
         assert_int_equal(stat(wal, &st), 0);
         assert_true(st.st_size > 0);
 
-        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
         harness_expect_log(h, " 7 licenses");
         store_many(bus, "b", 7, 10);
-        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 0);
+        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
         harness_expect_log(h, " 14 licenses");
 }
 
@@ -149,7 +142,7 @@ static void test_store_that_another_program_has_open_is_not_opened(void **state)
         harness_stop(h);
 
         assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT id FROM licenses", NULL, NULL, NULL), SQLITE_OK);
-        assert_int_equal(run_with_log(h, NULL), 1);
+        assert_int_equal(harness_run(h, NULL), 1);
         harness_expect_log(h, "Another program has the license store open.");
 
         /* A stop ends the wait before it is over by itself. */
@@ -194,7 +187,7 @@ static void test_check_tells_what_is_wrong_with_the_store(void **state) {
         harness_stop_bus(h);
 
         write_file(path, garbage, 50000);
-        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 7);
+        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 7);
         harness_expect_log(h, "(NS_E_DRM_DATASTORE_CORRUPT)");
         assert_file_equal(path, garbage, 50000);
 }
@@ -205,13 +198,13 @@ static void test_state_directory_that_cannot_be_used_is_told(void **state) {
         g_free(h->state);
 
         h->state = harness_path(h, "nowhere");
-        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 3);
+        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 3);
         harness_expect_log(h, "No such file or directory");
-        assert_int_equal(run_with_log(h, NULL), 3);
+        assert_int_equal(harness_run(h, NULL), 3);
         g_free(h->state);
         h->state = g_strdup("relative");
-        assert_int_equal(run_with_log(h, ARGUMENTS("--check")), 3);
-        assert_int_equal(run_with_log(h, NULL), 3);
+        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 3);
+        assert_int_equal(harness_run(h, NULL), 3);
         harness_expect_log(h, "STATE_DIRECTORY='relative' is not the full path of one folder.");
 }
 
@@ -241,7 +234,7 @@ static void test_second_daemon_on_the_state_is_refused(void **state) {
         Harness *h = *state;
         harness_start(h);
 
-        assert_int_not_equal(run_with_log(h, NULL), 0);
+        assert_int_not_equal(harness_run(h, NULL), 0);
         g_autofree char *log = harness_log(h);
         assert_true(strstr(log, h->state) || strstr(log, "licensevaultd"));
         store_simple(harness_connect(h, 0), "the first one goes on");
@@ -254,7 +247,7 @@ static void test_second_daemon_on_the_name_is_refused(void **state) {
         h->state = harness_path(h, "other-state");
         assert_int_equal(mkdir(h->state, 0700), 0);
 
-        assert_int_not_equal(run_with_log(h, NULL), 0);
+        assert_int_not_equal(harness_run(h, NULL), 0);
         harness_expect_log(h, "org.licensevault1");
         store_simple(harness_connect(h, 0), "the first one goes on");
 }
@@ -590,7 +583,7 @@ static void test_no_bus_is_an_error(void **state) {
         Harness *h = *state;
         harness_stop_bus(h);
 
-        int status = run_with_log(h, NULL);
+        int status = harness_run(h, NULL);
         assert_in_range(status, 1, 127);
 }
 
