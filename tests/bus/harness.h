@@ -84,7 +84,7 @@ void harness_stop(Harness *h);
 void harness_kill(Harness *h);
 /* Waits for a child. Returns its exit status, or 128 and its signal. */
 int harness_wait(Harness *h, pid_t pid);
-/* Both, for one that ends by itself: with these arguments, NULL for none. */
+/* Starts one that ends by itself, and waits for that. Arguments may be NULL. */
 int harness_run(Harness *h, const char *const *arguments);
 #define HARNESS_ARGUMENTS(...) ((const char *const[]) { __VA_ARGS__, NULL })
 /* Stops the bus. */
