@@ -50,11 +50,13 @@ int store_snapshot_id(StoreConnection *connection, char ret[STORE_ID_SIZE], Erro
 
         statement = store_statement(connection, "SELECT id FROM identity", error);
         r = statement ? statement_row(connection, statement, error) : -1;
-        if (r < 0)
+        /* Damage to it, be it of its page, is no reason to make no backup. */
+        if (r < 0 && error->code == ERROR_STORE_CORRUPT)
+                error_clear(error);
+        else if (r < 0)
                 return (int)error->code;
         if (r > 0)
                 id = (const char *)sqlite3_column_text(statement, 0);
-        /* Damage to it is no reason to make no backup. */
         g_strlcpy(ret, id && store_id_is_valid(id) ? id : "", STORE_ID_SIZE);
         return 0;
 }

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "backup-read.h"
 #include "backup-world.h"
 
 /* Licenses that are damaged in the store: no backup has them, and none is made that no restore takes. */
@@ -183,6 +184,27 @@ static void test_count_that_is_damaged_is_not_believed(void **state) {
         assert_proved(fd, &result);
 }
 
+/* It serves to tell an old backup from one of another store, and no license is in it. */
+static void test_damaged_id_of_the_store_keeps_nobody_from_a_backup(void **state) {
+        World *world = *state;
+        _cleanup_fd_ int fd = new_target();
+        g_auto(BackupOrigin) origin = {};
+        g_auto(WorkResult) result = {};
+        g_auto(Error) error = {};
+
+        put_some(world, 3, 100);
+        edit_store(world,
+                "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = "
+                "(SELECT rootpage FROM sqlite_schema WHERE type = 'index' LIMIT 1) WHERE name = 'identity'; "
+                "PRAGMA schema_version = 1000");
+        assert_good(run(world, plan_to(world, fd), &result, &error), &error);
+        assert_int_equal(result.licenses, 3);
+        assert_proved(fd, &result);
+        assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+        assert_good(backup_read_origin(fd, &origin, &error), &error);
+        assert_string_equal(origin.store, "");
+}
+
 int main(void) {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
         const struct CMUnitTest tests[] = {
@@ -193,6 +215,7 @@ int main(void) {
                 IN_WORLD(test_license_whose_digest_is_damaged_is_named_or_left_out),
                 IN_WORLD(test_damaged_memory_of_a_deleted_license_is_named_or_left_out),
                 IN_WORLD(test_count_that_is_damaged_is_not_believed),
+                IN_WORLD(test_damaged_id_of_the_store_keeps_nobody_from_a_backup),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
