@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/vfs.h>
 #include <time.h>
 
@@ -82,6 +83,14 @@ int noise_file(size_t size) {
         assert_true(fd >= 0);
         assert_int_equal(io_write_all(fd, data, size), 0);
         return fd;
+}
+
+void make_pipe(int fds[2]) {
+        assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+}
+
+void make_sockets(int fds[2], int type) {
+        assert_int_equal(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds), 0);
 }
 
 void assert_error(const Error *error, ErrorCode code, const char *words) {

@@ -19,6 +19,9 @@ GBytes *read_path(const char *path);
 void write_path(const char *path, const void *data, size_t size);
 /* A file of ours without a name, with so many bytes that are not like each other. */
 int noise_file(size_t size);
+void make_pipe(int fds[2]);
+/* Connected ones, of SOCK_STREAM or another type, with its flags. */
+void make_sockets(int fds[2], int type);
 
 /* error is of that code, and its message has the words in it. */
 void assert_error(const Error *error, ErrorCode code, const char *words);
