@@ -421,7 +421,7 @@ Manager *manager_free(Manager *manager) {
         if (manager->n_workers > 0 || manager->n_lookups > 0 || manager->n_request_threads > 0) {
                 if (manager->store)
                         store_stop(manager->store);
-                (void)sd_notify(false, "STATUS=Stopped; some jobs hung in the system");
+                (void)sd_notify(false, "STATUS=Stopped; what hung in the system was left behind");
                 _exit(manager->exit_code);
         }
 
