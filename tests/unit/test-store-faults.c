@@ -15,14 +15,12 @@
 
 #include <cmocka.h>
 
-#include "fault-reads.h"
+#include "fault-operations.h"
 #include "fault-sqlite.h"
 #include "stage-world.h"
 
 /* As long as can be: with four of them a row takes more than a page, and SQLite allocates where it reads on. */
 static char long_text[LICENSE_STRING_MAX + 1];
-
-static const StoreOwner carol = { 1002, "carol" };
 
 static const Sketch alices[] = {
         { .id = "book", .document = "moby dick", .date = 7, .counters = "copy=5 print=7", .generation = 2 },
@@ -36,44 +34,8 @@ static const Sketch bobs[] = {
         { .id = "book", .document = "moby dick, older", .date = 6, .counters = "copy=9" },
         { .id = "song", .document = "his own" },
 };
-static const Sketch staged[] = {
-        { .id = "book", .document = "moby dick, newer", .date = 9, .counters = "print=3" },
-        { .id = "film", .revoked = 5 },
-        { .id = "game", .document = "go", .counters = "play=2" },
-        { .id = "same", .document = "constant" },
-};
-
 /* A path that has no place beside a key, either. */
 static char long_path[PATH_MAX];
-
-/* More than a page, so that a write is several. */
-static char large[30000];
-
-typedef struct FaultWorld FaultWorld;
-
-typedef struct Operation {
-        const char *name;
-        int (*run)(FaultWorld *world, Error *error);
-        void (*prepare)(FaultWorld *world); /* untouched, with the store open */
-        const char *sql;                    /* what is done to the database before, behind the store's back */
-        bool opens;                         /* run() opens the store */
-        bool empty;                         /* there is no store before */
-        bool unsound;                       /* some licenses are damaged, or without a seal, unless it is through */
-} Operation;
-
-struct FaultWorld {
-        char *folder, *pristine;
-        Store *store;
-        StoreConnection *reader;
-        StoreStage stage;
-        const Operation *operation;
-        char *before, *after;
-        GString *told; /* by an operation that reads */
-        char *all;     /* what it tells when it is untouched */
-        char point[128];
-        bool wrong;
-        unsigned passed, failed;
-};
 
 static void G_GNUC_PRINTF(2, 3) complain(FaultWorld *world, const char *format, ...) {
         va_list ap;
@@ -84,254 +46,6 @@ static void G_GNUC_PRINTF(2, 3) complain(FaultWorld *world, const char *format, 
         print_message("WRONG: %s: %s\n", world->point, text);
         world->wrong = true;
 }
-
-/* Operations */
-
-typedef struct Act {
-        StoreCall call;
-        int (*work)(StoreConnection *connection, FaultWorld *world, Error *error);
-        FaultWorld *world;
-} Act;
-
-static int act_run(StoreTask *task, StoreConnection *connection, Error *error) {
-        Act *act = (Act *)task;
-
-        return act->work(connection, act->world, error);
-}
-
-static int write_to(FaultWorld *world, bool alone,
-        int (*work)(StoreConnection *connection, FaultWorld *world, Error *error), Error *error) {
-        Act act = { .call.task = { .run = act_run, .alone = alone }, .work = work, .world = world };
-
-        store_call_write(world->store, &act.call);
-        return store_call_wait(&act.call, error);
-}
-
-static void make_license(License *license, const char *id) {
-        fault_pause(true);
-        license_make(license, id, large);
-        (void)license_limit_counter(license, "print", 4);
-        fault_pause(false);
-}
-
-static int put_one(StoreConnection *connection, FaultWorld *world, Error *error) {
-        g_auto(License) license = {};
-
-        make_license(&license, "new");
-        return store_license_put(connection, &alice, &license, large, error);
-}
-
-static int put_again(StoreConnection *connection, FaultWorld *world, Error *error) {
-        g_auto(License) license = {};
-
-        make_license(&license, "book");
-        return store_license_put(connection, &alice, &license, large, error);
-}
-
-static int consume(StoreConnection *connection, FaultWorld *world, Error *error) {
-        uint64_t left;
-
-        return store_license_consume(connection, &alice, "book", "copy", 2, 0, &left, error);
-}
-
-static int delete_one(StoreConnection *connection, FaultWorld *world, Error *error) {
-        return store_license_delete(connection, &alice, "book", error);
-}
-
-static int revoke_one(StoreConnection *connection, FaultWorld *world, Error *error) {
-        return store_license_revoke(connection, &alice, "book", 1700000000, error);
-}
-
-static int set_property(StoreConnection *connection, FaultWorld *world, Error *error) {
-        return store_property_set(connection, &alice, "BackupPath", "/media/x/1000", error);
-}
-
-static int set_first_property(StoreConnection *connection, FaultWorld *world, Error *error) {
-        return store_property_set(connection, &carol, "BackupPath", "/media/x/1002", error);
-}
-
-static int remove_property(StoreConnection *connection, FaultWorld *world, Error *error) {
-        return store_property_remove(connection, &alice, "RestorePath", error);
-}
-
-static int reassign(StoreConnection *connection, FaultWorld *world, Error *error) {
-        uint64_t licenses;
-
-        return store_owner_reassign(connection, &bob, &alice, world->stage.restore, &licenses, error);
-}
-
-static int reassign_new(StoreConnection *connection, FaultWorld *world, Error *error) {
-        uint64_t licenses;
-
-        return store_owner_reassign(connection, &bob, &carol, world->stage.restore, &licenses, error);
-}
-
-static int purge(StoreConnection *connection, FaultWorld *world, Error *error) {
-        uint64_t licenses;
-        bool more;
-
-        return store_owner_purge(connection, &bob, &licenses, &more, error);
-}
-
-static int note_conflict(const char *id, const char *key_id, const char *title, void *userdata, Error *error) {
-        return 0;
-}
-
-static int merge_staged(StoreConnection *connection, FaultWorld *world, Error *error) {
-        const StoreMergeEvents events = { note_conflict, never_unwanted, NULL, NULL };
-        StoreMerge result;
-
-        return store_merge(connection, world->stage.restore, &events, &result, error);
-}
-
-static bool look_at_all(int64_t key, void *userdata) {
-        return true;
-}
-
-static int repair_staged(StoreConnection *connection, FaultWorld *world, Error *error) {
-        const StoreMergeEvents events = { note_conflict, never_unwanted, look_at_all, NULL };
-        StoreMerge result;
-
-        return store_merge(connection, world->stage.restore, &events, &result, error);
-}
-
-static int stage_some(StoreConnection *connection, FaultWorld *world, Error *error) {
-        StoreStage stage = { .restore = world->stage.restore };
-        StageResult result = STAGE_GOOD;
-        int r;
-
-        r = store_stage_owner(connection, &alice, &stage, error);
-        for (size_t i = 0; r == 0 && i < G_N_ELEMENTS(staged); i++) {
-                g_auto(License) license = {};
-
-                fault_pause(true);
-                sketch_license(&staged[i], &license);
-                fault_pause(false);
-                r = store_stage_state(connection, &stage, &license, staged[i].revoked ?: LICENSE_NO_TIME, &result,
-                        error);
-                if (r == 0 && staged[i].document)
-                        r = store_stage_license(connection, &stage, &license, staged[i].document, &result, error);
-        }
-        return r;
-}
-
-#define OPERATION(name, alone, work) \
-        static int run_##name(FaultWorld *world, Error *error) { \
-                return write_to(world, alone, work, error); \
-        }
-OPERATION(put, false, put_one)
-OPERATION(put_again, false, put_again)
-OPERATION(consume, false, consume)
-OPERATION(delete, false, delete_one)
-OPERATION(revoke, false, revoke_one)
-OPERATION(property, false, set_property)
-OPERATION(first_property, false, set_first_property)
-OPERATION(unset, false, remove_property)
-OPERATION(stage, true, stage_some)
-OPERATION(merge, true, merge_staged)
-OPERATION(repair, true, repair_staged)
-OPERATION(reassign, true, reassign)
-OPERATION(reassign_new, true, reassign_new)
-OPERATION(purge, true, purge)
-
-static void prepare_stage(FaultWorld *world) {
-        g_auto(Error) error = {};
-
-        assert_good(run_stage(world, &error), &error);
-}
-
-/* A slice of the sweep, as the writer does it, but on a connection of ours: the writer would wait and try again. */
-static int run_sweep(FaultWorld *world, Error *error) {
-        g_autofree char *path = g_build_filename(world->folder, "licenses.db", NULL);
-        g_autoptr(StoreConnection) connection = NULL;
-        bool more;
-        int r;
-
-        r = store_connection_open(path, STORE_WRITE, &connection, error);
-        return r != 0 ? r : store_sweep(connection, world->stage.restore, &more, error);
-}
-
-static int run_open(FaultWorld *world, Error *error) {
-        return store_open(world->folder, &no_limits, &world->store, error);
-}
-
-/* Closing moves what is in the WAL into the database. It tells nobody whether it could. */
-static int run_close(FaultWorld *world, Error *error) {
-        world->reader = store_connection_free(world->reader);
-        world->store = store_free(world->store);
-        return 0;
-}
-
-/* What reads does so on a connection of its own, as a job does, whose statements are to be prepared. */
-
-static int run_read_licenses(FaultWorld *world, Error *error) {
-        g_autoptr(StoreConnection) connection = NULL;
-        int r = store_connect(world->store, &connection, error);
-
-        return r == 0 ? read_licenses(connection, &alice, world->told, error) : r;
-}
-
-static int run_read_owners(FaultWorld *world, Error *error) {
-        g_autoptr(StoreConnection) connection = NULL;
-        int r = store_connect(world->store, &connection, error);
-
-        return r == 0 ? read_owners(connection, world->told, error) : r;
-}
-
-static int run_read_snapshot(FaultWorld *world, Error *error) {
-        g_autoptr(StoreConnection) connection = NULL;
-        int r = store_connect(world->store, &connection, error);
-
-        return r == 0 ? read_snapshot(connection, world->told, error) : r;
-}
-
-static int run_check(FaultWorld *world, Error *error) {
-        uint64_t licenses;
-        int r = store_check(world->folder, &licenses, error);
-
-        if (r == 0)
-                g_string_append_printf(world->told, "%" PRIu64, licenses);
-        return r;
-}
-
-#define VERSION_2 "UPDATE licenses SET digest = substr(digest, 1, 32); DROP TABLE identity; PRAGMA user_version = 2"
-#define VERSION_1 VERSION_2 "; DROP TABLE staged_licenses; DROP TABLE staged_ids; PRAGMA user_version = 1"
-
-/* Of a restore that a daemon before was killed in. */
-#define STAGED "INSERT INTO staged_ids VALUES (((SELECT owner FROM owners WHERE name = 'alice') << 31) + 99, 1, " \
-        "(SELECT owner FROM owners WHERE name = 'alice'), 'left', 1, NULL, 1, 100)"
-
-#define DAMAGED "UPDATE documents SET document = x'00' WHERE key = (SELECT key FROM licenses WHERE id = 'same')"
-#define ROW_DAMAGED "UPDATE licenses SET not_after = 5 WHERE id = 'same'"
-
-static const Operation operations[] = {
-        { "put", run_put },
-        { "put-again", run_put_again },
-        { "consume", run_consume },
-        { "delete", run_delete },
-        { "revoke", run_revoke },
-        { "property", run_property },
-        { "property-new", run_first_property },
-        { "unset", run_unset },
-        { "stage", run_stage },
-        { "merge", run_merge, .prepare = prepare_stage },
-        { "repair", run_repair, .prepare = prepare_stage, .sql = DAMAGED },
-        { "repair-row", run_repair, .prepare = prepare_stage, .sql = ROW_DAMAGED, .unsound = true },
-        { "sweep", run_sweep, .prepare = prepare_stage },
-        { "reassign", run_reassign },
-        { "reassign-new", run_reassign_new },
-        { "purge", run_purge },
-        { "licenses", run_read_licenses },
-        { "owners", run_read_owners },
-        { "snapshot", run_read_snapshot },
-        { "check", run_check },
-        { "open", run_open, .opens = true },
-        { "open-staged", run_open, .opens = true, .sql = STAGED },
-        { "upgrade", run_open, .opens = true, .sql = VERSION_2, .unsound = true },
-        { "upgrade-1", run_open, .opens = true, .sql = VERSION_1, .unsound = true },
-        { "create", run_open, .opens = true, .empty = true },
-        { "close", run_close },
-};
 
 /* The world */
 
@@ -415,7 +129,7 @@ static void begin(FaultWorld *world) {
         sketch_put(world->store, &alice, &(Sketch){ .id = "acknowledged", .document = "yes" });
         if (world->operation->prepare)
                 world->operation->prepare(world);
-        assert_good(write_to(world, true, forget_statements, &error), &error);
+        assert_good(fault_write_to(world, true, forget_statements, &error), &error);
 }
 
 /* All that anyone has, as text. Fails the test where it cannot be read. */
@@ -446,7 +160,7 @@ static int do_nothing(StoreConnection *connection, FaultWorld *world, Error *err
 static void check_writes(FaultWorld *world) {
         g_auto(Error) error = {};
 
-        if (write_to(world, false, do_nothing, &error) != 0)
+        if (fault_write_to(world, false, do_nothing, &error) != 0)
                 complain(world, "Nothing can be written any more: %s", error_message(&error));
 }
 
@@ -596,13 +310,12 @@ static void test_every_point_of_every_operation(void **state) {
         unsigned counts[_FAULT_KIND_MAX];
         bool tried[_FAULT_KIND_MAX] = {};
 
-        memset(large, 'x', sizeof large - 1);
         memset(long_text, 'y', sizeof long_text - 1);
         memset(long_path, '/', sizeof long_path - 1);
-        for (size_t i = 0; i < G_N_ELEMENTS(operations); i++) {
-                if (only && strcmp(only, operations[i].name) != 0)
+        for (size_t i = 0; i < fault_n_operations; i++) {
+                if (only && strcmp(only, fault_operations[i].name) != 0)
                         continue;
-                world.operation = &operations[i];
+                world.operation = &fault_operations[i];
                 calibrate(&world, counts);
                 for (size_t j = 0; j < G_N_ELEMENTS(faults); j++)
                         if (counts[faults[j].kind] > 0) {
