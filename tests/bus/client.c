@@ -2,6 +2,7 @@
 #include "client.h"
 
 #include <stdio.h>
+#include <signal.h>
 #include <string.h>
 
 #define BUS_NAME "org.licensevault1"
@@ -90,6 +91,12 @@ void wait_for_bus(sd_bus *bus) {
         for (unsigned i = 0; i < 2; i++)
                 assert_true(sd_bus_call_method(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus",
                                     "org.freedesktop.DBus", "GetId", NULL, NULL, "") >= 0);
+}
+
+void hang_bus(Harness *h, sd_bus *bus) {
+        wait_for_bus(bus);
+        assert_int_equal(kill(h->bus, SIGSTOP), 0);
+        assert_int_equal(kill(h->daemon, SIGCONT), 0);
 }
 
 sd_bus_message *call_at(const char *file, int line, sd_bus *bus, const char *path, const char *member,

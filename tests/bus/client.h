@@ -41,6 +41,11 @@ void send_call_error_at(const char *file, int line, sd_bus *bus, sd_bus_message 
 void send_only(sd_bus *bus, sd_bus_message *message);
 /* Returns once the bus has given others what this connection has sent. */
 void wait_for_bus(sd_bus *bus);
+/*
+ * The daemon, which was stopped by SIGSTOP, goes on, with what this connection has sent it since, on a bus that takes nothing
+ * and says nothing until SIGCONT.
+ */
+void hang_bus(Harness *h, sd_bus *bus);
 
 /* The next answer to a call that was sent so; NULL where none comes in time. */
 sd_bus_message *receive_reply(sd_bus *bus, unsigned timeout_msec);
