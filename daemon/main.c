@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +12,7 @@
 
 #include "check.h"
 #include "manager.h"
+#include "option.h"
 
 static gboolean arg_version, arg_check;
 
@@ -73,33 +73,17 @@ static void keep_little_memory(void) {
 #endif
 }
 
-/* The option that was given a value, which none takes: GLib would pass over it. NULL where there is none. */
-static const char *find_option_with_value(char *const *words) {
-        for (; *words && strcmp(*words, "--") != 0; words++)
-                for (const GOptionEntry *entry = entries; entry->long_name; entry++) {
-                        size_t length = strlen(entry->long_name);
-
-                        if (g_str_has_prefix(*words, "--") && strncmp(*words + 2, entry->long_name, length) == 0 &&
-                            (*words)[2 + length] == '=')
-                                return entry->long_name;
-                }
-        return NULL;
-}
-
 int main(int argc, char **argv) {
         g_autoptr(GOptionContext) context = g_option_context_new("- keeps the licenses of a machine's apps safe");
+        const GOptionEntry *const tables[] = { entries, NULL };
         g_autoptr(GError) error = NULL;
         sigset_t signals;
 
         setlocale(LC_CTYPE, "");
         g_option_context_add_main_entries(context, entries, NULL);
         g_option_context_set_description(context, description);
-        const char *with_value = find_option_with_value(argv + MIN(argc, 1));
-        if (with_value) {
-                fprintf(stderr, "licensevaultd: --%s takes no value. See licensevaultd --help.\n", with_value);
-                return EXIT_USAGE;
-        }
-        if (!g_option_context_parse(context, &argc, &argv, &error) || argc > 1) {
+        if (!option_check(tables, false, argv + MIN(argc, 1), &error) ||
+            !g_option_context_parse(context, &argc, &argv, &error) || argc > 1) {
                 fprintf(stderr, "licensevaultd: %s. See licensevaultd --help.\n",
                         error ? error->message : "It takes no arguments");
                 return EXIT_USAGE;
