@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "client.h"
 
-#include <stdio.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 
 #define BUS_NAME "org.licensevault1"
@@ -93,10 +93,32 @@ void wait_for_bus(sd_bus *bus) {
                                     "org.freedesktop.DBus", "GetId", NULL, NULL, "") >= 0);
 }
 
-void hang_bus(Harness *h, sd_bus *bus) {
-        wait_for_bus(bus);
+/* Whether all threads of a process sleep, and none has something to do, waits for a processor, or for a disk. */
+static bool sleeps(pid_t pid) {
+        g_autofree char *folder = g_strdup_printf("/proc/%i/task", (int)pid);
+        g_autoptr(GDir) tasks = g_dir_open(folder, 0, NULL);
+        const char *name;
+        bool all = true;
+
+        assert_non_null(tasks);
+        while ((name = g_dir_read_name(tasks))) {
+                g_autofree char *path = g_build_filename(folder, name, "stat", NULL), *stat = NULL;
+
+                /* One that has ended meanwhile may have left something to do. */
+                if (!g_file_get_contents(path, &stat, NULL, NULL) || !strstr(stat, ") S "))
+                        all = false;
+        }
+        return all;
+}
+
+void hang_bus(Harness *h) {
         assert_int_equal(kill(h->bus, SIGSTOP), 0);
         assert_int_equal(kill(h->daemon, SIGCONT), 0);
+        /* Between two steps all may sleep for a moment. */
+        for (unsigned n = 0, looks = 0; n < 20; n = sleeps(h->daemon) ? n + 1 : 0) {
+                assert_true(++looks < PATIENCE_SEC * 100);
+                sleep_msec(10);
+        }
 }
 
 sd_bus_message *call_at(const char *file, int line, sd_bus *bus, const char *path, const char *member,

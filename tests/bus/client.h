@@ -42,10 +42,10 @@ void send_only(sd_bus *bus, sd_bus_message *message);
 /* Returns once the bus has given others what this connection has sent. */
 void wait_for_bus(sd_bus *bus);
 /*
- * The daemon, which was stopped by SIGSTOP, goes on, with what this connection has sent it since, on a bus that takes nothing
- * and says nothing until SIGCONT.
+ * The bus takes nothing and says nothing from now on, until SIGCONT. The daemon, which was stopped by SIGSTOP, does what it
+ * was sent since.
  */
-void hang_bus(Harness *h, sd_bus *bus);
+void hang_bus(Harness *h);
 
 /* The next answer to a call that was sent so; NULL where none comes in time. */
 sd_bus_message *receive_reply(sd_bus *bus, unsigned timeout_msec);

@@ -191,9 +191,7 @@ static void test_descriptor_of_who_was_forgotten_is_counted_once(void **state) {
                 send_to_bus(other, "Manager.ListJobs", NULL);
                 send_to_bus(forgotten, "Manager.ListJobs", NULL);
                 /* The store answers, but not the bus, which is asked whose connection this is. */
-                assert_int_equal(kill(h->bus, SIGSTOP), 0);
-                assert_int_equal(kill(h->daemon, SIGCONT), 0);
-                sleep_msec(100);
+                hang_bus(h);
                 assert_int_equal(kill(h->bus, SIGCONT), 0);
                 for (unsigned i = 0; i < 2; i++) {
                         _cleanup_message_ sd_bus_message *reply = receive_reply(forgotten, PATIENCE_SEC * 1000);
@@ -252,8 +250,8 @@ static void test_stop_answers_who_is_not_known_yet(void **state) {
 
         assert_int_equal(kill(h->daemon, SIGSTOP), 0);
         send_only(bus, new_call(bus, ROOT, "Manager.ListJobs"));
-        hang_bus(h, bus);
-        sleep_msec(300);
+        wait_for_bus(bus);
+        hang_bus(h);
         harness_stop(h);
         assert_int_equal(kill(h->bus, SIGCONT), 0);
         _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);

@@ -71,7 +71,8 @@ static void test_what_a_client_does_not_read_is_not_sent(void **state) {
 static void stop_bus(Harness *h, sd_bus *bus) {
         assert_int_equal(kill(h->daemon, SIGSTOP), 0);
         send_get_license(bus, "one");
-        hang_bus(h, bus);
+        wait_for_bus(bus);
+        hang_bus(h);
 }
 
 /*

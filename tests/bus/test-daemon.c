@@ -433,8 +433,8 @@ static void leave_answers_unsent(Harness *h) {
         assert_int_equal(kill(h->daemon, SIGSTOP), 0);
         for (unsigned i = 0; i < 20; i++)
                 send_get_license(bus, "large");
-        hang_bus(h, bus);
-        sleep_msec(300);
+        wait_for_bus(bus);
+        hang_bus(h);
 }
 
 static void test_stop_waits_for_no_bus_that_hangs(void **state) {
