@@ -29,7 +29,6 @@ void system_add_users(Harness *h);
 void system_expect_signal(const char *name);
 
 /* Programs: those that must succeed return what they wrote to stdout, without the last newline. */
-#define ARGUMENTS(...) ((const char *const[]) { __VA_ARGS__, NULL })
 char *run_good(const char *const *arguments);
 void run_quietly(const char *const *arguments);
 /* As run_program(), as a user, in its home. */

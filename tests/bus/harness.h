@@ -86,7 +86,7 @@ void harness_kill(Harness *h);
 int harness_wait(Harness *h, pid_t pid);
 /* Starts one that ends by itself, and waits for that. Arguments may be NULL. */
 int harness_run(Harness *h, const char *const *arguments);
-#define HARNESS_ARGUMENTS(...) ((const char *const[]) { __VA_ARGS__, NULL })
+#define ARGUMENTS(...) ((const char *const[]) { __VA_ARGS__, NULL })
 /* Stops the bus. */
 void harness_stop_bus(Harness *h);
 

@@ -13,12 +13,12 @@ static void test_check_says_what_it_finds(void **state) {
         harness_stop(h);
         harness_stop_bus(h);
 
-        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
+        assert_int_equal(harness_run(h, ARGUMENTS("--check")), 0);
         g_autofree char *log = harness_log(h);
         assert_true(g_regex_match_simple("\\b7 licenses", log, 0, 0));
 
         harness_set(h, "Limits", "DocumentBytes", "many");
-        assert_int_not_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
+        assert_int_not_equal(harness_run(h, ARGUMENTS("--check")), 0);
         g_autofree char *bad = harness_log(h);
         assert_non_null(strstr(bad, "DocumentBytes"));
 }
@@ -30,14 +30,14 @@ static void test_check_says_that_there_is_no_store(void **state) {
         g_autofree char *backup = g_build_filename(folder, "licenses.tar", NULL);
         harness_stop_bus(h);
 
-        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
+        assert_int_equal(harness_run(h, ARGUMENTS("--check")), 0);
         harness_expect_log(h, ": there is none yet.");
         g_autofree char *log = harness_log(h);
         assert_null(strstr(log, "lost"));
 
         assert_int_equal(g_mkdir_with_parents(folder, 0700), 0);
         write_file(backup, "x", 1);
-        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 7);
+        assert_int_equal(harness_run(h, ARGUMENTS("--check")), 7);
         harness_expect_log(h, ": there is none.\n");
         harness_expect_log(h, "/backups'. If the store was lost, see");
 }
@@ -50,12 +50,12 @@ static void test_check_of_an_empty_store_names_the_backups(void **state) {
         store_simple(bus, "one");
         g_autofree char *job = call_string(bus, ROOT, "LicenseBackup.BackupLicenses", "u", 0);
         g_hash_table_unref(assert_job_succeeds(bus, job));
-        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
+        assert_int_equal(harness_run(h, ARGUMENTS("--check")), 0);
         g_autofree char *log = harness_log(h);
         assert_null(strstr(log, "There are backups"));
 
         call_void(bus, ROOT, "LicenseStore.DeleteLicense", "s", "one");
-        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
+        assert_int_equal(harness_run(h, ARGUMENTS("--check")), 0);
         harness_expect_log(h, ": 0 licenses, no damage.\nThere are backups in '");
 }
 
@@ -76,13 +76,13 @@ static void test_check_by_root_sees_what_the_service_cannot_read(void **state) {
         harness_stop(h);
         for (unsigned i = 0; i < G_N_ELEMENTS(files); i++)
                 give(h->state, files[i], h->users[1]);
-        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
+        assert_int_equal(harness_run(h, ARGUMENTS("--check")), 0);
 
         for (unsigned i = 1; i < G_N_ELEMENTS(files); i++) {
                 g_autofree char *told = g_strdup_printf("the service cannot read and write '%s': Permission denied.", files[i]);
 
                 give(h->state, files[i], 0);
-                assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 7);
+                assert_int_equal(harness_run(h, ARGUMENTS("--check")), 7);
                 harness_expect_log(h, told);
                 give(h->state, files[i], h->users[1]);
         }
@@ -90,7 +90,7 @@ static void test_check_by_root_sees_what_the_service_cannot_read(void **state) {
         assert_int_equal(g_mkdir_with_parents(drop_ins, 0755), 0);
         write_file(drop_in, "", 0);
         assert_int_equal(chmod(drop_in, 0), 0);
-        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 7);
+        assert_int_equal(harness_run(h, ARGUMENTS("--check")), 7);
         harness_expect_log(h, ": 1 problem.");
 }
 
@@ -104,10 +104,10 @@ static void test_check_works_beside_the_service(void **state) {
         assert_int_equal(stat(wal, &st), 0);
         assert_true(st.st_size > 0);
 
-        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
+        assert_int_equal(harness_run(h, ARGUMENTS("--check")), 0);
         harness_expect_log(h, " 7 licenses");
         store_many(bus, "b", 7, 10);
-        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 0);
+        assert_int_equal(harness_run(h, ARGUMENTS("--check")), 0);
         harness_expect_log(h, " 14 licenses");
 }
 
@@ -118,7 +118,7 @@ static void test_check_tells_what_is_wrong_with_the_store(void **state) {
         harness_stop_bus(h);
 
         write_file(path, garbage, 50000);
-        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 7);
+        assert_int_equal(harness_run(h, ARGUMENTS("--check")), 7);
         harness_expect_log(h, "(NS_E_DRM_DATASTORE_CORRUPT)");
         assert_file_equal(path, garbage, 50000);
 }

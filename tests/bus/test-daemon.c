@@ -15,14 +15,14 @@ static void test_version_and_help_need_no_bus(void **state) {
         Harness *h = *state;
         harness_stop_bus(h);
 
-        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--version")), 0);
+        assert_int_equal(harness_run(h, ARGUMENTS("--version")), 0);
         g_autofree char *version = harness_log(h);
         assert_non_null(strstr(version, PROJECT_VERSION));
-        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--help")), 0);
+        assert_int_equal(harness_run(h, ARGUMENTS("--help")), 0);
         g_autofree char *help = harness_log(h);
         assert_non_null(strstr(help, "--check"));
-        assert_int_not_equal(harness_run(h, HARNESS_ARGUMENTS("--colour")), 0);
-        assert_int_not_equal(harness_run(h, HARNESS_ARGUMENTS("argument")), 0);
+        assert_int_not_equal(harness_run(h, ARGUMENTS("--colour")), 0);
+        assert_int_not_equal(harness_run(h, ARGUMENTS("argument")), 0);
 }
 
 /* It waits for some seconds, and ends in a way in which it is started again. */
@@ -81,12 +81,12 @@ static void test_state_directory_that_cannot_be_used_is_told(void **state) {
         g_free(h->state);
 
         h->state = harness_path(h, "nowhere");
-        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 3);
+        assert_int_equal(harness_run(h, ARGUMENTS("--check")), 3);
         harness_expect_log(h, "No such file or directory");
         assert_int_equal(harness_run(h, NULL), 3);
         g_free(h->state);
         h->state = g_strdup("relative");
-        assert_int_equal(harness_run(h, HARNESS_ARGUMENTS("--check")), 3);
+        assert_int_equal(harness_run(h, ARGUMENTS("--check")), 3);
         assert_int_equal(harness_run(h, NULL), 3);
         harness_expect_log(h, "STATE_DIRECTORY='relative' is not the full path of one folder.");
 }
