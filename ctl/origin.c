@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "origin.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -25,6 +26,10 @@ bool origin_is_same(const BackupOrigin *a, const BackupOrigin *b) {
         return !*a->store || !*b->store || strcmp(a->store, b->store) == 0;
 }
 
+bool origin_knows_more(const BackupOrigin *one, const BackupOrigin *other) {
+        return one->remembered > other->remembered;
+}
+
 Status origin_check_replaced(Ctl *ctl, const Output *output) {
         g_auto(BackupOrigin) old = {}, new = {};
         g_autofree char *from = NULL, *count = NULL;
@@ -32,8 +37,11 @@ Status origin_check_replaced(Ctl *ctl, const Output *output) {
 
         if (!output->replace)
                 return STATUS_OK;
-        /* Links were followed before: what is one now, another user may have laid meanwhile. */
+        /* Links were followed before: what is one now, another user may have laid meanwhile. The link goes, and no more. */
         fd = openat(output->folder, output->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        if (fd < 0 && errno != ENOENT && errno != ELOOP)
+                return ctl_fail_errno(ctl, -errno, "Whether '%s' may be replaced cannot be told, for it cannot be opened",
+                        output->path);
         /* What is no backup was named on purpose. */
         if (fd < 0 || !origin_read(fd, &old) || !origin_read(output->draft.fd, &new))
                 return STATUS_OK;
@@ -44,6 +52,11 @@ Status origin_check_replaced(Ctl *ctl, const Output *output) {
                 return ctl_fail(ctl, STATUS_EXISTS,
                         "'%s' is a backup of %s, %s, of another store or other users than the new one: what it has may be "
                         "nowhere else. Move it away, or name another file.", output->path, from, count);
+        if (origin_knows_more(&old, &new))
+                return ctl_fail(ctl, STATUS_EXISTS,
+                        "'%s' has %s, and is of a time when the service knew of more licenses of yours than it does now: an "
+                        "old copy of its store may have been put back. Restore it first. Else move it away, or name another "
+                        "file.", output->path, count);
         if (new.licenses == 0 && old.licenses > 0)
                 return ctl_fail(ctl, STATUS_EXISTS,
                         "There are no licenses now, and '%s' has %s. If they were lost, restore it. Else move it away, or "

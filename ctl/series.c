@@ -148,7 +148,7 @@ static bool read_origin(int folder, const char *name, BackupOrigin *ret) {
         return fd >= 0 && origin_read(fd, ret);
 }
 
-/* Takes out what is not of the series that one of a name goes on with. Returns how many those were. */
+/* Takes out what is not of the series that one of a name goes on with, or knows what that one does not. Returns how many those were. */
 static unsigned leave_others(int folder, const char *newest, GPtrArray *older) {
         g_auto(BackupOrigin) origin = {};
         bool known = read_origin(folder, newest, &origin);
@@ -157,7 +157,8 @@ static unsigned leave_others(int folder, const char *newest, GPtrArray *older) {
         for (unsigned i = older->len; i > 0; i--) {
                 g_auto(BackupOrigin) other = {};
 
-                if (!known || !read_origin(folder, older->pdata[i - 1], &other) || !origin_is_same(&origin, &other)) {
+                if (!known || !read_origin(folder, older->pdata[i - 1], &other) || !origin_is_same(&origin, &other) ||
+                    origin_knows_more(&other, &origin)) {
                         g_ptr_array_remove_index(older, i - 1);
                         n++;
                 }
@@ -182,8 +183,8 @@ Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned k
         n_others = leave_others(dirfd(dir), newest_name, older);
         ctl_result(ctl, "others", json_integer(n_others));
         if (n_others > 0)
-                ctl_note(ctl, "%u older %s other users or of another store, or cannot be read, and %s: see 'licensevaultctl "
-                        "inspect', and remove what is of no use any more.", n_others,
+                ctl_note(ctl, "%u older %s other users or of another store, or of this one before it lost licenses, or cannot "
+                        "be read, and %s: see 'licensevaultctl inspect', and remove what is of no use any more.", n_others,
                         n_others == 1 ? "backup there is of" : "backups there are of", n_others == 1 ? "stays" : "stay");
 
         n = count_surplus(older, keep);

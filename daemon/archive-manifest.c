@@ -68,8 +68,18 @@ static const char *find_store(const json_t *root) {
         return id && store_id_is_valid(id) ? id : "";
 }
 
-int archive_manifest_owner(const void *content, size_t size, char **ret, char ret_store[STORE_ID_SIZE],
-                Error *error) {
+/* Before it was said how many ids a store remembers, it was said how many of them are licenses. */
+static uint64_t find_remembered(const json_t *root) {
+        uint64_t licenses = 0;
+
+        if (json_is_true(json_object_get(root, "all_users")))
+                return 0;
+        for (size_t i = 0; i < 2; i++)
+                licenses += (uint64_t)MAX(json_integer_value(json_object_get(root, i ? "restricted" : "licenses")), 0);
+        return MAX(licenses, (uint64_t)MAX(json_integer_value(json_object_get(root, "remembered")), 0));
+}
+
+int archive_manifest_owner(const void *content, size_t size, char **ret, ArchiveStore *ret_store, Error *error) {
         const char *name;
         json_t *root;
         int r;
@@ -82,7 +92,10 @@ int archive_manifest_owner(const void *content, size_t size, char **ret, char re
         name = json_string_value(json_object_get(json_object_get(root, "owner"), "name"));
         if (name && license_set_string(ret, name) < 0)
                 r = error_set_no_memory(error);
-        g_strlcpy(ret_store, find_store(root), STORE_ID_SIZE);
+        *ret_store = (ArchiveStore) { .remembered = find_remembered(root) };
+        g_strlcpy(ret_store->store, find_store(root), sizeof ret_store->store);
+        g_strlcpy(ret_store->machine, json_string_value(json_object_get(root, "machine")) ?: "",
+                sizeof ret_store->machine);
         json_decref(root);
         return r;
 }
@@ -138,6 +151,7 @@ static int read_origin(const json_t *root, BackupOrigin *ret, Error *error) {
         ret->licenses = claim.licenses;
         ret->restricted = claim.restricted;
         ret->damaged = damaged ? (uint64_t)json_integer_value(damaged) : 0;
+        ret->remembered = find_remembered(root);
         g_strlcpy(ret->store, find_store(root), sizeof ret->store);
 
         for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {

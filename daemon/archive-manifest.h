@@ -20,13 +20,18 @@ typedef struct ArchiveClaim {
  */
 int archive_manifest_parse(const void *content, size_t size, ArchiveClaim *ret, Error *error);
 
+/* Of which store a backup is, and how much that knew. */
+typedef struct ArchiveStore {
+        char store[STORE_ID_SIZE];   /* "" where it does not say */
+        char machine[STORE_ID_SIZE]; /* the same; what is longer than an id is cut off */
+        uint64_t remembered;         /* see BackupOrigin */
+} ArchiveStore;
+
 /*
  * The name of the user whose licenses a backup holds, by its manifest; *ret is NULL where it holds those
- * of all users (g_free). ret_store is the id of the store that they are from, "" where it does not say. Returns 0 or a
- * code.
+ * of all users (g_free). Returns 0 or a code.
  */
-int archive_manifest_owner(const void *content, size_t size, char **ret, char ret_store[STORE_ID_SIZE],
-        Error *error);
+int archive_manifest_owner(const void *content, size_t size, char **ret, ArchiveStore *ret_store, Error *error);
 
 /*
  * Reads a backup as far as its manifest, which is *ret as long as the reader is not used; NULL where there is none.

@@ -12,9 +12,6 @@
 #include "backup.h"
 #include "folder.h"
 
-/* So much of a store's id is in a name. */
-#define STORE_DIGITS 8
-
 /* Gives a file a name that is free, on file systems down to those that refuse flags. */
 static int rename_to_free(int folder, const char *from, const char *to) {
         if (renameat2(folder, from, folder, to, RENAME_NOREPLACE) >= 0)
@@ -28,8 +25,40 @@ static int rename_to_free(int folder, const char *from, const char *to) {
         return renameat(folder, from, folder, to) < 0 ? -errno : 0;
 }
 
-static void name_at_random(const char *former, char ret[ASIDE_SIZE]) {
-        snprintf(ret, ASIDE_SIZE, "licenses-of-former-%s-%08" PRIx32 ".tar", former, randombytes_random());
+static void name_by_number(const char *former, uint32_t number, char ret[ASIDE_SIZE]) {
+        snprintf(ret, ASIDE_SIZE, "licenses-of-former-%s-%08" PRIx32 ".tar", former, number);
+}
+
+/* The same for all backups of a store on a machine: a disk that was copied has the store's id on both. */
+static void name_by_store(const ArchiveStore *store, char ret[ASIDE_SIZE]) {
+        unsigned char digest[crypto_generichash_BYTES_MIN];
+        uint32_t number;
+
+        crypto_generichash(digest, sizeof digest, (const unsigned char *)store, offsetof(ArchiveStore, remembered),
+                NULL, 0);
+        memcpy(&number, digest, sizeof number);
+        name_by_number("store", number, ret);
+}
+
+static bool differ(const char *ours, const char *theirs) {
+        return *ours && *theirs && strcmp(ours, theirs) != 0;
+}
+
+/* What becomes of a backup that is the user's own, and is to be replaced: the rules are below. */
+static int choose_name_of_own(int fd, const ArchiveStore *store, const NewBackup *backup, Aside *ret) {
+        bool of_another = differ(store->store, backup->store) || differ(store->machine, backup->machine);
+        int r = 0;
+
+        if (of_another || backup->remembered == 0) {
+                r = backup_is_empty(fd);
+                if (r != 0)
+                        return MIN(r, 0);
+        }
+        if (of_another)
+                name_by_store(store, ret->name);
+        else if (backup->remembered == 0 || store->remembered > backup->remembered)
+                name_by_number("store", randombytes_random(), ret->name);
+        return 0;
 }
 
 /*
@@ -39,32 +68,24 @@ static void name_at_random(const char *former, char ret[ASIDE_SIZE]) {
  * A number may have belonged to someone else: that user's backup is neither shown to this one nor replaced, for the
  * administrator may want it; and what does not say whose it is may be such a one. What is this user's, and of another
  * store, may be all that there is of one that was lost, however little there is in the new one by now; or two machines
- * share a disk. Of each store the newest is kept. A backup of nothing replaces none of something in any case.
+ * share a disk. Of each store the newest is kept. What has more ids than this store knows is of a later time of it, for
+ * it forgets none: an old copy of it was put back. A backup of nothing replaces none of something in any case.
  */
 static int choose_name(int folder, const NewBackup *backup, Aside *ret) {
-        char store[STORE_ID_SIZE];
+        ArchiveStore store;
         _cleanup_fd_ int fd = -1;
-        int found, r;
+        int found;
 
-        found = backup_find(folder, backup->user, &fd, store);
+        found = backup_find(folder, backup->user, &fd, &store);
         if (found < 0)
                 return found;
 
         ret->is_own = found == BACKUP_FILE_OWN;
         if (found == BACKUP_FILE_FOREIGN || (backup->overwrite && found != BACKUP_FILE_NONE &&
             found != BACKUP_FILE_OWN))
-                name_at_random("user", ret->name);
-        else if (found == BACKUP_FILE_OWN && backup->overwrite) {
-                if (*store && *backup->store && strcmp(store, backup->store) != 0)
-                        snprintf(ret->name, ASIDE_SIZE, "licenses-of-former-store-%.*s.tar", STORE_DIGITS, store);
-                else if (backup->is_empty) {
-                        r = backup_is_empty(fd);
-                        if (r < 0)
-                                return r;
-                        if (r == 0)
-                                name_at_random("store", ret->name);
-                }
-        }
+                name_by_number("user", randombytes_random(), ret->name);
+        else if (found == BACKUP_FILE_OWN && backup->overwrite)
+                return choose_name_of_own(fd, &store, backup, ret);
         return 0;
 }
 

@@ -7,9 +7,10 @@
 
 typedef struct NewBackup {
         const char *user;
-        const char *store; /* the id of the store that it is of */
-        bool overwrite;    /* it replaces what lies there */
-        bool is_empty;     /* it has nothing of the user, and the store remembers nothing */
+        const char *store;   /* the id of the store that it is of */
+        const char *machine; /* and that of the machine */
+        uint64_t remembered; /* the ids that the store knows of the user */
+        bool overwrite;      /* it replaces what lies there */
 } NewBackup;
 
 #define ASIDE_SIZE sizeof "licenses-of-former-store-01234567.tar"

@@ -46,7 +46,7 @@ int backup_folder_failed(const char *path, int r, const char *property, Error *e
 }
 
 /* Reads as far as the manifest, which names the owner and the store. Returns a BackupFile or a negative errno. */
-static int whose(int fd, const char *name, char ret_store[STORE_ID_SIZE]) {
+static int whose(int fd, const char *name, ArchiveStore *ret_store) {
         g_autoptr(ArchiveReader) reader = NULL;
         g_autofree char *owner = NULL;
         const ArchiveEntry *entry = NULL;
@@ -73,8 +73,8 @@ bool backup_folder_is_ours(int folder) {
         return fstat(folder, &st) >= 0 && st.st_uid == geteuid() && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
-int backup_find(int folder, const char *name, int *ret_fd, char ret_store[STORE_ID_SIZE]) {
-        char store[STORE_ID_SIZE] = "";
+int backup_find(int folder, const char *name, int *ret_fd, ArchiveStore *ret_store) {
+        ArchiveStore store = {};
         _cleanup_fd_ int fd = -1;
         struct stat st;
         int found;
@@ -100,13 +100,13 @@ int backup_find(int folder, const char *name, int *ret_fd, char ret_store[STORE_
         if (!S_ISREG(st.st_mode) || (st.st_nlink != 1 && !backup_folder_is_ours(folder)))
                 return BACKUP_FILE_STRANGE;
 
-        found = whose(fd, name, store);
+        found = whose(fd, name, &store);
         if (found >= 0 && lseek(fd, 0, SEEK_SET) < 0)
                 return -errno;
         if (ret_fd && found == BACKUP_FILE_OWN)
                 *ret_fd = fd_steal(&fd);
         if (ret_store)
-                memcpy(ret_store, store, sizeof store);
+                *ret_store = store;
         return found;
 }
 

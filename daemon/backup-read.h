@@ -27,6 +27,11 @@ typedef struct BackupOrigin {
         char *name;     /* of the one owner; NULL for all users */
         uint64_t licenses;
         uint64_t restricted;
+        /*
+         * The ids that the store knew of the one user, at least: those of deleted licenses, too, so that it knows no fewer
+         * later, unless an administrator purged them, or put an old copy of it back. 0 for all users.
+         */
+        uint64_t remembered;
         uint64_t damaged; /* left out, for their documents were damaged in the store */
 } BackupOrigin;
 

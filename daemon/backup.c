@@ -23,7 +23,7 @@ struct Backup {
 
         /* While it runs. */
         char store_id[STORE_ID_SIZE];
-        bool is_empty; /* the store has nothing of the user, and remembers nothing */
+        uint64_t remembered; /* ids of the user that the store knows, those of deleted licenses, too */
         bool replaced; /* what was there before */
         int former;    /* that file, which goes with this descriptor; -1 */
         uint64_t completed;
@@ -265,9 +265,12 @@ static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned rese
         if (r == 0 && plan->all_users)
                 r = tell_namesakes_apart(owners, error);
         if (r == 0) {
-                backup->is_empty = owners->len == 0;
-                for (unsigned i = 0; i < owners->len; i++)
+                backup->remembered = 0;
+                for (unsigned i = 0; i < owners->len; i++) {
                         archive.total += ((const StoreOwnerRow *)owners->pdata[i])->licenses;
+                        backup->remembered += ((const StoreOwnerRow *)owners->pdata[i])->remembered;
+                }
+                archive.remembered = backup->remembered;
                 backup->events.begin(archive.total, backup->events.userdata);
                 r = backup_archive_write(&archive, ret, error);
         }
@@ -362,8 +365,8 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         if (cancel_requested(backup->cancel))
                 return error_set(error, ERROR_CANCELED, "%s", cancel_reason(backup->cancel));
 
-        r = aside_set(folder, &(NewBackup) { backup->plan.name, backup->store_id, backup->plan.overwrite,
-                backup->is_empty }, &aside);
+        r = aside_set(folder, &(NewBackup) { backup->plan.name, backup->store_id, backup->plan.machine,
+                backup->remembered, backup->plan.overwrite }, &aside);
         if (r < 0)
                 return error_set_errno(error, ERROR_MEDIUM, r, "What lies there cannot be looked at, or be set aside");
         /*

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include "archive-manifest.h"
 #include "io.h"
 #include "proved-file.h"
 #include "restricted.h"
@@ -88,10 +89,10 @@ typedef enum BackupFile {
 
 /*
  * What is called licenses.tar in a folder, seen by the user of that name; opened for reading if it is that user's.
- * ret_store, which may be NULL, gets the id of the store that it is of, "" where it does not say.
+ * ret_store, which may be NULL, gets what it says of the store that it is of.
  * Returns a BackupFile, or a negative errno where it cannot be found out.
  */
-int backup_find(int folder, const char *name, int *ret_fd, char ret_store[STORE_ID_SIZE]);
+int backup_find(int folder, const char *name, int *ret_fd, ArchiveStore *ret_store);
 
 /* Whether the service alone may make files in a folder. */
 bool backup_folder_is_ours(int folder);
@@ -121,6 +122,7 @@ typedef struct BackupArchive {
         int fd;                      /* the same */
         unsigned reserve_percent;    /* that must stay free there; 0: no care */
         unsigned percent_end;        /* of the whole work, when the archive is written */
+        uint64_t remembered;         /* all ids of the one owner */
         uint64_t total;              /* licenses to do, restricted ones included */
 } BackupArchive;
 

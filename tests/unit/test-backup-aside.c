@@ -90,17 +90,31 @@ static void set_store(World *world, const char *id) {
 #define ONE_STORE "0123456789abcdef0123456789abcdef"
 #define OTHER_STORE "fedcba9876543210fedcba9876543210"
 
-static void back_up_over_other(World *world, const char *aside) {
+/* Over what is of a store on a machine; returns the name under which that was set aside, NULL where it was replaced. */
+static char *back_up_on(World *world, const char *machine) {
+        BackupPlan plan = plan_over(world, alice.name);
         g_auto(WorkResult) result = {};
 
+        g_free(plan.machine);
+        plan.machine = g_strdup(machine);
         forget(world);
-        run_good(world, plan_over(world, alice.name), &result);
-        if (aside) {
-                assert_string_equal(result.set_aside, aside);
-                assert_true(result.aside_is_own);
-        } else
-                assert_null(result.set_aside);
+        run_good(world, plan, &result);
+        assert_true(!result.set_aside || (result.aside_is_own && g_str_has_prefix(result.set_aside, FORMER_STORE)));
         assert_path_proved(world->target, &result);
+        return g_strdup(result.set_aside);
+}
+
+static void back_up_over_other(World *world, bool is_set_aside) {
+        g_autofree char *aside = back_up_on(world, "machine");
+
+        assert_int_equal(aside != NULL, is_set_aside);
+}
+
+static void assert_has(World *world, const char *name, GBytes *bytes) {
+        g_autofree char *path = g_build_filename(world->own, name, NULL);
+        g_autoptr(GBytes) found = read_path(path);
+
+        assert_true(g_bytes_equal(found, bytes));
 }
 
 /* The store was lost, and an app has stored something since: nothing says that the rest is to go. */
@@ -109,16 +123,16 @@ static void test_backup_of_another_store_is_set_aside_however_little_is_new(void
 
         set_store(world, ONE_STORE);
         put_some(world, 3, 10);
-        back_up_over_other(world, NULL);
+        back_up_over_other(world, false);
         g_autoptr(GBytes) former = read_path(world->target);
         lose_store(world);
         set_store(world, OTHER_STORE);
         put_some(world, 1, 10);
 
-        back_up_over_other(world, FORMER_STORE "01234567.tar");
+        back_up_over_other(world, true);
         for (unsigned i = 0; i < 2; i++) {
-                assert_aside(world, FORMER_STORE "01234567", former);
-                back_up_over_other(world, NULL);
+                assert_aside(world, FORMER_STORE, former);
+                back_up_over_other(world, false);
         }
 }
 
@@ -128,14 +142,83 @@ static void test_one_backup_of_each_other_store_is_kept(void **state) {
 
         put_some(world, 1, 10);
         set_store(world, ONE_STORE);
-        back_up_over_other(world, NULL);
+        back_up_over_other(world, false);
         for (unsigned i = 0; i < 3; i++) {
                 set_store(world, OTHER_STORE);
-                back_up_over_other(world, FORMER_STORE "01234567.tar");
+                back_up_over_other(world, true);
                 set_store(world, ONE_STORE);
-                back_up_over_other(world, FORMER_STORE "fedcba98.tar");
+                back_up_over_other(world, true);
         }
         assert_int_equal(count_entries(world->own), 3);
+}
+
+/* All was lost, and the store is the same: what that has nothing in is not kept, and takes no other's place. */
+static void test_empty_backup_of_another_store_takes_the_place_of_none(void **state) {
+        World *world = *state;
+
+        set_store(world, ONE_STORE);
+        put_some(world, 3, 10);
+        back_up_over_other(world, false);
+        g_autoptr(GBytes) former = read_path(world->target);
+
+        lose_store(world);
+        set_store(world, OTHER_STORE);
+        put_some(world, 1, 10);
+        g_autofree char *aside = back_up_on(world, "machine");
+        assert_has(world, aside, former);
+
+        lose_store(world);
+        set_store(world, ONE_STORE);
+        back_up_over_other(world, true);
+        set_store(world, OTHER_STORE);
+        put_some(world, 1, 10);
+        g_autofree char *none = back_up_on(world, "machine");
+        assert_has(world, aside, former);
+        assert_null(none);
+        assert_int_equal(count_entries(world->own), 3);
+}
+
+/* Their disks are copies of one, the store's id included, or the service was too old to have given it one. */
+static void test_backup_of_another_machine_is_set_aside(void **state) {
+        static const char *const stores[] = { ONE_STORE, "" };
+        World *world = *state;
+
+        for (size_t i = 0; i < G_N_ELEMENTS(stores); i++) {
+                g_autofree char *remove = g_strdup_printf("rm %s/*", world->own);
+                g_autofree char *none = NULL, *first = NULL, *second = NULL;
+
+                set_store(world, stores[i]);
+                put_some(world, 3, 10);
+                none = back_up_on(world, "first");
+                assert_null(none);
+                g_autoptr(GBytes) of_first = read_path(world->target);
+                lose_store(world);
+                put_some(world, 1, 10);
+                first = back_up_on(world, "second");
+                assert_has(world, first, of_first);
+                g_autoptr(GBytes) of_second = read_path(world->target);
+                second = back_up_on(world, "third");
+                assert_has(world, first, of_first);
+                assert_has(world, second, of_second);
+                assert_int_equal(count_entries(world->own), 3);
+                assert_int_equal(system(remove), 0);
+        }
+}
+
+/* An old copy of the store was put back: it has its id, and knows nothing of what came after. */
+static void test_backup_of_a_later_time_of_the_store_is_set_aside(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        back_up_over_other(world, false);
+        g_autoptr(GBytes) later = read_path(world->target);
+        edit_store(world, "DELETE FROM documents WHERE key = (SELECT max(key) FROM licenses);"
+                "DELETE FROM licenses WHERE key = (SELECT max(key) FROM licenses)");
+        back_up_over_other(world, true);
+        for (unsigned i = 0; i < 2; i++) {
+                assert_aside(world, FORMER_STORE, later);
+                back_up_over_other(world, false);
+        }
 }
 
 static void test_backup_without_the_id_of_a_store_is_replaced(void **state) {
@@ -143,11 +226,11 @@ static void test_backup_without_the_id_of_a_store_is_replaced(void **state) {
 
         put_some(world, 1, 10);
         set_store(world, "damaged");
-        back_up_over_other(world, NULL);
+        back_up_over_other(world, false);
         set_store(world, ONE_STORE);
-        back_up_over_other(world, NULL);
+        back_up_over_other(world, false);
         set_store(world, "");
-        back_up_over_other(world, NULL);
+        back_up_over_other(world, false);
         assert_nothing_left(world);
 }
 
@@ -306,6 +389,9 @@ int main(void) {
                 IN_WORLD(test_empty_backup_sets_that_of_a_former_store_aside_once),
                 IN_WORLD(test_backup_of_another_store_is_set_aside_however_little_is_new),
                 IN_WORLD(test_one_backup_of_each_other_store_is_kept),
+                IN_WORLD(test_empty_backup_of_another_store_takes_the_place_of_none),
+                IN_WORLD(test_backup_of_another_machine_is_set_aside),
+                IN_WORLD(test_backup_of_a_later_time_of_the_store_is_set_aside),
                 IN_WORLD(test_backup_without_the_id_of_a_store_is_replaced),
                 IN_WORLD(test_what_is_remembered_is_not_nothing),
                 IN_WORLD(test_damaged_backup_is_not_replaced_by_an_empty_one),

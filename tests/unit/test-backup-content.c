@@ -39,6 +39,31 @@ static void test_manifest_within_its_limits_is_taken(void **state) {
                 "origin s?[2J|?c?|h?\xc3\xa9||one|1|a\x01|2|0\n");
 }
 
+/* As a number it is enough to compare; before there was one, the licenses were. */
+static void test_manifest_says_how_much_is_remembered_of_one_user(void **state) {
+        static const struct {
+                const char *owner, *said;
+                uint64_t remembered;
+        } cases[] = {
+                { OWNED("1", "\"a\""), "", 2 },
+                { OWNED("1", "\"a\""), ",\"remembered\":1", 2 },
+                { OWNED("1", "\"a\""), ",\"remembered\":7", 7 },
+                { OWNED("1", "\"a\""), ",\"remembered\":-7", 2 },
+                { OWNED("1", "\"a\""), ",\"remembered\":\"7\"", 2 },
+                { "\"all_users\":true", ",\"remembered\":7", 0 },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+                g_autofree char *manifest = g_strdup_printf("{" COUNTED "," SAID ",%s%s}", cases[i].owner, cases[i].said);
+                g_auto(BackupOrigin) origin = {};
+                g_auto(Error) error = {};
+                _cleanup_fd_ int fd = make_manifest(manifest);
+
+                assert_good(backup_read_origin(fd, &origin, &error), &error);
+                assert_int_equal(origin.remembered, cases[i].remembered);
+        }
+}
+
 static void test_manifest_that_is_none_is_refused(void **state) {
         static const char *const manifests[] = {
                 "{" COUNTED "," SAID "}",
@@ -396,6 +421,7 @@ static void test_document_in_a_folder_is_refused_in_a_backup_of_one_user(void **
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_manifest_within_its_limits_is_taken),
+                cmocka_unit_test(test_manifest_says_how_much_is_remembered_of_one_user),
                 cmocka_unit_test(test_manifest_that_is_none_is_refused),
                 cmocka_unit_test(test_state_lines_within_their_limits_are_taken),
                 cmocka_unit_test(test_state_lines_that_are_none_are_refused),
