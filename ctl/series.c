@@ -148,7 +148,10 @@ static bool read_origin(int folder, const char *name, BackupOrigin *ret) {
         return fd >= 0 && origin_read(fd, ret);
 }
 
-/* Takes out what is not of the series that one of a name goes on with, or knows what that one does not. Returns how many those were. */
+/*
+ * Takes out what is not of the series that one of a name goes on with, or knows what that one does not. Returns how many
+ * those were.
+ */
 static unsigned leave_others(int folder, const char *newest, GPtrArray *older) {
         g_auto(BackupOrigin) origin = {};
         bool known = read_origin(folder, newest, &origin);
