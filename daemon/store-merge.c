@@ -297,6 +297,19 @@ static int repair(StoreConnection *connection, const Pair *pair, bool differ, Ou
         return store_document_move(connection, pair->their_key, pair->row.key, error);
 }
 
+/* Of two documents the newer one stays; but of the only copies not, where it is damaged and the older is whole. */
+static int check_newer(StoreConnection *connection, const Pair *pair, Outcome *outcome, Error *error) {
+        bool ours = false, theirs = false;
+        int r;
+
+        if ((r = store_document_check(connection, pair->row.key, &pair->ours, &ours, error)) != 0 ||
+            (r = store_document_check(connection, pair->their_key, &pair->theirs, &theirs, error)) != 0)
+                return r;
+        if (ours != theirs && ours == (*outcome == OUTCOME_RESTORED))
+                *outcome = OUTCOME_CONFLICT;
+        return 0;
+}
+
 /* What is to become of the id, with a look at both documents where one may be damaged (doubted). */
 static int find_outcome(Merge *merge, Pair *pair, bool doubted, Outcome *ret, bool *ret_repaired, Error *error) {
         bool differ = false;
@@ -311,8 +324,11 @@ static int find_outcome(Merge *merge, Pair *pair, bool doubted, Outcome *ret, bo
                 pair->same_document = pair->same_document || !differ;
         }
         *ret = decide(merge->events, pair);
-        return doubted && *ret == OUTCOME_UNCHANGED ?
-                repair(merge->connection, pair, differ, ret, ret_repaired, error) : 0;
+        if (doubted && *ret == OUTCOME_UNCHANGED)
+                return repair(merge->connection, pair, differ, ret, ret_repaired, error);
+        if (doubted && merge->events->only_copy && (*ret == OUTCOME_RESTORED || *ret == OUTCOME_NEWER_KEPT))
+                return check_newer(merge->connection, pair, ret, error);
+        return 0;
 }
 
 static int merge_known(Merge *merge, sqlite3_stmt *statement, Error *error) {

@@ -387,7 +387,8 @@ typedef struct StoreMergeEvents {
  *  - of the same document, unchanged, the narrower times stay, and a text that is missing here is taken; one
  *    that differs is a conflict, and stays as it is here;
  *  - of two documents, the one with the later date of its own stays, with its texts and times: restored, or
- *    newer_kept; where a date is missing or both are equal, or one of the two is damaged, the store's stays, a conflict;
+ *    newer_kept; where a date is missing or both are equal, or what is known beside one of the two is damaged, the
+ *    store's stays, a conflict; of the only copy, also where the newer document is damaged and the other is not;
  *  - a document that is damaged here, of which the backup has what was stored once, is repaired: restored; so is
  *    what is known beside it, which then is what the backup says, and the low marks of both, but for a restriction.
  *

@@ -254,6 +254,50 @@ static void test_reassigning_believes_no_date_that_is_damaged(void **state) {
         assert_owner(world->reader, &bob, "book 'new' g1 date=9\n");
 }
 
+#define OLDER(name) { .id = name, .document = "older", .date = 5 }
+#define NEWER(name) { .id = name, .document = "newer", .date = 9 }
+
+static int reassign_damaged(StageWorld *world, const Sketch *hers, const Sketch *his, size_t n, Error *error) {
+        uint64_t licenses;
+
+        put_here(world, hers, n);
+        put_for(world, &bob, his, n);
+        assert_good(do_write(world->store, damage_work, NULL, error), error);
+        return reassign(world, &alice, &bob, &licenses, error);
+}
+
+/* Else what is whole would be gone, and what stays would be of no use. */
+static void test_reassigning_takes_no_damaged_document_for_being_newer(void **state) {
+        static const Sketch hers = NEWER("hers-is-damaged"), his = OLDER("hers-is-damaged");
+        StageWorld *world = *state;
+        g_auto(Error) error = {};
+
+        assert_int_equal(reassign_damaged(world, &hers, &his, 1, &error), ERROR_INVALID_ARGUMENTS);
+        assert_error(&error, ERROR_INVALID_ARGUMENTS, "'hers-is-damaged'");
+        assert_owner(world->reader, &bob, "hers-is-damaged 'older' g1 date=5\n");
+}
+
+static void test_reassigning_keeps_no_damaged_document_for_being_newer(void **state) {
+        static const Sketch hers = OLDER("his-is-damaged"), his = NEWER("his-is-damaged");
+        StageWorld *world = *state;
+        g_auto(Error) error = {};
+
+        assert_int_equal(reassign_damaged(world, &hers, &his, 1, &error), ERROR_INVALID_ARGUMENTS);
+        assert_error(&error, ERROR_INVALID_ARGUMENTS, "'his-is-damaged'");
+        assert_owner(world->reader, &alice, "his-is-damaged 'older' g1 date=5\n");
+}
+
+static void test_reassigning_leaves_an_older_document_that_is_damaged(void **state) {
+        static const Sketch hers[] = { OLDER("hers-is-damaged"), NEWER("his-is-damaged") };
+        static const Sketch his[] = { NEWER("hers-is-damaged"), OLDER("his-is-damaged") };
+        StageWorld *world = *state;
+        g_auto(Error) error = {};
+
+        assert_good(reassign_damaged(world, hers, his, G_N_ELEMENTS(hers), &error), &error);
+        assert_owner(world->reader, &bob, "hers-is-damaged 'newer' g1 date=9\nhis-is-damaged 'newer' g1 date=9\n");
+        assert_books(world->reader);
+}
+
 static int unseal_work(StoreConnection *connection, void *userdata, Error *error) {
         assert_int_equal(store_connection_exec(connection,
                 "UPDATE licenses SET digest = substr(digest, 1, 32) WHERE owner = (SELECT owner FROM owners WHERE name = 'alice')"), SQLITE_OK);
@@ -521,6 +565,9 @@ int main(void) {
                 TEST(test_reassigning_keeps_the_document_that_is_whole),
                 TEST(test_reassigning_keeps_what_is_whole_and_knows_what_is_not),
                 TEST(test_reassigning_believes_no_date_that_is_damaged),
+                TEST(test_reassigning_takes_no_damaged_document_for_being_newer),
+                TEST(test_reassigning_keeps_no_damaged_document_for_being_newer),
+                TEST(test_reassigning_leaves_an_older_document_that_is_damaged),
                 TEST(test_reassigning_does_not_seal_what_was_not_sealed),
                 TEST(test_conflict_reassigns_nothing_and_names_the_license),
                 TEST(test_license_that_the_former_owner_revoked_stays),
