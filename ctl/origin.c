@@ -52,7 +52,8 @@ Status origin_check_replaced(Ctl *ctl, const Output *output) {
                 return ctl_fail(ctl, STATUS_EXISTS,
                         "'%s' is a backup of %s, %s, of another store or other users than the new one: what it has may be "
                         "nowhere else. Move it away, or name another file.", output->path, from, count);
-        if (origin_knows_more(&old, &new))
+        /* After a purge there would be no new one of all users. */
+        if (!new.all_users && origin_knows_more(&old, &new))
                 return ctl_fail(ctl, STATUS_EXISTS,
                         "'%s' has %s, and is of a time when the service knew of more licenses of yours than it does now: an "
                         "old copy of its store may have been put back. Restore it first. Else move it away, or name another "

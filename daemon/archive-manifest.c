@@ -68,15 +68,15 @@ static const char *find_store(const json_t *root) {
         return id && store_id_is_valid(id) ? id : "";
 }
 
+static uint64_t find_number(const json_t *root, const char *key) {
+        return (uint64_t)MAX(json_integer_value(json_object_get(root, key)), 0);
+}
+
 /* Before it was said how many ids a store remembers, it was said how many of them are licenses. */
 static uint64_t find_remembered(const json_t *root) {
-        uint64_t licenses = 0;
+        const uint64_t licenses = find_number(root, "licenses") + find_number(root, "restricted");
 
-        if (json_is_true(json_object_get(root, "all_users")))
-                return 0;
-        for (size_t i = 0; i < 2; i++)
-                licenses += (uint64_t)MAX(json_integer_value(json_object_get(root, i ? "restricted" : "licenses")), 0);
-        return MAX(licenses, (uint64_t)MAX(json_integer_value(json_object_get(root, "remembered")), 0));
+        return MAX(licenses, find_number(root, "remembered"));
 }
 
 int archive_manifest_owner(const void *content, size_t size, char **ret, ArchiveStore *ret_store, Error *error) {

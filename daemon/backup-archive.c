@@ -121,21 +121,18 @@ static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restrict
         const BackupPlan *plan = writing->archive->plan;
         g_autoptr(GDateTime) now = g_date_time_new_now_utc();
         g_autofree char *created = g_date_time_format(now, "%FT%TZ");
-        json_t *owner = NULL, *remembered = NULL;
+        json_t *owner = NULL;
 
         json_watch_memory();
         if (!plan->all_users) {
-                remembered = json_integer((json_int_t)writing->archive->remembered);
                 owner = json_pack("{s:I, s:s}", "uid", (json_int_t)plan->owner, "name",
                         writing->archive->owner_name);
-                if (!owner) {
-                        json_decref(remembered);
+                if (!owner)
                         return error_set_no_memory(error);
-                }
         }
 
         return add_json(writing, ARCHIVE_MANIFEST,
-                json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:o*, s:I, s:I, s:o*, s:o*}",
+                json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:o*, s:I, s:I, s:I, s:o*}",
                 "format", ARCHIVE_FORMAT,
                 "software", "licensevault " PROJECT_VERSION,
                 "created", created,
@@ -146,7 +143,7 @@ static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restrict
                 "owner", owner,
                 "licenses", (json_int_t)licenses,
                 "restricted", (json_int_t)restricted,
-                "remembered", remembered,
+                "remembered", (json_int_t)writing->archive->remembered,
                 "damaged", writing->result->damaged > 0 ? json_integer((json_int_t)writing->result->damaged) : NULL),
                 error);
 }

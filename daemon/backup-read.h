@@ -28,8 +28,8 @@ typedef struct BackupOrigin {
         uint64_t licenses;
         uint64_t restricted;
         /*
-         * The ids that the store knew of the one user, at least: those of deleted licenses, too, so that it knows no fewer
-         * later, unless an administrator purged them, or put an old copy of it back. 0 for all users.
+         * The ids that the store knew of its users, at least: those of deleted licenses, too, so that it knows no fewer
+         * later, unless an administrator purged or reassigned them, or put an old copy of it back.
          */
         uint64_t remembered;
         uint64_t damaged; /* left out, for their documents were damaged in the store */

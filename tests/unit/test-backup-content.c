@@ -39,8 +39,8 @@ static void test_manifest_within_its_limits_is_taken(void **state) {
                 "origin s?[2J|?c?|h?\xc3\xa9||one|1|a\x01|2|0\n");
 }
 
-/* As a number it is enough to compare; before there was one, the licenses were. */
-static void test_manifest_says_how_much_is_remembered_of_one_user(void **state) {
+/* Before there was such a number, there were the licenses. */
+static void test_manifest_says_how_much_is_remembered(void **state) {
         static const struct {
                 const char *owner, *said;
                 uint64_t remembered;
@@ -50,7 +50,7 @@ static void test_manifest_says_how_much_is_remembered_of_one_user(void **state) 
                 { OWNED("1", "\"a\""), ",\"remembered\":7", 7 },
                 { OWNED("1", "\"a\""), ",\"remembered\":-7", 2 },
                 { OWNED("1", "\"a\""), ",\"remembered\":\"7\"", 2 },
-                { "\"all_users\":true", ",\"remembered\":7", 0 },
+                { "\"all_users\":true", ",\"remembered\":7", 7 },
         };
 
         for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -421,7 +421,7 @@ static void test_document_in_a_folder_is_refused_in_a_backup_of_one_user(void **
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_manifest_within_its_limits_is_taken),
-                cmocka_unit_test(test_manifest_says_how_much_is_remembered_of_one_user),
+                cmocka_unit_test(test_manifest_says_how_much_is_remembered),
                 cmocka_unit_test(test_manifest_that_is_none_is_refused),
                 cmocka_unit_test(test_state_lines_within_their_limits_are_taken),
                 cmocka_unit_test(test_state_lines_that_are_none_are_refused),
