@@ -392,7 +392,16 @@ static Status copy_backup(Ctl *ctl, int backup, uint64_t size, int fd, Export *e
         return STATUS_OK;
 }
 
-static Status export_to_file(Ctl *ctl, const char *file, int backup, uint64_t size) {
+/* The service looked at its beginning alone: what has rotted since would take the place of a copy that is whole. */
+static Status check_copied(Ctl *ctl, int fd, const char *name) {
+        uint64_t licenses;
+
+        if (lseek(fd, 0, SEEK_SET) < 0)
+                return ctl_fail_errno(ctl, -errno, "The copy cannot be read back");
+        return verify_descriptor(ctl, fd, name, &licenses);
+}
+
+static Status export_to_file(Ctl *ctl, const char *file, const Source *backup, uint64_t size) {
         g_auto(Output) output = OUTPUT_NONE;
         g_autoptr(Cancel) cancel = NULL;
         Export export = {};
@@ -409,7 +418,13 @@ static Status export_to_file(Ctl *ctl, const char *file, int backup, uint64_t si
         if (status != STATUS_OK)
                 return status;
 
-        status = copy_backup(ctl, backup, size, output.draft.fd, &export);
+        status = copy_backup(ctl, backup->fd, size, output.draft.fd, &export);
+        if (status == STATUS_OK) {
+                /* The reader listens to Ctrl-C by itself. */
+                interrupt_restore(&export.interrupts);
+                status = check_copied(ctl, output.draft.fd, backup->name);
+                interrupt_block(&export.interrupts);
+        }
         if (status == STATUS_OK)
                 status = origin_check_replaced(ctl, &output);
         if (status == STATUS_OK)
@@ -422,7 +437,7 @@ static Status export_to_file(Ctl *ctl, const char *file, int backup, uint64_t si
         g_autofree char *name = g_utf8_make_valid(file, -1), *bytes = text_size(size);
         ctl_result(ctl, "output", json_string(name));
         ctl_result(ctl, "bytes", json_from_u64(size));
-        ctl_note(ctl, "Copied the backup to '%s' (%s).", file, bytes);
+        ctl_note(ctl, "Copied the backup to '%s' (%s), and verified the copy.", file, bytes);
         return STATUS_OK;
 }
 
@@ -457,5 +472,5 @@ Status command_export(Ctl *ctl, char **arguments) {
                 return ctl_fail_errno(ctl, -errno, "The backup cannot be read");
 
         return is_stdout(file) ? export_to_stdout(ctl, backup.fd, (uint64_t)st.st_size) :
-                export_to_file(ctl, file, backup.fd, (uint64_t)st.st_size);
+                export_to_file(ctl, file, &backup, (uint64_t)st.st_size);
 }

@@ -99,8 +99,8 @@ static const Command commands[] = {
         { "export", "FILE", 1, 1, { ARGUMENT_FILE }, export_options, command_export,
                 "Copy the service's backup to a file",
                 "Copies the backup that 'licensevaultctl backup' made in the folder of the service to a\n"
-                "file. FILE can be '-' for standard output. Where it is a symbolic link, the file that it\n"
-                "names is written.\n"
+                "file, which gets its name when it was read back and is whole. FILE can be '-' for standard\n"
+                "output. Where it is a symbolic link, the file that it names is written.\n"
                 "\n"
                 "With --json: {\"output\": file, \"bytes\": n}, with \"file\", what was written, where FILE is\n"
                 "a link." },
