@@ -197,8 +197,8 @@ static Status fail_incomplete(Ctl *ctl, const JobEnd *end, const char *file) {
 }
 
 /*
- * series: it is one of many, which nobody looks at: what the service says of it is not enough for an old one to go.
- * ret_licenses, which may be NULL, gets how many it has.
+ * What the service says of it is not enough for an old one to go: that which is replaced, or with series, for it is one
+ * of many, which nobody looks at, those that are removed for it. ret_licenses, which may be NULL, gets how many it has.
  */
 static Status backup_to_file(Ctl *ctl, const char *file, bool series, uint64_t *ret_licenses) {
         g_autofree char *incomplete = series ? series_name_incomplete(file) : NULL;
@@ -214,7 +214,7 @@ static Status backup_to_file(Ctl *ctl, const char *file, bool series, uint64_t *
                 return status;
 
         status = backup_to_descriptor(ctl, output.draft.fd, &end);
-        if (status == STATUS_OK && series) {
+        if (status == STATUS_OK && (series || output.replace)) {
                 /* The reader listens to Ctrl-C by itself. */
                 interrupt_restore(&interrupts);
                 status = check_written(ctl, output.draft.fd, file, &end);
