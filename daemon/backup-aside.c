@@ -71,12 +71,11 @@ static int choose_name_of_own(int fd, const ArchiveStore *store, const NewBackup
  * share a disk. Of each store the newest is kept. What has more ids than this store knows is of a later time of it, for
  * it forgets none: an old copy of it was put back. A backup of nothing replaces none of something in any case.
  */
-static int choose_name(int folder, const NewBackup *backup, Aside *ret) {
-        ArchiveStore store;
+static int choose_name(int folder, const NewBackup *backup, ArchiveStore *ret_store, Aside *ret) {
         _cleanup_fd_ int fd = -1;
         int found;
 
-        found = backup_find(folder, backup->user, &fd, &store);
+        found = backup_find(folder, FOLDER_BACKUP_NAME, backup->user, &fd, ret_store);
         if (found < 0)
                 return found;
 
@@ -85,7 +84,7 @@ static int choose_name(int folder, const NewBackup *backup, Aside *ret) {
             found != BACKUP_FILE_OWN))
                 name_by_number("user", randombytes_random(), ret->name);
         else if (found == BACKUP_FILE_OWN && backup->overwrite)
-                return choose_name_of_own(fd, &store, backup, ret);
+                return choose_name_of_own(fd, ret_store, backup, ret);
         return 0;
 }
 
@@ -102,16 +101,30 @@ static int give_name(int folder, bool overwrite, Aside *aside) {
         return rename_to_free(folder, FOLDER_BACKUP_NAME, aside->name);
 }
 
+/* Makes a name free, which one of the same store has, or chooses another. Returns whether there is a free one. */
+static bool make_room(int folder, const NewBackup *backup, const ArchiveStore *store, Aside *aside) {
+        ArchiveStore former;
+        int found = backup_find(folder, aside->name, backup->user, NULL, &former);
+
+        /* The other machine may have put an old copy of its store back: its newest backup then is not the last. */
+        if (found < 0 || (found == BACKUP_FILE_OWN && former.remembered > store->remembered)) {
+                name_by_number("store", randombytes_random(), aside->name);
+                return true;
+        }
+        /* It is older, and the one that lies there would have replaced it. */
+        return unlinkat(folder, aside->name, 0) >= 0;
+}
+
 int aside_set(int folder, const NewBackup *backup, Aside *ret) {
+        ArchiveStore store;
         int r;
 
         *ret = (Aside) {};
-        r = choose_name(folder, backup, ret);
+        r = choose_name(folder, backup, &store, ret);
         if (r < 0 || !ret->name[0])
                 return r;
         r = give_name(folder, backup->overwrite, ret);
-        /* An older one of the same store, which the one that lies there would have replaced. */
-        if (r == -EEXIST && unlinkat(folder, ret->name, 0) >= 0)
+        if (r == -EEXIST && make_room(folder, backup, &store, ret))
                 r = give_name(folder, backup->overwrite, ret);
         if (r < 0) {
                 *ret = (Aside) {};

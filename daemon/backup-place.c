@@ -73,7 +73,7 @@ bool backup_folder_is_ours(int folder) {
         return fstat(folder, &st) >= 0 && st.st_uid == geteuid() && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
-int backup_find(int folder, const char *name, int *ret_fd, ArchiveStore *ret_store) {
+int backup_find(int folder, const char *file, const char *name, int *ret_fd, ArchiveStore *ret_store) {
         ArchiveStore store = {};
         _cleanup_fd_ int fd = -1;
         struct stat st;
@@ -81,7 +81,7 @@ int backup_find(int folder, const char *name, int *ret_fd, ArchiveStore *ret_sto
 
         /* The folder may be the user's: what has the name there may be a pipe, a link, or a hard link to
          * what is somebody else's. */
-        fd = openat(folder, FOLDER_BACKUP_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        fd = openat(folder, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
         if (fd < 0)
                 switch (errno) {
                 case ENOENT:
@@ -142,7 +142,7 @@ int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const
         folder = folder_open(root, owner->uid, below, false);
         if (folder < 0 && (folder != -ENOENT || g_strcmp0(root, own) != 0))
                 return backup_folder_failed(path, folder, property, error);
-        found = folder < 0 ? BACKUP_FILE_NONE : backup_find(folder, owner->name, &fd, NULL);
+        found = folder < 0 ? BACKUP_FILE_NONE : backup_find(folder, FOLDER_BACKUP_NAME, owner->name, &fd, NULL);
         if (found < 0)
                 return error_set_errno(error, ERROR_MEDIUM, found, "The backup in '%s' cannot be read", path);
         switch (found) {

@@ -101,7 +101,7 @@ static int check_folder(Backup *backup, Error *error) {
         if (folder < 0)
                 return backup_folder_failed(backup->path, folder, BACKUP_PATH, error);
         if (!backup->plan.overwrite) {
-                int found = backup_find(folder, backup->plan.name, NULL, NULL);
+                int found = backup_find(folder, FOLDER_BACKUP_NAME, backup->plan.name, NULL, NULL);
 
                 if (found < 0)
                         return error_set_errno(error, ERROR_MEDIUM, found, "What is in '%s' cannot be read",

@@ -88,11 +88,11 @@ typedef enum BackupFile {
 } BackupFile;
 
 /*
- * What is called licenses.tar in a folder, seen by the user of that name; opened for reading if it is that user's.
+ * What a file in a folder is, licenses.tar as a rule, seen by the user of that name; opened for reading if it is that user's.
  * ret_store, which may be NULL, gets what it says of the store that it is of.
  * Returns a BackupFile, or a negative errno where it cannot be found out.
  */
-int backup_find(int folder, const char *name, int *ret_fd, ArchiveStore *ret_store);
+int backup_find(int folder, const char *file, const char *name, int *ret_fd, ArchiveStore *ret_store);
 
 /* Whether the service alone may make files in a folder. */
 bool backup_folder_is_ours(int folder);

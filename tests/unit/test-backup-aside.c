@@ -221,6 +221,29 @@ static void test_backup_of_a_later_time_of_the_store_is_set_aside(void **state) 
         }
 }
 
+/* So it did on the other machine, and its last backup was set aside before. */
+static void test_backup_of_a_later_time_of_another_store_stays_set_aside(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        set_store(world, ONE_STORE);
+        back_up_over_other(world, false);
+        g_autoptr(GBytes) later = read_path(world->target);
+        set_store(world, OTHER_STORE);
+        g_autofree char *aside = back_up_on(world, "machine");
+        assert_has(world, aside, later);
+
+        edit_store(world, "DELETE FROM documents WHERE key = (SELECT max(key) FROM licenses);"
+                "DELETE FROM licenses WHERE key = (SELECT max(key) FROM licenses)");
+        set_store(world, ONE_STORE);
+        back_up_over_other(world, true);
+        g_autoptr(GBytes) old = read_path(world->target);
+        set_store(world, OTHER_STORE);
+        g_autofree char *other = back_up_on(world, "machine");
+        assert_has(world, aside, later);
+        assert_has(world, other, old);
+}
+
 static void test_backup_without_the_id_of_a_store_is_replaced(void **state) {
         World *world = *state;
 
@@ -392,6 +415,7 @@ int main(void) {
                 IN_WORLD(test_empty_backup_of_another_store_takes_the_place_of_none),
                 IN_WORLD(test_backup_of_another_machine_is_set_aside),
                 IN_WORLD(test_backup_of_a_later_time_of_the_store_is_set_aside),
+                IN_WORLD(test_backup_of_a_later_time_of_another_store_stays_set_aside),
                 IN_WORLD(test_backup_without_the_id_of_a_store_is_replaced),
                 IN_WORLD(test_what_is_remembered_is_not_nothing),
                 IN_WORLD(test_damaged_backup_is_not_replaced_by_an_empty_one),
