@@ -86,6 +86,9 @@ int store_connection_open(const char *path, StoreAccess access, StoreConnection 
         sqlite3_busy_handler(connection->db, on_busy, NULL);
         sqlite3_db_config(connection->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         sqlite3_db_config(connection->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+        /* What lies in the WAL may be of another file: one that is refused stays as it is. */
+        if (access == STORE_WRITE)
+                sqlite3_db_config(connection->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 
         rc = store_connection_exec(connection,
                 "PRAGMA synchronous = FULL;"
@@ -99,6 +102,10 @@ int store_connection_open(const char *path, StoreAccess access, StoreConnection 
 
         *ret = g_steal_pointer(&connection);
         return 0;
+}
+
+void store_connection_trust(StoreConnection *connection) {
+        sqlite3_db_config(connection->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
 }
 
 StoreConnection *store_connection_free(StoreConnection *connection) {

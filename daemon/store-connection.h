@@ -30,8 +30,12 @@ typedef enum StoreAccess {
         STORE_LOOK,  /* beside another process, which may write, by a path without links: see store-check.c */
 } StoreAccess;
 
-/* Opens the database file of a store. Schema and identity are not looked at. */
+/*
+ * Opens the database file of a store. Schema and identity are not looked at. With STORE_WRITE, to close it leaves what is
+ * in the WAL there, until store_connection_trust() says that file and WAL are a store.
+ */
 int store_connection_open(const char *path, StoreAccess access, StoreConnection **ret, Error *error);
+void store_connection_trust(StoreConnection *connection);
 
 /*
  * Puts an SQLite result code into words: ERROR_NO_MEMORY, ERROR_STORE_CORRUPT, ERROR_STORE_LOCKED for what another

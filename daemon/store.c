@@ -337,8 +337,14 @@ int store_open(const char *folder, const StoreLimits *limits, Store **ret, Error
 
         if ((r = store_file_open(folder, STORE_WRITE, &store->write_connection, error)) != 0 ||
             (r = find_ended_restores(store, error)) != 0 ||
-            (r = update_count(store, store->write_connection, error)) != 0 ||
-            (r = start_threads(store, error)) != 0)
+            (r = update_count(store, store->write_connection, error)) != 0) {
+                /* Before store_stop(), which would write the WAL into the file. */
+                store->write_connection = store_connection_free(store->write_connection);
+                return r;
+        }
+        store_connection_trust(store->write_connection);
+        r = start_threads(store, error);
+        if (r != 0)
                 return r;
 
         *ret = g_steal_pointer(&store);

@@ -190,6 +190,36 @@ static void test_wal_without_its_store_is_not_taken_for_a_new_start(void **state
 }
 
 /* The administrator moved the store to a disk that is not there today. */
+/* A store was lost, an empty one made, and killed; then the old one is put back in its place. */
+static void test_wal_of_another_store_spoils_none(void **state) {
+        g_autofree char *path = store_path(*state), *wal = g_strconcat(path, "-wal", NULL);
+        g_autofree char *document = g_strnfill(5000, 'd');
+        g_autoptr(GBytes) old = NULL, left = NULL;
+        Store *store = open_store(*state);
+
+        for (unsigned i = 0; i < 40; i++) {
+                char id[16];
+
+                snprintf(id, sizeof id, "old-%u", i);
+                put(store, &alice, id, document);
+        }
+        store_free(store);
+        old = read_path(path);
+        assert_int_equal(unlink(path), 0);
+        store = open_store(*state);
+        put(store, &alice, "new", "the document");
+        left = read_path(wal);
+        store_free(store);
+
+        write_path(path, g_bytes_get_data(old, NULL), g_bytes_get_size(old));
+        write_path(wal, g_bytes_get_data(left, NULL), g_bytes_get_size(left));
+        assert_left_alone(*state, ERROR_STORE_CORRUPT, "licenses.db");
+        assert_int_equal(unlink(wal), 0);
+        store = open_store(*state);
+        assert_int_equal(store_count(store), 40);
+        store_free(store);
+}
+
 static void test_link_to_nothing_is_not_replaced_by_an_empty_store(void **state) {
         g_autofree char *path = store_path(*state);
         g_auto(Error) error = {};
@@ -341,6 +371,7 @@ int main(void) {
                 IN_FOLDER(test_file_that_is_no_database_is_left_alone),
                 IN_FOLDER(test_emptied_file_is_not_taken_for_a_new_start),
                 IN_FOLDER(test_wal_without_its_store_is_not_taken_for_a_new_start),
+                IN_FOLDER(test_wal_of_another_store_spoils_none),
                 IN_FOLDER(test_link_to_nothing_is_not_replaced_by_an_empty_store),
                 cmocka_unit_test(test_store_in_a_file_cannot_be_looked_at),
                 IN_FOLDER(test_folder_in_the_place_of_the_store_is_refused),
