@@ -110,8 +110,8 @@ static void report(Ctl *ctl, const JobEnd *end, const char *file) {
                 ctl_note(ctl, "Backed up %s (%s), read back and verified.", licenses, size);
                 if (aside)
                         ctl_note(ctl, "The backup that was there has what the new one cannot have: it is of another store, or "
-                                "of this one before it lost licenses. It is kept as '%s', for an administrator to restore.",
-                                aside);
+                                "of this one before it lost licenses. It is kept as '%s', for an administrator to "
+                                "restore.", aside);
                 ctl_note(ctl, "To copy the backup to a place of yours: licensevaultctl export FILE");
         }
 

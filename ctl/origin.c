@@ -55,9 +55,9 @@ Status origin_check_replaced(Ctl *ctl, const Output *output) {
         /* After a purge there would be no new one of all users. */
         if (!new.all_users && origin_knows_more(&old, &new))
                 return ctl_fail(ctl, STATUS_EXISTS,
-                        "'%s' has %s, and is of a time when the service knew of more licenses of yours than it does now: an "
-                        "old copy of its store may have been put back. Restore it first. Else move it away, or name another "
-                        "file.", output->path, count);
+                        "'%s' has %s, and is of a time when the service knew of more licenses of yours than it does "
+                        "now: an old copy of its store may have been put back. Restore it first. Else move it away, or "
+                        "name another file.", output->path, count);
         if (new.licenses == 0 && old.licenses > 0)
                 return ctl_fail(ctl, STATUS_EXISTS,
                         "There are no licenses now, and '%s' has %s. If they were lost, restore it. Else move it away, or "

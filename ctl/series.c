@@ -186,8 +186,9 @@ Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned k
         n_others = leave_others(dirfd(dir), newest_name, older);
         ctl_result(ctl, "others", json_integer(n_others));
         if (n_others > 0)
-                ctl_note(ctl, "%u older %s other users or of another store, or of this one before it lost licenses, or cannot "
-                        "be read, and %s: see 'licensevaultctl inspect', and remove what is of no use any more.", n_others,
+                ctl_note(ctl, "%u older %s other users or of another store, or of this one before it lost licenses, or "
+                        "cannot be read, and %s: see 'licensevaultctl inspect', and remove what is of no use any more.",
+                        n_others,
                         n_others == 1 ? "backup there is of" : "backups there are of", n_others == 1 ? "stays" : "stay");
 
         n = count_surplus(older, keep);

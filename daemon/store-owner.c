@@ -302,9 +302,9 @@ static int stage_all(StoreConnection *connection, int64_t from, int64_t to, int6
 
 static int refuse_conflict(const char *id, const char *key_id, const char *title, void *userdata, Error *error) {
         return error_set(error, ERROR_INVALID_ARGUMENTS,
-                "Both have a license '%s', and nothing says which is the newer, or that is damaged, or one of them has revoked "
-                "it. Nothing was reassigned: let the user save and remove that license first, and store it again afterwards; or back up "
-                "the licenses of the one, and restore them for the other.", id);
+                "Both have a license '%s', and nothing says which is the newer, or that is damaged, or one of them has "
+                "revoked it. Nothing was reassigned: let the user save and remove that license first, and store it again "
+                "afterwards; or back up the licenses of the one, and restore them for the other.", id);
 }
 
 /* Nobody waits for it, and what is damaged with one of the two must not be what stays. */
