@@ -402,7 +402,7 @@ static void test_what_is_set_aside_again_and_again_is_a_line(void **state) {
                 g_hash_table_unref(assert_job_succeeds(bus, job));
                 write_file(file, "no backup", 9);
         }
-        assert_log(h, ", which is kept as 'licenses-of-former-user-", 1);
+        assert_log(h, ", is kept as 'licenses-of-former-user-", 1);
 }
 
 static void test_refusals_and_cancels_are_not_told(void **state) {
