@@ -224,7 +224,7 @@ static Status backup_to_file(Ctl *ctl, const char *file, bool series, uint64_t *
                 damaged = json_get_u64(end.result, "damaged") > 0;
                 if (damaged && series)
                         output_rename(&output, file = incomplete);
-                status = origin_check_replaced(ctl, &output);
+                status = origin_check_replaced(ctl, &output, false);
         }
         if (status == STATUS_OK)
                 status = output_publish(ctl, &output);
@@ -426,7 +426,7 @@ static Status export_to_file(Ctl *ctl, const char *file, const Source *backup, u
                 interrupt_block(&export.interrupts);
         }
         if (status == STATUS_OK)
-                status = origin_check_replaced(ctl, &output);
+                status = origin_check_replaced(ctl, &output, true);
         if (status == STATUS_OK)
                 status = output_publish(ctl, &output);
         if (status != STATUS_OK) {
