@@ -148,25 +148,51 @@ static bool read_origin(int folder, const char *name, BackupOrigin *ret) {
         return fd >= 0 && origin_read(fd, ret);
 }
 
-/*
- * Takes out what is not of the series that one of a name goes on with, or knows what that one does not. Returns how many
- * those were.
- */
-static unsigned leave_others(int folder, const char *newest, GPtrArray *older) {
+/* Older backups that no newer one pushes out. */
+typedef struct Left {
+        unsigned n_others, n_richer;
+        char *richest; /* the newest of those that know more */
+} Left;
+
+static void left_clear(Left *left) {
+        g_free(left->richest);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Left, left_clear)
+
+/* Takes out what is not of the series that one of a name goes on with, or knows what that one does not. */
+static void leave_others(int folder, const char *newest, GPtrArray *older, Left *ret) {
         g_auto(BackupOrigin) origin = {};
         bool known = read_origin(folder, newest, &origin);
-        unsigned n = 0;
 
         for (unsigned i = older->len; i > 0; i--) {
+                const char *name = older->pdata[i - 1];
                 g_auto(BackupOrigin) other = {};
 
-                if (!known || !read_origin(folder, older->pdata[i - 1], &other) || !origin_is_same(&origin, &other) ||
-                    origin_knows_more(&other, &origin)) {
-                        g_ptr_array_remove_index(older, i - 1);
-                        n++;
-                }
+                if (!known || !read_origin(folder, name, &other) || !origin_is_same(&origin, &other))
+                        ret->n_others++;
+                else if (origin_knows_more(&other, &origin)) {
+                        if (ret->n_richer++ == 0)
+                                ret->richest = g_strdup(name);
+                } else
+                        continue;
+                g_ptr_array_remove_index(older, i - 1);
         }
-        return n;
+}
+
+static void tell_left(Ctl *ctl, const Left *left) {
+        ctl_result(ctl, "others", json_integer(left->n_others + left->n_richer));
+        if (left->n_others > 0)
+                ctl_note(ctl, "%u older %s other users or of another store, or cannot be read, and %s: see 'licensevaultctl "
+                        "inspect', and remove what is of no use any more.", left->n_others,
+                        left->n_others == 1 ? "backup there is of" : "backups there are of",
+                        left->n_others == 1 ? "stays" : "stay");
+        /* Of them the newest has what the others have, and more. */
+        if (left->n_richer > 0)
+                ctl_note(ctl, "%u older %s a time when the service knew of more licenses, and %s: '%s'%s. If an old copy of "
+                        "its store was put back, restore that. If licenses were purged, remove what is of no use any more.",
+                        left->n_richer, left->n_richer == 1 ? "backup there is of" : "backups there are of",
+                        left->n_richer == 1 ? "stays" : "stay", left->richest,
+                        left->n_richer == 1 ? "" : " is the newest");
 }
 
 Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned keep) {
@@ -175,7 +201,8 @@ Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned k
         _cleanup_folder_ DIR *dir = NULL;
         json_t *removed = json_array();
         Status status = STATUS_OK;
-        unsigned n, n_others;
+        g_auto(Left) left = {};
+        unsigned n;
 
         ctl_result(ctl, "removed", removed);
         dir = open_folder(ctl, folder, &status);
@@ -183,13 +210,8 @@ Status series_prune(Ctl *ctl, const char *folder, const char *newest, unsigned k
                 return status;
         /* What a clock that ran ahead has named takes no place, or each new one would go until that time has come. */
         older = list_before(dir, newest_name);
-        n_others = leave_others(dirfd(dir), newest_name, older);
-        ctl_result(ctl, "others", json_integer(n_others));
-        if (n_others > 0)
-                ctl_note(ctl, "%u older %s other users or of another store, or of this one before it lost licenses, or "
-                        "cannot be read, and %s: see 'licensevaultctl inspect', and remove what is of no use any more.",
-                        n_others,
-                        n_others == 1 ? "backup there is of" : "backups there are of", n_others == 1 ? "stays" : "stay");
+        leave_others(dirfd(dir), newest_name, older, &left);
+        tell_left(ctl, &left);
 
         n = count_surplus(older, keep);
         for (unsigned i = 0; i < n; i++) {
