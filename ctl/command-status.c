@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -331,8 +333,15 @@ static bool open_backup(Ctl *ctl, const Report *report, Source *ret, char **ret_
         *ret_status = STATUS_OK;
         if (!file && source_try_open_service(ctl, &error, ret))
                 return true;
-        if (file && g_file_test(file, G_FILE_TEST_IS_DIR))
+        if (file && g_file_test(file, G_FILE_TEST_IS_DIR)) {
+                _cleanup_fd_ int fd = open(file, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+                if (fd < 0) {
+                        *ret_status = ctl_fail_errno(ctl, -errno, "The folder '%s' cannot be opened", file);
+                        return false;
+                }
                 file = *ret_path = series_newest(file);
+        }
         if (file) {
                 *ret_status = source_open(ctl, file, ret);
                 return *ret_status == STATUS_OK;
