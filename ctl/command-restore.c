@@ -131,13 +131,26 @@ static bool can_ask(const Ctl *ctl, const Source *source) {
                 (!source || (!source->is_stdin && lseek(source->fd, 0, SEEK_CUR) >= 0));
 }
 
+/* What is to be agreed to, as a sentence. With --from it is the name that was typed, and nobody has looked for it yet. */
+static char *describe_foreign(const char *origin) {
+        if (!restore_whose.from)
+                return g_strdup_printf("This backup is from '%s'.", origin);
+        if (restore_whose.owner)
+                return g_strdup_printf("What '%s' had would become the licenses of '%s'.", origin, restore_whose.owner);
+        return g_strdup_printf("What '%s' had would become yours.", origin);
+}
+
 static Status restore_with_consent(Ctl *ctl, const Source *source, const char *origin, JobEnd *ret) {
+        g_autofree char *what = describe_foreign(origin);
+        bool may_be_another = restore_whose.from && !restore_whose.owner;
+
         if (!can_ask(ctl, source)) {
-                g_autofree char *message = g_strdup_printf("This backup is from '%s'. To bring its licenses "
-                        "over, run the command again with --yes. Nothing was restored.", origin);
+                g_autofree char *message = g_strdup_printf("%s To bring %s licenses over, run the command again with "
+                        "--yes%s. Nothing was restored.", what, restore_whose.from ? "these" : "its",
+                        may_be_another ? "; to give them to another user, with --owner USER" : "");
                 return ctl_fail_named(ctl, STATUS_CONSENT, error_name(ERROR_NEEDS_INDIVIDUALIZATION), message);
         }
-        if (!ctl_ask("This backup is from '%s'. Bring its licenses over?", origin))
+        if (!ctl_ask("%s Bring %s licenses over?", what, restore_whose.from ? "these" : "its"))
                 return ctl_fail(ctl, STATUS_CONSENT, "Nothing was restored.");
 
         /* The service read from our descriptor, and moved its offset. */
