@@ -51,8 +51,8 @@ Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy) {
         /* Links were followed before: what is one now, another user may have laid meanwhile. The link goes, and no more. */
         fd = openat(output->folder, output->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
         if (fd < 0 && errno != ENOENT && errno != ELOOP)
-                return ctl_fail_errno(ctl, -errno, "Move '%s' away, or name another file: whether it may be replaced cannot be "
-                        "told, for it cannot be opened", output->path);
+                return ctl_fail_errno(ctl, -errno, "Move '%s' away, or name another file: whether it may be replaced cannot "
+                        "be told, for it cannot be opened", output->path);
         /* What is no backup was named on purpose. */
         if (fd < 0 || !origin_read(fd, &old) || !origin_read(output->draft.fd, &new))
                 return STATUS_OK;
