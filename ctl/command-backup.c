@@ -395,10 +395,16 @@ static Status copy_backup(Ctl *ctl, int backup, uint64_t size, int fd, Export *e
 /* The service looked at its beginning alone: what has rotted since would take the place of a copy that is whole. */
 static Status check_copied(Ctl *ctl, int fd, const char *name) {
         uint64_t licenses;
+        Status status;
 
         if (lseek(fd, 0, SEEK_SET) < 0)
                 return ctl_fail_errno(ctl, -errno, "The copy cannot be read back");
-        return verify_descriptor(ctl, fd, name, &licenses);
+        status = verify_descriptor(ctl, fd, name, &licenses);
+        /* The disk of the copy may be the bad one. */
+        if (status == STATUS_CORRUPT)
+                ctl_note(ctl, "To see whether that is so, or only the copy was damaged on its way: licensevaultctl verify. "
+                        "To make a new one: licensevaultctl backup --overwrite");
+        return status;
 }
 
 static Status export_to_file(Ctl *ctl, const char *file, const Source *backup, uint64_t size) {
