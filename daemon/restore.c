@@ -225,11 +225,11 @@ static int check_kind(const RestorePlan *plan, const BackupOrigin *origin, Error
                         "(AllUsers, --all-users) as root or with authorization.");
         if (!origin->all_users && plan->all_users)
                 return error_set(error, ERROR_INVALID_ARGUMENTS,
-                        "This is a backup of one user, '%s'. Restore it for one, and say for whom (Owner, --owner).",
-                        origin->name);
+                        "This is a backup of one user, '%s'. Restore it without naming all (AllUsers, --all-users); "
+                        "for another than yourself, say for whom (Owner, --owner).", origin->name);
         if (!origin->all_users && plan->from)
                 return error_set(error, ERROR_INVALID_ARGUMENTS,
-                        "This is a backup of one user, '%s'. Restore it without From, --from.", origin->name);
+                        "This is a backup of one user, '%s'. Restore it without naming one (From, --from).", origin->name);
         return 0;
 }
 

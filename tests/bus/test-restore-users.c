@@ -350,7 +350,7 @@ static void test_one_of_all_users_is_asked_for_rightly(void **state) {
         close(fd);
 
         g_autofree char *one = start_from(h, users[0], "one.tar", AGREE, name, (uid_t)-1);
-        assert_job_fails(users[0], one, "InvalidArgs", "*backup of one user*without From*No license was changed.");
+        assert_job_fails(users[0], one, "InvalidArgs", "*backup of one user*without naming one (From*No license was changed.");
         assert_trace(h, one, users[0], "return 21 28 27:InvalidArgs");
 }
 

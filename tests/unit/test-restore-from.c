@@ -97,7 +97,7 @@ static void test_who_is_not_in_a_backup_of_all_users_is_named(void **state) {
                 plan.individualize = true;
                 assert_plan_refused(world, plan, ERROR_INVALID_ARGUMENTS, named);
         }
-        assert_plan_refused(world, plan_from(world, world->backup, "alice"), ERROR_INVALID_ARGUMENTS, "without From");
+        assert_plan_refused(world, plan_from(world, world->backup, "alice"), ERROR_INVALID_ARGUMENTS, "without naming one (From");
         close(all);
 }
 
