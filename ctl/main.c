@@ -81,8 +81,8 @@ static const Command commands[] = {
                 "Where FILE is a symbolic link, the file that it names is written, and the link stays.\n"
                 "\n"
                 "--folder is for backups that are made again and again: each gets a name of its own,\n"
-                "licenses-20240131T235959Z.tar by the time in UTC, and is read once more\n"
-                "before it gets that name and --keep removes an older one.\n"
+                "licenses-20240131T235959Z.tar by the time in UTC, and is read once more before it gets\n"
+                "that name and --keep removes an older one. So it is before --overwrite replaces a file.\n"
                 "\n"
                 "--all-users and --owner are for root, and for whom polkit lets; on a terminal you are\n"
                 "asked for an administrator's password. --no-wait is for the folder of the service.\n"
@@ -91,11 +91,10 @@ static const Command commands[] = {
                 "With --json: {\"job\": path, \"licenses\": n, \"restricted\": n, \"bytes\": n,\n"
                 "\"verified\": bool}, with \"output\" where it went to a file, \"file\", what was written,\n"
                 "where that is a link, \"set_aside\": name where the one in the folder of the service had\n"
-                "to be kept, \"removed\": [name, …] and \"others\": n, those that are not of this series,\n"
-                "where --keep was given, and, where licenses may not be backed up, the first 1,000 of\n"
-                "them as \"not_backed_up\":\n"
-                "[{LicenseId, KeyId, Title}, …]. What --skip-damaged left out is \"damaged\": n and\n"
-                "\"damaged_licenses\": [text, …]. With --no-wait: {\"job\": path}." },
+                "to be kept, \"removed\": [name, …] and \"others\": n, those that are not of this series\n"
+                "or know more, where --keep was given, and, where licenses may not be backed up, the first\n"
+                "1,000 of them as \"not_backed_up\": [{LicenseId, KeyId, Title}, …]. What --skip-damaged\n"
+                "left out is \"damaged\": n and \"damaged_licenses\": [text, …]. With --no-wait: {\"job\": path}." },
         { "export", "FILE", 1, 1, { ARGUMENT_FILE }, export_options, command_export,
                 "Copy the service's backup to a file",
                 "Copies the backup that 'licensevaultctl backup' made in the folder of the service to a\n"
@@ -122,9 +121,8 @@ static const Command commands[] = {
                 "\n"
                 "With --json: {\"job\": path, \"origin\": text, \"restored\": n, \"unchanged\": n,\n"
                 "\"newer_kept\": n, \"conflicts\": n, \"revoked\": n, \"skipped\": n,\n"
-                "\"skipped_users\": [name, …]}, and,\n"
-                "where there are conflicts, the first 1,000 as \"in_conflict\":\n"
-                "[{LicenseId, KeyId, Title}, …]. With --no-wait: {\"job\": path}." },
+                "\"skipped_users\": [name, …]}, and, where there are conflicts, the first 1,000 as\n"
+                "\"in_conflict\": [{LicenseId, KeyId, Title}, …]. With --no-wait: {\"job\": path}." },
         { "verify", "[FILE|-]", 0, 1, { ARGUMENT_FILE }, verify_options, command_verify,
                 "Tell whether a backup is whole",
                 "Reads all of a backup, from FILE, with '-' from standard input, or without either that in the\n"
@@ -139,12 +137,13 @@ static const Command commands[] = {
         { "inspect", "[FILE|-]", 0, 1, { ARGUMENT_FILE }, NULL, command_inspect,
                 "Show what is in a backup",
                 "Shows where a backup comes from, which ids it knows as revoked or as not to be backed\n"
-                "up, and its licenses. Without FILE, of that in the folder of the service. Needs no\n"
-                "service for a file, and changes nothing. It shows them while it\n"
-                "reads; whether they are the truth, the last line and the exit code tell. On a terminal\n"
-                "there are two tables. Elsewhere each row is one line of id, title, issuer, valid until,\n"
-                "counters, state ('license', 'revoked DATE' or 'may not be backed up') and, in a backup\n"
-                "of all users, user, with a tab between them. A document may have 16 MiB.\n"
+                "up, and its licenses. Without FILE, it is that in the folder of the service. Needs no\n"
+                "service for a file, and changes nothing. A document may have 16 MiB. It shows them while\n"
+                "it reads; whether they are the truth, the last line and the exit code tell.\n"
+                "\n"
+                "On a terminal there are two tables. Elsewhere each row is one line of id, title, issuer,\n"
+                "valid until, counters, state ('license', 'revoked DATE' or 'may not be backed up') and,\n"
+                "in a backup of all users, user, with a tab between them.\n"
                 "\n"
                 "With --json: one object on each line, whose first member tells what it is: {\"origin\":\n"
                 "{as of verify, licenses, restricted, damaged}}, then {\"revoked\": {LicenseId, Generation,\n"
