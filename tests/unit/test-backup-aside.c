@@ -10,7 +10,9 @@
 
 #include <cmocka.h>
 
+#include "archive-frame.h"
 #include "backup-world.h"
+#include "tarball.h"
 
 /* What a new backup must not replace gets another name. */
 
@@ -406,6 +408,41 @@ static void test_backup_that_was_set_aside_is_back_where_the_new_one_fails(void 
         assert_nothing_left(world);
 }
 
+/* Nobody can cancel when a backup has the name of another as good as given to it. */
+static void test_whether_a_backup_is_empty_is_not_read_for_long(void **state) {
+        const TarballPart parts[] = { TARBALL_README, TARBALL_MANIFEST(0, 0), { ARCHIVE_STATE, NULL, .streamed = true } };
+        const size_t most = (UINT64_C(8) << 30) - 1;
+        _cleanup_fd_ int empty = tarball_make_file(parts, G_N_ELEMENTS(parts), TARBALL_JSON_END(0, 0)), fd = -1;
+        const char *streamed[] = { ARCHIVE_STATE, ARCHIVE_NOT_BACKED_UP };
+
+        assert_int_equal(backup_is_empty(empty), 1);
+        for (unsigned i = 0; i < G_N_ELEMENTS(streamed); i++) {
+                g_autoptr(GByteArray) tar = NULL;
+                PaxHeader *header;
+                char size[12];
+                off_t at;
+
+                fd_closep(&fd);
+                fd = tarball_make_file(parts, 2 + i, NULL);
+                tar = tarball_read_file(fd);
+                /* In place of the end: the header of what is as long as can be, and has holes alone behind it. */
+                at = (off_t)(tar->len - tar->len % PAX_BLOCK_SIZE);
+                while (at >= PAX_BLOCK_SIZE && tar->data[at - PAX_BLOCK_SIZE] == 0)
+                        at -= PAX_BLOCK_SIZE;
+                g_byte_array_set_size(tar, (unsigned)at);
+                tarball_add(tar, PAX_TYPE_FILE, streamed[i], "", "", 0);
+                header = (PaxHeader *)(tar->data + at);
+                snprintf(size, sizeof size, "%011zo", most);
+                memcpy(header->size, size, sizeof size);
+                tarball_seal(tar, (size_t)at);
+                tarball_write_file(fd, tar->data, tar->len);
+                assert_int_equal(ftruncate(fd, (off_t)most), 0);
+
+                assert_int_equal(backup_is_empty(fd), 0);
+                assert_in_range(lseek(fd, 0, SEEK_CUR), 1, 1024 * 1024);
+        }
+}
+
 int main(void) {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
         const struct CMUnitTest tests[] = {
@@ -423,6 +460,7 @@ int main(void) {
                 IN_WORLD(test_backup_of_a_former_user_is_not_told),
                 IN_WORLD(test_what_is_no_file_is_set_aside),
                 IN_WORLD(test_backup_that_cannot_be_looked_at_is_not_replaced),
+                cmocka_unit_test(test_whether_a_backup_is_empty_is_not_read_for_long),
                 IN_WORLD(test_backup_is_set_aside_where_renames_take_no_flags),
                 IN_WORLD(test_backup_that_was_set_aside_is_back_where_the_new_one_fails),
         };
