@@ -343,7 +343,7 @@ static bool open_backup(Ctl *ctl, const Report *report, Source *ret, char **ret_
                 file = *ret_path = series_newest(file);
         }
         if (file) {
-                *ret_status = source_open(ctl, file, ret);
+                *ret_status = *ret_path ? source_open_found(ctl, file, ret) : source_open(ctl, file, ret);
                 return *ret_status == STATUS_OK;
         }
         if (!report->place && error_from_name(error.name) != ERROR_BACKUP_CORRUPT) {
@@ -413,7 +413,7 @@ static Status report_backup_of_all(Ctl *ctl, const Report *report, const char *n
         g_auto(Backup) backup = { .source = SOURCE_NONE };
         Status status;
 
-        if ((status = source_open(ctl, newest, &backup.source)) != STATUS_OK ||
+        if ((status = source_open_found(ctl, newest, &backup.source)) != STATUS_OK ||
             (status = read_backup(ctl, &backup)) != STATUS_OK)
                 return status;
         (void)json_object_set_new(result, "last_backup", backup_to_json(&backup));

@@ -53,6 +53,20 @@ Status source_open_at_once(Ctl *ctl, const char *file, Source *ret) {
         return STATUS_OK;
 }
 
+Status source_open_found(Ctl *ctl, const char *file, Source *ret) {
+        _cleanup_fd_ int fd = open(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return ctl_fail_errno(ctl, -errno, "'%s' cannot be opened", file);
+        if (!S_ISREG(st.st_mode))
+                return ctl_fail(ctl, STATUS_FAILED, "'%s' is no file any more. Somebody else changes what is in that folder.",
+                        file);
+
+        *ret = (Source) { .name = file, .fd = fd_steal(&fd) };
+        return STATUS_OK;
+}
+
 /* Of what can be read. FIONREAD counts in an int, and a file may have more. */
 static bool is_at_end(int fd) {
         struct stat st;

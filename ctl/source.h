@@ -26,6 +26,12 @@ Status source_open(Ctl *ctl, const char *file, Source *ret);
 Status source_open_at_once(Ctl *ctl, const char *file, Source *ret);
 Status source_expect(Ctl *ctl, const Source *source, int stop_fd);
 
+/*
+ * The same for a file that nobody named, but that was found in a folder. Whose that is may put a pipe or a link in its
+ * place meanwhile: it is neither waited for nor followed.
+ */
+Status source_open_found(Ctl *ctl, const char *file, Source *ret);
+
 /* The backup in the folder of the service. Its name is its path. Where there is none: STATUS_CORRUPT. */
 Status source_open_service(Ctl *ctl, Source *ret);
 
