@@ -16,6 +16,8 @@
 /* Room for the message's header beside the entries of a page. */
 #define PAGE_BYTES (60U * 1024U)
 #define PAGE_ENTRIES_MAX 1000U
+/* Of a call's documents are recognised one after the other, until there are so many bytes; then it is others' turn. */
+#define PREPARED_AT_ONCE (128U * 1024U)
 
 const sd_bus_vtable store_vtable[] = {
         SD_BUS_VTABLE_START(0),
@@ -44,6 +46,9 @@ typedef struct Incoming {
         const void *document; /* in the message, which the request keeps */
         size_t size;
         License claimed;
+        bool recognised;   /* before the store's turn: what came of it */
+        License license;
+        Error error;
         char *id; /* the answer */
 } Incoming;
 
@@ -51,22 +56,56 @@ typedef struct StoreRequest {
         Request request;
         Incoming *incoming;
         unsigned n_incoming, n_room;
+        unsigned n_recognised;
         bool many;
 } StoreRequest;
 
 static void incoming_clear(Incoming *incoming) {
         license_clear(&incoming->claimed);
+        license_clear(&incoming->license);
+        error_clear(&incoming->error);
         g_free(incoming->id);
+}
+
+/* What the document says of itself, narrowed by what the caller claims. */
+static int recognise(const Incoming *incoming, License *ret, Error *error) {
+        int r;
+
+        license_init(ret);
+        r = document_recognise(incoming->document, incoming->size, incoming->claimed.media_type, ret, error);
+        return r == 0 ? license_narrow(ret, &incoming->claimed, error) : r;
+}
+
+static bool store_prepare(Request *request) {
+        StoreRequest *store = (StoreRequest *)request;
+
+        for (uint64_t bytes = 0; store->n_recognised < store->n_incoming && bytes < PREPARED_AT_ONCE;) {
+                Incoming *incoming = &store->incoming[store->n_recognised++];
+
+                (void)recognise(incoming, &incoming->license, &incoming->error);
+                incoming->recognised = true;
+                bytes += incoming->size;
+        }
+        return store->n_recognised < store->n_incoming;
+}
+
+/* What was found out before; the store changes it, so it serves once. */
+static int take_recognised(Incoming *incoming, License *ret, Error *error) {
+        if (incoming->error.code != ERROR_NONE)
+                return error_set(error, incoming->error.code, "%s", error_message(&incoming->error));
+        if (!incoming->recognised)
+                return recognise(incoming, ret, error);
+        incoming->recognised = false;
+        *ret = incoming->license;
+        incoming->license = (License) {};
+        return 0;
 }
 
 static int store_one(Request *request, Incoming *incoming, StoreConnection *connection, Error *error) {
         g_auto(License) license = {};
         int r;
 
-        license_init(&license);
-        r = document_recognise(incoming->document, incoming->size, incoming->claimed.media_type, &license, error);
-        if (r == 0)
-                r = license_narrow(&license, &incoming->claimed, error);
+        r = take_recognised(incoming, &license, error);
         if (r != 0)
                 return r;
         if (!license.id)
@@ -123,7 +162,8 @@ static void store_clear(Request *request) {
         g_free(store->incoming);
 }
 
-static const RequestClass store_class = { sizeof(StoreRequest), store_run, store_reply, store_clear };
+static const RequestClass store_class = { sizeof(StoreRequest), store_run, store_reply, store_clear,
+        .prepare = store_prepare };
 
 /* Reads a document and its properties from where the message stands. */
 static int read_incoming(Manager *manager, StoreRequest *store, sd_bus_message *message, Error *error) {

@@ -44,6 +44,7 @@ typedef struct User {
         struct Manager *manager;
         unsigned n_ref;
         uid_t uid;
+        GQueue held;     /* of Request *: writes, in order, behind one that is being prepared, which is the first */
         GQueue searches; /* of Request *: the first is with the store, the others wait for its end */
         unsigned n_writes, n_reads, n_threads, n_subscriptions, n_questions;
         uint64_t write_bytes;
@@ -93,6 +94,7 @@ struct Manager {
         unsigned n_abandoned;
         unsigned n_requests;  /* calls that wait for the store, or for a disk */
         unsigned n_request_threads;
+        GQueue preparing;     /* of User *, in turn: the first one's write is being prepared */
 
         GQueue ready_users[_TURN_KINDS]; /* of User *: those with callers that wait for their turn */
         unsigned n_ready[_TURN_KINDS];   /* of those callers */

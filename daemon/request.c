@@ -7,6 +7,8 @@
 /* Of one user, and of all together. */
 #define USER_THREADS_MAX 4U
 #define REQUEST_THREADS_MAX 64U
+/* A write with fewer bytes of documents is not worth a thread. */
+#define PREPARED_BYTES (16U * 1024U)
 
 /* A Request begins with its task, and its mail lies inside. */
 
@@ -110,6 +112,90 @@ static void on_mail(Mail *mail) {
         answer(request);
         request_free(request);
         manager_maybe_exit(manager);
+}
+
+/*
+ * To read a document of 1 MiB may take a quarter of a second, and each write there is would wait for it behind the store's
+ * thread. So that is done before, on one thread (for it takes much memory, too), a little of each user's in turn. What else
+ * the user changes comes behind it, as it was sent.
+ */
+
+static void submit_write(Request *request) {
+        Manager *manager = request->manager;
+
+        if (manager->store) {
+                store_submit_write(manager->store, &request->task);
+                return;
+        }
+        (void)error_set(&request->task.error, manager->store_error.code, "%s", error_message(&manager->store_error));
+        on_done(&request->task);
+}
+
+static void prepare_next(Manager *manager);
+
+static void *prepare_thread(void *userdata) {
+        Request *request = userdata;
+
+        request->unprepared = request->class->prepare(request);
+        mailbox_post(request->manager->mailbox, &request->mail);
+        return NULL;
+}
+
+/* The first user's first write is ready, or a part of it, and it is another user's turn. */
+static void pass_turn(Manager *manager) {
+        User *user = g_queue_pop_head(&manager->preparing);
+        Request *first;
+
+        while ((first = g_queue_peek_head(&user->held)) && !first->unprepared) {
+                g_queue_pop_head(&user->held);
+                submit_write(first);
+        }
+        if (first)
+                g_queue_push_tail(&manager->preparing, user);
+}
+
+static void on_prepared(Mail *mail) {
+        Request *request = from_mail(mail);
+        Manager *manager = request->manager;
+
+        request->mail.deliver = on_mail;
+        manager->n_request_threads--;
+        pass_turn(manager);
+        prepare_next(manager);
+}
+
+static void prepare_next(Manager *manager) {
+        User *user;
+
+        while ((user = g_queue_peek_head(&manager->preparing))) {
+                Request *request = g_queue_peek_head(&user->held);
+
+                request->mail.deliver = on_prepared;
+                if (thread_start(prepare_thread, request) >= 0) {
+                        manager->n_request_threads++;
+                        break;
+                }
+                /* run() does it all. */
+                request->mail.deliver = on_mail;
+                request->unprepared = false;
+                pass_turn(manager);
+        }
+}
+
+static void hold_or_submit(Request *request) {
+        Manager *manager = request->manager;
+        User *user = request->user;
+
+        if (!request->unprepared && g_queue_is_empty(&user->held)) {
+                submit_write(request);
+                return;
+        }
+        g_queue_push_tail(&user->held, request);
+        if (user->held.length > 1)
+                return;
+        g_queue_push_tail(&manager->preparing, user);
+        if (manager->preparing.length == 1)
+                prepare_next(manager);
 }
 
 int request_new(const RequestClass *class, Caller *caller, sd_bus_message *message, Request **ret, Error *error) {
@@ -230,6 +316,7 @@ int request_submit_write(Request *request, uint64_t documents, uint64_t bytes, E
         request->user->n_writes++;
         request->user->write_bytes += bytes;
         manager->n_requests++;
-        store_submit_write(manager->store, &request->task);
+        request->unprepared = request->class->prepare && documents > PREPARED_BYTES;
+        hold_or_submit(request);
         return 0;
 }

@@ -17,6 +17,11 @@ typedef struct RequestClass {
         int (*reply)(Request *request, sd_bus_message *reply);
         void (*clear)(Request *request); /* frees what the struct has of its own; may be NULL */
         bool opens; /* there is a descriptor in the answer */
+        /*
+         * For a large write, on a thread that is not the store's: does some of what run() would do without the store, 0.1 to
+         * 1 MiB of documents. Returns whether there is more. May be NULL.
+         */
+        bool (*prepare)(Request *request);
 } RequestClass;
 
 struct Request {
@@ -29,6 +34,7 @@ struct Request {
         StoreOwner owner;        /* of the caller's licenses */
         sd_bus_message *message; /* what is read from it stays where it is until the request ends */
         bool write, thread, search;
+        bool unprepared;         /* prepare() has more to do */
         bool read;               /* changes nothing: may be refused also when it was done */
         uint64_t bytes;          /* that a queued write holds */
         uint64_t reply_bytes;    /* set by reply() where it may be large: how large, roughly */

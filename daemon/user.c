@@ -10,6 +10,7 @@ User *user_get(Manager *manager, uid_t uid) {
                 user->manager = manager;
                 user->uid = uid;
                 g_queue_init(&user->ended);
+                g_queue_init(&user->held);
                 g_queue_init(&user->searches);
                 for (TurnKind kind = 0; kind < _TURN_KINDS; kind++)
                         g_queue_init(&user->ready[kind]);

@@ -323,6 +323,85 @@ static void test_who_leaves_without_an_answer_has_its_calls_done(void **state) {
         fail_msg("the last call of a connection that left was not done");
 }
 
+/* JSON of 1 MiB that takes a quarter of a second to read, and is no license of a kind that is known (g_free). */
+static char *make_slow_document(void) {
+        GString *document = g_string_new("{\"readium.org/lcp/\": [");
+
+        while (document->len < MEBIBYTE - 10)
+                g_string_append(document, "{},");
+        g_string_append(document, "{}]}");
+        return g_string_free(document, FALSE);
+}
+
+static void send_store(sd_bus *bus, const char *id, const char *document, unsigned n) {
+        sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.StoreLicenses");
+
+        assert_true(sd_bus_message_open_container(message, 'a', "(aya{sv})") >= 0);
+        for (unsigned i = 0; i < n; i++) {
+                assert_true(sd_bus_message_open_container(message, 'r', "aya{sv}") >= 0);
+                assert_true(sd_bus_message_append_array(message, 'y', document, strlen(document)) >= 0);
+                assert_true(sd_bus_message_append(message, "a{sv}", 1, "LicenseId", "s", id) >= 0);
+                assert_true(sd_bus_message_close_container(message) >= 0);
+        }
+        assert_true(sd_bus_message_close_container(message) >= 0);
+        send_only(bus, message);
+}
+
+static void test_documents_that_take_long_keep_no_others_change_waiting(void **state) {
+        Harness *h = *state;
+        harness_need_users(h, 2);
+        sd_bus *busy = harness_connect(h, 0), *other = harness_connect(h, 1);
+        g_autofree char *slow = make_slow_document();
+        store_simple(busy, "one");
+        store_simple(other, "two");
+
+        send_store(busy, "slow", slow, 8);
+        reach_receiver(busy);
+        send_store(other, "small", "small", 1);
+        receive(other, 1);
+        /* What came before that is here by now. */
+        reach_receiver(other);
+        assert_null(receive_reply(busy, 50));
+        receive(busy, 1);
+        assert_int_equal(call_uint64(busy, ROOT, "LicenseStore.ConsumeRight", "sst", "slow", "play", UINT64_C(1)),
+                UINT64_MAX);
+}
+
+static void test_changes_of_a_user_are_made_in_their_order_behind_a_document_that_takes_long(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        g_autofree char *slow = make_slow_document();
+        store_simple(bus, "one");
+
+        for (unsigned i = 0; i < 2; i++) {
+                send_store(bus, "it", "earlier", 1);
+                send_store(bus, "it", slow, 2);
+        }
+        send_store(bus, "it", "later", 1);
+        receive(bus, 5);
+        g_hash_table_unref(assert_license(bus, "it", "later", 5));
+}
+
+/* What is wrong with one of them is said as of a small one, and no other is stored. */
+static void test_document_that_takes_long_is_refused_as_any(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        g_autofree char *slow = make_slow_document();
+        sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.StoreLicenses");
+
+        assert_true(sd_bus_message_open_container(message, 'a', "(aya{sv})") >= 0);
+        for (unsigned i = 0; i < 2; i++) {
+                assert_true(sd_bus_message_open_container(message, 'r', "aya{sv}") >= 0);
+                assert_true(sd_bus_message_append_array(message, 'y', slow, strlen(slow)) >= 0);
+                assert_true(sd_bus_message_append(message, "a{sv}", 2, "LicenseId", "s", "it", "MediaType", "s",
+                                    i == 0 ? "text/plain" : "application/vnd.readium.lcp.license.v1.0+json") >= 0);
+                assert_true(sd_bus_message_close_container(message) >= 0);
+        }
+        assert_true(sd_bus_message_close_container(message) >= 0);
+        send_call_error(bus, message, "NS_E_DRM_INVALID_LICENSE", "License 2 of 2: *is missing*");
+        call_error(bus, ROOT, "LicenseStore.GetLicense", "NS_E_DRM_LICENSE_UNAVAILABLE", NULL, "s", "it");
+}
+
 static int setup_few_reads(void **state) {
         harness_setup_bus(state);
         harness_set(*state, "Limits", "QueuedReadsPerUser", "2");
@@ -455,6 +534,9 @@ int main(void) {
                 TEST(test_a_user_with_large_answers_keeps_no_other_waiting),
                 TEST(test_a_user_who_searches_much_keeps_no_other_search_waiting),
                 TEST(test_second_stop_leaves_searches_that_wait),
+                TEST(test_documents_that_take_long_keep_no_others_change_waiting),
+                TEST(test_changes_of_a_user_are_made_in_their_order_behind_a_document_that_takes_long),
+                TEST(test_document_that_takes_long_is_refused_as_any),
                 cmocka_unit_test_setup_teardown(test_more_reads_than_may_wait_are_refused, setup_few_reads,
                         harness_teardown),
                 TEST(test_descriptors_all_come),
