@@ -12,6 +12,9 @@
 #include "backup.h"
 #include "folder.h"
 
+/* So many of one store are kept under names that stay. */
+#define PLACES 8
+
 /* Gives a file a name that is free, on file systems down to those that refuse flags. */
 static int rename_to_free(int folder, const char *from, const char *to) {
         if (renameat2(folder, from, folder, to, RENAME_NOREPLACE) >= 0)
@@ -29,15 +32,38 @@ static void name_by_number(const char *former, uint32_t number, char ret[ASIDE_S
         snprintf(ret, ASIDE_SIZE, "licenses-of-former-%s-%08" PRIx32 ".tar", former, number);
 }
 
-/* The same for all backups of a store on a machine: a disk that was copied has the store's id on both. */
-static void name_by_store(const ArchiveStore *store, char ret[ASIDE_SIZE]) {
+/* The same for all backups of a user, a store and a machine: a disk that was copied has the store's id on both. */
+static void name_by_store(const char *user, const ArchiveStore *store, unsigned place, char ret[ASIDE_SIZE]) {
         unsigned char digest[crypto_generichash_BYTES_MIN];
+        crypto_generichash_state state;
         uint32_t number;
 
-        crypto_generichash(digest, sizeof digest, (const unsigned char *)store, offsetof(ArchiveStore, remembered),
-                NULL, 0);
+        crypto_generichash_init(&state, NULL, 0, sizeof digest);
+        crypto_generichash_update(&state, (const unsigned char *)store, offsetof(ArchiveStore, remembered));
+        crypto_generichash_update(&state, (const unsigned char *)&place, sizeof place);
+        crypto_generichash_update(&state, (const unsigned char *)user, strlen(user));
+        crypto_generichash_final(&state, digest, sizeof digest);
         memcpy(&number, digest, sizeof number);
         name_by_number("store", number, ret);
+}
+
+/*
+ * The first place of such a store that is free, or has one that this one would have replaced where it was made. The other
+ * machine may have put an old copy of its store back, or purged somebody: its newest backup then is not the last, but has
+ * a place of its own, or each would stay for ever.
+ */
+static void choose_place(int folder, const char *user, const ArchiveStore *store, Aside *ret) {
+        for (unsigned i = 0; i < PLACES; i++) {
+                ArchiveStore former;
+                int found;
+
+                name_by_store(user, store, i, ret->name);
+                found = backup_find(folder, ret->name, user, NULL, &former);
+                if (found == BACKUP_FILE_NONE ||
+                    (found == BACKUP_FILE_OWN && former.remembered <= store->remembered))
+                        return;
+        }
+        name_by_number("store", randombytes_random(), ret->name);
 }
 
 static bool differ(const char *ours, const char *theirs) {
@@ -45,7 +71,7 @@ static bool differ(const char *ours, const char *theirs) {
 }
 
 /* What becomes of a backup that is the user's own, and is to be replaced: the rules are below. */
-static int choose_name_of_own(int fd, const ArchiveStore *store, const NewBackup *backup, Aside *ret) {
+static int choose_name_of_own(int folder, int fd, const ArchiveStore *store, const NewBackup *backup, Aside *ret) {
         bool of_another = differ(store->store, backup->store) || differ(store->machine, backup->machine);
         int r = 0;
 
@@ -55,7 +81,7 @@ static int choose_name_of_own(int fd, const ArchiveStore *store, const NewBackup
                         return MIN(r, 0);
         }
         if (of_another)
-                name_by_store(store, ret->name);
+                choose_place(folder, backup->user, store, ret);
         else if (backup->remembered == 0 || store->remembered > backup->remembered)
                 name_by_number("store", randombytes_random(), ret->name);
         return 0;
@@ -71,11 +97,12 @@ static int choose_name_of_own(int fd, const ArchiveStore *store, const NewBackup
  * share a disk. Of each store the newest is kept. What has more ids than this store knows is of a later time of it, for
  * it forgets none: an old copy of it was put back. A backup of nothing replaces none of something in any case.
  */
-static int choose_name(int folder, const NewBackup *backup, ArchiveStore *ret_store, Aside *ret) {
+static int choose_name(int folder, const NewBackup *backup, Aside *ret) {
         _cleanup_fd_ int fd = -1;
+        ArchiveStore store;
         int found;
 
-        found = backup_find(folder, FOLDER_BACKUP_NAME, backup->user, &fd, ret_store);
+        found = backup_find(folder, FOLDER_BACKUP_NAME, backup->user, &fd, &store);
         if (found < 0)
                 return found;
 
@@ -84,7 +111,7 @@ static int choose_name(int folder, const NewBackup *backup, ArchiveStore *ret_st
             found != BACKUP_FILE_OWN))
                 name_by_number("user", randombytes_random(), ret->name);
         else if (found == BACKUP_FILE_OWN && backup->overwrite)
-                return choose_name_of_own(fd, ret_store, backup, ret);
+                return choose_name_of_own(folder, fd, &store, backup, ret);
         return 0;
 }
 
@@ -101,30 +128,16 @@ static int give_name(int folder, bool overwrite, Aside *aside) {
         return rename_to_free(folder, FOLDER_BACKUP_NAME, aside->name);
 }
 
-/* Makes a name free, which one of the same store has, or chooses another. Returns whether there is a free one. */
-static bool make_room(int folder, const NewBackup *backup, const ArchiveStore *store, Aside *aside) {
-        ArchiveStore former;
-        int found = backup_find(folder, aside->name, backup->user, NULL, &former);
-
-        /* The other machine may have put an old copy of its store back: its newest backup then is not the last. */
-        if (found < 0 || (found == BACKUP_FILE_OWN && former.remembered > store->remembered)) {
-                name_by_number("store", randombytes_random(), aside->name);
-                return true;
-        }
-        /* It is older, and the one that lies there would have replaced it. */
-        return unlinkat(folder, aside->name, 0) >= 0;
-}
-
 int aside_set(int folder, const NewBackup *backup, Aside *ret) {
-        ArchiveStore store;
         int r;
 
         *ret = (Aside) {};
-        r = choose_name(folder, backup, &store, ret);
+        r = choose_name(folder, backup, ret);
         if (r < 0 || !ret->name[0])
                 return r;
         r = give_name(folder, backup->overwrite, ret);
-        if (r == -EEXIST && make_room(folder, backup, &store, ret))
+        /* An older one of the same store, which the one that lies there would have replaced. */
+        if (r == -EEXIST && unlinkat(folder, ret->name, 0) >= 0)
                 r = give_name(folder, backup->overwrite, ret);
         if (r < 0) {
                 *ret = (Aside) {};

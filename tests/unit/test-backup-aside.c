@@ -119,6 +119,19 @@ static void assert_has(World *world, const char *name, GBytes *bytes) {
         assert_true(g_bytes_equal(found, bytes));
 }
 
+static unsigned count_files(World *world, GBytes *bytes) {
+        g_autoptr(GDir) entries = g_dir_open(world->own, 0, NULL);
+        unsigned n = 0;
+
+        for (const char *name; (name = g_dir_read_name(entries));) {
+                g_autofree char *path = g_build_filename(world->own, name, NULL);
+                g_autoptr(GBytes) found = read_path(path);
+
+                n += g_bytes_equal(found, bytes);
+        }
+        return n;
+}
+
 /* The store was lost, and an app has stored something since: nothing says that the rest is to go. */
 static void test_backup_of_another_store_is_set_aside_however_little_is_new(void **state) {
         World *world = *state;
@@ -244,6 +257,57 @@ static void test_backup_of_a_later_time_of_another_store_stays_set_aside(void **
         g_autofree char *other = back_up_on(world, "machine");
         assert_has(world, aside, later);
         assert_has(world, other, old);
+}
+
+static void forget_newest_license(World *world) {
+        edit_store(world, "DELETE FROM documents WHERE key = (SELECT max(key) FROM licenses);"
+                "DELETE FROM licenses WHERE key = (SELECT max(key) FROM licenses)");
+}
+
+/* Week for week, after somebody was purged there: its last backup from before that is kept, and the newest, and no more. */
+static void test_other_store_that_knows_less_adds_one_file_alone(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        set_store(world, ONE_STORE);
+        back_up_over_other(world, false);
+        g_autoptr(GBytes) later = read_path(world->target);
+        set_store(world, OTHER_STORE);
+        back_up_over_other(world, true);
+        forget_newest_license(world);
+        for (unsigned i = 0; i < 3; i++) {
+                set_store(world, ONE_STORE);
+                back_up_over_other(world, true);
+                set_store(world, OTHER_STORE);
+                back_up_over_other(world, true);
+        }
+        /* Of the other store, the same: it is the one that knows less, too. */
+        assert_int_equal(count_entries(world->own), 5);
+        assert_int_equal(count_files(world, later), 1);
+}
+
+/* Who had the number has one of the same store there. */
+static void test_what_is_set_aside_takes_the_place_of_no_former_users(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        set_store(world, ONE_STORE);
+        back_up_over_other(world, false);
+        set_store(world, OTHER_STORE);
+        g_autofree char *aside = back_up_on(world, "machine");
+        g_autofree char *path = g_build_filename(world->own, aside, NULL);
+
+        assert_int_equal(unlink(world->target), 0);
+        back_up_over(world, "former", 0);
+        assert_int_equal(rename(world->target, path), 0);
+        g_autoptr(GBytes) former = read_path(path);
+
+        set_store(world, ONE_STORE);
+        back_up_over_other(world, false);
+        set_store(world, OTHER_STORE);
+        back_up_over_other(world, true);
+        assert_int_equal(count_files(world, former), 1);
+        assert_int_equal(count_entries(world->own), 3);
 }
 
 static void test_backup_without_the_id_of_a_store_is_replaced(void **state) {
@@ -453,6 +517,8 @@ int main(void) {
                 IN_WORLD(test_backup_of_another_machine_is_set_aside),
                 IN_WORLD(test_backup_of_a_later_time_of_the_store_is_set_aside),
                 IN_WORLD(test_backup_of_a_later_time_of_another_store_stays_set_aside),
+                IN_WORLD(test_other_store_that_knows_less_adds_one_file_alone),
+                IN_WORLD(test_what_is_set_aside_takes_the_place_of_no_former_users),
                 IN_WORLD(test_backup_without_the_id_of_a_store_is_replaced),
                 IN_WORLD(test_what_is_remembered_is_not_nothing),
                 IN_WORLD(test_damaged_backup_is_not_replaced_by_an_empty_one),
