@@ -134,15 +134,30 @@ static BackupState look(World *world) {
         return BACKUP_NEW;
 }
 
+/* What was set aside (g_free), or NULL. */
+static char *find_aside(World *world) {
+        g_autofree char *folder = world_path(world, world->operation->target);
+        g_autoptr(GDir) entries = g_dir_open(folder, 0, NULL);
+        char *found = NULL;
+
+        for (const char *name; entries && (name = g_dir_read_name(entries));) {
+                if (!g_str_has_prefix(name, world->operation->aside))
+                        continue;
+                if (found)
+                        complain(world, "It was set aside twice.");
+                g_free(found);
+                found = g_build_filename(folder, name, NULL);
+        }
+        return found;
+}
+
 /* Of two stores each has its backup, whatever happens: the former one's under one name or under both. */
 static void check_aside(World *world, const Outcome *outcome, BackupState found) {
-        g_autofree char *folder = world_path(world, world->operation->target);
-        g_autofree char *path = g_build_filename(folder, world->operation->aside, NULL);
-        g_autofree char *content = NULL;
+        g_autofree char *path = find_aside(world), *content = NULL;
         bool is_there, is_killed = !outcome || outcome->silent;
         gsize size = 0;
 
-        is_there = g_file_get_contents(path, &content, &size, NULL);
+        is_there = path && g_file_get_contents(path, &content, &size, NULL);
         if (is_there && (size != world->old_size || memcmp(content, world->old_backup, size) != 0))
                 complain(world, "What was set aside is another one.");
         if (found != BACKUP_OLD && !is_there)
@@ -213,7 +228,7 @@ static bool is_expected(World *world, const char *name) {
                 g_autofree char *path = g_build_filename(folder + strlen(world->h->folder) + 1, world->operation->aside,
                         NULL);
 
-                if (strcmp(name, path) == 0)
+                if (g_str_has_prefix(name, path))
                         return true;
         }
         return strcmp(name, "state/backups") == 0;

@@ -406,7 +406,8 @@ static void prepare_killed(World *world) {
 }
 
 #define NEW_FILE "client/new.tar"
-#define ASIDE "licenses-of-former-store-aaaaaaaa.tar"
+/* How the name begins: the rest is of the machine, too. */
+#define ASIDE "licenses-of-former-store-"
 
 const Operation operations[] = {
         { "store", .prepare = prepare_some, .run = run_store },

@@ -36,7 +36,7 @@ typedef struct Operation {
         bool is_roots;         /* root does it, to two users */
         const char *target;    /* the folder of the backup that it makes, below the test's; %u: the uid. Or NULL */
         bool has_old;          /* a backup is there before */
-        const char *aside;     /* the name that it gets where the new one may not replace it; NULL */
+        const char *aside;     /* how the name begins that it gets where the new one may not replace it; NULL */
         bool is_renamed;       /* it gets it by a rename, after which a kill leaves none under the usual name */
         unsigned licenses;     /* of the new backup */
         const char *new_file;  /* where the client has the backup afterwards, below the test's folder; NULL */

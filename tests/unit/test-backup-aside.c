@@ -286,28 +286,29 @@ static void test_other_store_that_knows_less_adds_one_file_alone(void **state) {
         assert_int_equal(count_files(world, later), 1);
 }
 
-/* Who had the number has one of the same store there. */
+/* Who had the number has some of the same store there, more than there are names that stay. */
 static void test_what_is_set_aside_takes_the_place_of_no_former_users(void **state) {
         World *world = *state;
+        const unsigned n = 10;
 
         put_some(world, 3, 10);
         set_store(world, ONE_STORE);
-        back_up_over_other(world, false);
-        set_store(world, OTHER_STORE);
-        g_autofree char *aside = back_up_on(world, "machine");
-        g_autofree char *path = g_build_filename(world->own, aside, NULL);
-
-        assert_int_equal(unlink(world->target), 0);
         back_up_over(world, "former", 0);
-        assert_int_equal(rename(world->target, path), 0);
-        g_autoptr(GBytes) former = read_path(path);
+        g_autoptr(GBytes) former = read_path(world->target);
+        assert_int_equal(unlink(world->target), 0);
 
-        set_store(world, ONE_STORE);
-        back_up_over_other(world, false);
-        set_store(world, OTHER_STORE);
-        back_up_over_other(world, true);
-        assert_int_equal(count_files(world, former), 1);
-        assert_int_equal(count_entries(world->own), 3);
+        for (unsigned i = 0; i < n; i++) {
+                set_store(world, ONE_STORE);
+                back_up_over_other(world, i > 0);
+                set_store(world, OTHER_STORE);
+                g_autofree char *aside = back_up_on(world, "machine");
+                g_autofree char *path = g_build_filename(world->own, aside, NULL);
+                assert_true(g_file_set_contents(path, g_bytes_get_data(former, NULL), (gssize)g_bytes_get_size(former),
+                        NULL));
+        }
+        assert_int_equal(count_files(world, former), n);
+        /* With the last one, and what it set aside. */
+        assert_int_equal(count_entries(world->own), n + 2);
 }
 
 static void test_backup_without_the_id_of_a_store_is_replaced(void **state) {
