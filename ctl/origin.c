@@ -61,8 +61,8 @@ Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy) {
         count = text_licenses(old.licenses);
         if (!origin_is_same(&old, &new))
                 return ctl_fail(ctl, STATUS_EXISTS,
-                        "'%s' is a backup of %s, %s, of another store or other users than the new one: what it has may be "
-                        "nowhere else. Move it away, or name another file.", output->path, from, count);
+                        "'%s' is a backup of %s, %s, of another store or machine or other users than the new one: what it "
+                        "has may be nowhere else. Move it away, or name another file.", output->path, from, count);
         /* After a purge there would be no new one of all users. */
         bool lost = !new.all_users && origin_knows_more(&old, &new), is_empty = new.licenses == 0 && old.licenses > 0;
 
