@@ -182,8 +182,8 @@ static void leave_others(int folder, const char *newest, GPtrArray *older, Left 
 static void tell_left(Ctl *ctl, const Left *left) {
         ctl_result(ctl, "others", json_integer(left->n_others + left->n_richer));
         if (left->n_others > 0)
-                ctl_note(ctl, "%u older %s other users or of another store, or cannot be read, and %s: see 'licensevaultctl "
-                        "inspect', and remove what is of no use any more.", left->n_others,
+                ctl_note(ctl, "%u older %s other users or of another store or machine, or cannot be read, and %s: see "
+                        "'licensevaultctl inspect', and remove what is of no use any more.", left->n_others,
                         left->n_others == 1 ? "backup there is of" : "backups there are of",
                         left->n_others == 1 ? "stays" : "stay");
         /* The newest of them has what they have, but for what was removed on purpose. */

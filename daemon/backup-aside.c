@@ -72,7 +72,9 @@ static bool differ(const char *ours, const char *theirs) {
 
 /* What becomes of a backup that is the user's own, and is to be replaced: the rules are below. */
 static int choose_name_of_own(int folder, int fd, const ArchiveStore *store, const NewBackup *backup, Aside *ret) {
-        bool of_another = differ(store->store, backup->store) || differ(store->machine, backup->machine);
+        /* Where it lies beside the store itself, another machine is this one: some have a new id at each start. */
+        bool is_here = backup->beside_store && *store->store && strcmp(store->store, backup->store) == 0;
+        bool of_another = !is_here && (differ(store->store, backup->store) || differ(store->machine, backup->machine));
         int r = 0;
 
         if (of_another || backup->remembered == 0) {

@@ -366,7 +366,7 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
                 return error_set(error, ERROR_CANCELED, "%s", cancel_reason(backup->cancel));
 
         r = aside_set(folder, &(NewBackup) { backup->plan.name, backup->store_id, backup->plan.machine,
-                backup->remembered, backup->plan.overwrite }, &aside);
+                backup->remembered, may_make_folder(backup), backup->plan.overwrite }, &aside);
         if (r < 0)
                 return error_set_errno(error, ERROR_MEDIUM, r, "What lies there cannot be looked at, or be set aside");
         /*

@@ -194,30 +194,56 @@ static void test_empty_backup_of_another_store_takes_the_place_of_none(void **st
 }
 
 /* Their disks are copies of one, the store's id included, or the service was too old to have given it one. */
+/* Backs up on three machines, on the first more than on the others. */
+static void assert_set_aside_by_machine(World *world) {
+        g_autofree char *none = NULL, *first = NULL, *second = NULL;
+
+        none = back_up_on(world, "first");
+        assert_null(none);
+        g_autoptr(GBytes) of_first = read_path(world->target);
+        edit_store(world, "DELETE FROM documents WHERE key > (SELECT min(key) FROM licenses);"
+                "DELETE FROM licenses WHERE key > (SELECT min(key) FROM licenses)");
+        first = back_up_on(world, "second");
+        assert_has(world, first, of_first);
+        g_autoptr(GBytes) of_second = read_path(world->target);
+        second = back_up_on(world, "third");
+        assert_has(world, first, of_first);
+        assert_has(world, second, of_second);
+        assert_int_equal(count_entries(world->own), 3);
+}
+
 static void test_backup_of_another_machine_is_set_aside(void **state) {
-        static const char *const stores[] = { ONE_STORE, "" };
+        World *world = *state;
+        g_autofree char *sql = NULL;
+
+        set_store(world, "");
+        put_some(world, 3, 10);
+        assert_set_aside_by_machine(world);
+
+        /* A disk that was copied has the store's id on both machines, and both use this folder. */
+        g_free(world->own);
+        g_free(world->target);
+        world->own = make_folder(world->root, "1000");
+        world->target = g_build_filename(world->own, FOLDER_BACKUP_NAME, NULL);
+        sql = g_strdup_printf("INSERT INTO properties SELECT owner, 'BackupPath', '%s' FROM owners", world->own);
+        edit_store(world, sql);
+        set_store(world, ONE_STORE);
+        put_some(world, 3, 10);
+        assert_set_aside_by_machine(world);
+}
+
+/* As where each start makes one. Beside the store it is this machine all the same, and no file is left for each. */
+static void test_new_id_of_the_machine_sets_nothing_aside_beside_the_store(void **state) {
         World *world = *state;
 
-        for (size_t i = 0; i < G_N_ELEMENTS(stores); i++) {
-                g_autofree char *remove = g_strdup_printf("rm %s/*", world->own);
-                g_autofree char *none = NULL, *first = NULL, *second = NULL;
+        set_store(world, ONE_STORE);
+        put_some(world, 3, 10);
+        for (unsigned i = 0; i < 3; i++) {
+                g_autofree char *machine = g_strdup_printf("start-%u", i), *aside = back_up_on(world, machine);
 
-                set_store(world, stores[i]);
-                put_some(world, 3, 10);
-                none = back_up_on(world, "first");
-                assert_null(none);
-                g_autoptr(GBytes) of_first = read_path(world->target);
-                lose_store(world);
-                put_some(world, 1, 10);
-                first = back_up_on(world, "second");
-                assert_has(world, first, of_first);
-                g_autoptr(GBytes) of_second = read_path(world->target);
-                second = back_up_on(world, "third");
-                assert_has(world, first, of_first);
-                assert_has(world, second, of_second);
-                assert_int_equal(count_entries(world->own), 3);
-                assert_int_equal(system(remove), 0);
+                assert_null(aside);
         }
+        assert_int_equal(count_entries(world->own), 1);
 }
 
 /* An old copy of the store was put back: it has its id, and knows nothing of what came after. */
@@ -516,6 +542,7 @@ int main(void) {
                 IN_WORLD(test_one_backup_of_each_other_store_is_kept),
                 IN_WORLD(test_empty_backup_of_another_store_takes_the_place_of_none),
                 IN_WORLD(test_backup_of_another_machine_is_set_aside),
+                IN_WORLD(test_new_id_of_the_machine_sets_nothing_aside_beside_the_store),
                 IN_WORLD(test_backup_of_a_later_time_of_the_store_is_set_aside),
                 IN_WORLD(test_backup_of_a_later_time_of_another_store_stays_set_aside),
                 IN_WORLD(test_other_store_that_knows_less_adds_one_file_alone),
