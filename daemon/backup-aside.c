@@ -146,17 +146,13 @@ int aside_set(int folder, const NewBackup *backup, Aside *ret) {
                 return r;
         }
         /* Not with the new one's name: a power cut might leave that alone. */
-        if (fsync(folder) >= 0 || errno == EINVAL)
-                return 0;
-        r = -errno;
-        aside_undo(folder, ret);
-        *ret = (Aside) {};
-        return r;
+        return fsync(folder) < 0 && errno != EINVAL ? -errno : 0;
 }
 
-void aside_undo(int folder, const Aside *aside) {
+int aside_undo(int folder, const Aside *aside) {
         if (aside->linked)
                 (void)unlinkat(folder, aside->name, 0);
         else if (aside->name[0])
-                (void)rename_to_free(folder, aside->name, FOLDER_BACKUP_NAME);
+                return rename_to_free(folder, aside->name, FOLDER_BACKUP_NAME);
+        return 0;
 }

@@ -338,6 +338,15 @@ static int check_place(const Backup *backup, int folder, Error *error) {
                 "backup was written. See that the right one is mounted, and make another backup.", backup->path);
 }
 
+/* The new one failed: what was set aside gets its name back, or its user hears which it has now. Returns the error's code. */
+static int undo_aside(Backup *backup, int folder, const Aside *aside, Error *error) {
+        if (aside_undo(folder, aside) >= 0)
+                return (int)error->code;
+        backup->replaced = true;
+        return aside->is_own ? error_set(error, error->code, "%s The backup that was there is called '%s' now.",
+                error_message(error), aside->name) : (int)error->code;
+}
+
 /* A backup into the user's folder: the draft that is verified is the file that gets the name. */
 static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         _cleanup_fd_ int folder = -1;
@@ -367,8 +376,10 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
 
         r = aside_set(folder, &(NewBackup) { backup->plan.name, backup->store_id, backup->plan.machine,
                 backup->remembered, may_make_folder(backup), backup->plan.overwrite }, &aside);
-        if (r < 0)
-                return error_set_errno(error, ERROR_MEDIUM, r, "What lies there cannot be looked at, or be set aside");
+        if (r < 0) {
+                error_set_errno(error, ERROR_MEDIUM, r, "What lies there cannot be looked at, or be set aside");
+                return undo_aside(backup, folder, &aside, error);
+        }
         /*
          * To free a large file takes a tenth of a second: not in the rename, but after Done. A medium that may be
          * pulled then has to be left at rest.
@@ -376,22 +387,24 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         if (backup->plan.overwrite && may_make_folder(backup))
                 backup->former = openat(folder, FOLDER_BACKUP_NAME, O_PATH | O_NOFOLLOW | O_CLOEXEC);
         r = draft_publish(&draft, FOLDER_BACKUP_NAME, backup->plan.overwrite);
-        if (r < 0)
-                aside_undo(folder, &aside);
-        else if (aside.name[0]) {
+        if (r >= 0 && aside.name[0]) {
                 result->set_aside = g_strdup(aside.name);
                 result->aside_is_own = aside.is_own;
         }
-        if (r == -EEXIST)
+        if (r == -EEXIST) {
+                (void)aside_undo(folder, &aside);
                 return exists(backup, error);
+        }
         if (r == DRAFT_NOT_DURABLE) {
                 backup->replaced = true;
                 return error_set(error, ERROR_MEDIUM,
                         "The new backup is whole and in its place, but its folder could not be synced (%s): after a "
                         "power cut what was there before may be back. Make another one.", g_strerror(errno));
         }
-        if (r < 0)
-                return error_set_errno(error, ERROR_MEDIUM, r, "Putting it in its place failed");
+        if (r < 0) {
+                error_set_errno(error, ERROR_MEDIUM, r, "Putting it in its place failed");
+                return undo_aside(backup, folder, &aside, error);
+        }
 
         r = check_place(backup, folder, error);
         backup->replaced = r != 0;

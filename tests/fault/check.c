@@ -189,8 +189,9 @@ static void check_target(World *world, const Outcome *outcome) {
                         complain(world, "Done without error, and no new backup is there.");
         } else {
                 bool says_new = strstr(outcome->message, "The new backup is whole") != NULL;
+                bool says_name = operation->is_renamed && strstr(outcome->message, operation->aside);
 
-                if (found != (says_new ? BACKUP_NEW : before))
+                if (found != (says_new ? BACKUP_NEW : says_name ? BACKUP_NONE : before))
                         complain(world, "What is there is not what was said (%d): %s", found, outcome->message);
                 if (found != before && promises_nothing_happened(outcome->message))
                         complain(world, "Something was changed: %s", outcome->message);
