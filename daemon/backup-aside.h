@@ -22,8 +22,8 @@ typedef struct Aside {
         bool is_own;           /* the user's; of any other the user is told nothing */
 } Aside;
 
-/* Sets aside what a new backup in the folder would take away for good. Returns 0, or a negative errno, to be undone, too. */
+/* Sets aside what a new backup in the folder would take away for good. Returns 0, or a negative errno: undo it, too. */
 int aside_set(int folder, const NewBackup *backup, Aside *ret);
 
-/* Undoes that, after the new one could not be put in its place. A negative errno: what was set aside has its new name still. */
+/* Undoes that, after the new one could not be put in its place. Negative: what was set aside has its new name still. */
 int aside_undo(int folder, const Aside *aside);
