@@ -109,9 +109,9 @@ static void report(Ctl *ctl, const JobEnd *end, const char *file) {
 
                 ctl_note(ctl, "Backed up %s (%s), read back and verified.", licenses, size);
                 if (aside)
-                        ctl_note(ctl, "The backup that was there may have what the new one lacks: it is of another store or "
-                                "machine, or of this store before it lost licenses. It is kept as '%s', beside the new one. Where "
-                                "something is missing, have an administrator restore that.", aside);
+                        ctl_note(ctl, "The backup that was there may have what the new one lacks: it is of another store "
+                                "or machine, or of this store before it lost licenses. It is kept as '%s', beside the "
+                                "new one. Where something is missing, have an administrator restore that.", aside);
                 ctl_note(ctl, "To copy the backup to a place of yours: licensevaultctl export FILE");
         }
 

@@ -60,8 +60,8 @@ Status source_open_found(Ctl *ctl, const char *file, Source *ret) {
         if (fd < 0 || fstat(fd, &st) < 0)
                 return ctl_fail_errno(ctl, -errno, "'%s' cannot be opened", file);
         if (!S_ISREG(st.st_mode))
-                return ctl_fail(ctl, STATUS_FAILED, "'%s' is no file any more. Somebody else changes what is in that folder.",
-                        file);
+                return ctl_fail(ctl, STATUS_FAILED,
+                        "'%s' is no file any more. Somebody else changes what is in that folder.", file);
 
         *ret = (Source) { .name = file, .fd = fd_steal(&fd) };
         return STATUS_OK;

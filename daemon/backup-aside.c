@@ -59,8 +59,8 @@ static void choose_place(int folder, const char *user, const ArchiveStore *store
 
                 name_by_store(user, store, i, ret->name);
                 found = backup_find(folder, ret->name, user, NULL, &former);
-                if (found == BACKUP_FILE_NONE ||
-                    (found == BACKUP_FILE_OWN && former.remembered <= store->remembered))
+                ret->takes_place = found == BACKUP_FILE_OWN && former.remembered <= store->remembered;
+                if (found == BACKUP_FILE_NONE || ret->takes_place)
                         return;
         }
         name_by_number("store", randombytes_random(), ret->name);
@@ -138,8 +138,8 @@ int aside_set(int folder, const NewBackup *backup, Aside *ret) {
         if (r < 0 || !ret->name[0])
                 return r;
         r = give_name(folder, backup->overwrite, ret);
-        /* An older one of the same store, which the one that lies there would have replaced. */
-        if (r == -EEXIST && unlinkat(folder, ret->name, 0) >= 0)
+        /* Not what else has the name, as one at random may be taken, too. */
+        if (r == -EEXIST && ret->takes_place && unlinkat(folder, ret->name, 0) >= 0)
                 r = give_name(folder, backup->overwrite, ret);
         if (r < 0) {
                 *ret = (Aside) {};

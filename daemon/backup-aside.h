@@ -20,6 +20,7 @@ typedef struct Aside {
         char name[ASIDE_SIZE]; /* "" where nothing was to be kept */
         bool linked;           /* what was there still has its own name, too, until it is replaced */
         bool is_own;           /* the user's; of any other the user is told nothing */
+        bool takes_place;      /* of an older one of that name, which knows no more */
 } Aside;
 
 /* Sets aside what a new backup in the folder would take away for good. Returns 0, or a negative errno: undo it, too. */

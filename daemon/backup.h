@@ -88,8 +88,7 @@ typedef enum BackupFile {
 } BackupFile;
 
 /*
- * What a file in a folder is, licenses.tar as a rule, seen by the user of that name; opened for reading if it is that
- * user's.
+ * What a file in a folder, licenses.tar as a rule, is to the user of a name; opened for reading if it is that user's.
  * ret_store, which may be NULL, gets what it says of the store that it is of.
  * Returns a BackupFile, or a negative errno where it cannot be found out.
  */

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 
 #include <cmocka.h>
+#include <sodium.h>
 
 #include "archive-frame.h"
 #include "backup-world.h"
@@ -80,6 +81,11 @@ static void test_empty_backup_sets_that_of_a_former_store_aside_once(void **stat
                 back_up_over(world, alice.name, 2);
                 assert_aside(world, FORMER_STORE, former);
         }
+}
+
+static void forget_newest_license(World *world) {
+        edit_store(world, "DELETE FROM documents WHERE key = (SELECT max(key) FROM licenses);"
+                "DELETE FROM licenses WHERE key = (SELECT max(key) FROM licenses)");
 }
 
 /* The id of a store, as backups of it say it. */
@@ -253,8 +259,7 @@ static void test_backup_of_a_later_time_of_the_store_is_set_aside(void **state) 
         put_some(world, 3, 10);
         back_up_over_other(world, false);
         g_autoptr(GBytes) later = read_path(world->target);
-        edit_store(world, "DELETE FROM documents WHERE key = (SELECT max(key) FROM licenses);"
-                "DELETE FROM licenses WHERE key = (SELECT max(key) FROM licenses)");
+        forget_newest_license(world);
         back_up_over_other(world, true);
         for (unsigned i = 0; i < 2; i++) {
                 assert_aside(world, FORMER_STORE, later);
@@ -274,8 +279,7 @@ static void test_backup_of_a_later_time_of_another_store_stays_set_aside(void **
         g_autofree char *aside = back_up_on(world, "machine");
         assert_has(world, aside, later);
 
-        edit_store(world, "DELETE FROM documents WHERE key = (SELECT max(key) FROM licenses);"
-                "DELETE FROM licenses WHERE key = (SELECT max(key) FROM licenses)");
+        forget_newest_license(world);
         set_store(world, ONE_STORE);
         back_up_over_other(world, true);
         g_autoptr(GBytes) old = read_path(world->target);
@@ -283,11 +287,6 @@ static void test_backup_of_a_later_time_of_another_store_stays_set_aside(void **
         g_autofree char *other = back_up_on(world, "machine");
         assert_has(world, aside, later);
         assert_has(world, other, old);
-}
-
-static void forget_newest_license(World *world) {
-        edit_store(world, "DELETE FROM documents WHERE key = (SELECT max(key) FROM licenses);"
-                "DELETE FROM licenses WHERE key = (SELECT max(key) FROM licenses)");
 }
 
 /* Week for week, after somebody was purged there: its last backup from before that is kept, and the newest, and no more. */
@@ -403,6 +402,40 @@ static void test_backup_of_a_former_user_is_not_told(void **state) {
         run_good(world, plan_over(world, alice.name), &result);
         assert_true(g_str_has_prefix(result.set_aside, FORMER_USER));
         assert_false(result.aside_is_own);
+}
+
+static const char *name_of_ones(void) {
+        return "ones";
+}
+
+static uint32_t one(void) {
+        return 1;
+}
+
+static void fill_with_ones(void *buffer, size_t size) {
+        memset(buffer, 1, size);
+}
+
+/* The name at random is taken, by what may be all that is left of another. */
+static void test_name_at_random_that_is_taken_removes_nothing(void **state) {
+        randombytes_implementation ones = { .implementation_name = name_of_ones, .random = one, .buf = fill_with_ones };
+        World *world = *state;
+        g_autofree char *taken = g_build_filename(world->own, FORMER_USER "00000001.tar", NULL);
+        g_auto(WorkResult) result = {};
+        g_auto(Error) error = {};
+
+        back_up_over(world, "former", 0);
+        g_autoptr(GBytes) former = read_path(world->target);
+        write_path(taken, "another's", 9);
+        forget(world);
+        randombytes_set_implementation(&ones);
+        assert_int_equal(run(world, plan_over(world, alice.name), &result, &error), ERROR_MEDIUM);
+        randombytes_set_implementation(&randombytes_sysrandom_implementation);
+
+        assert_error(&error, ERROR_MEDIUM, "is unchanged");
+        g_autoptr(GBytes) found = read_path(world->target), kept = read_path(taken);
+        assert_true(g_bytes_equal(found, former));
+        assert_int_equal(g_bytes_get_size(kept), 9);
 }
 
 static void test_what_is_no_file_is_set_aside(void **state) {
@@ -552,6 +585,7 @@ int main(void) {
                 IN_WORLD(test_damaged_backup_is_not_replaced_by_an_empty_one),
                 IN_WORLD(test_what_does_not_say_whose_it_is_is_set_aside),
                 IN_WORLD(test_backup_of_a_former_user_is_not_told),
+                IN_WORLD(test_name_at_random_that_is_taken_removes_nothing),
                 IN_WORLD(test_what_is_no_file_is_set_aside),
                 IN_WORLD(test_backup_that_cannot_be_looked_at_is_not_replaced),
                 cmocka_unit_test(test_whether_a_backup_is_empty_is_not_read_for_long),
