@@ -120,9 +120,13 @@ typedef struct OpenRequest {
 
 static int open_run(Request *request, StoreConnection *connection, Error *error) {
         OpenRequest *open = (OpenRequest *)request;
+        int r;
 
-        return backup_open(request->manager->store, open->roots, &request->owner, BACKUP_PATH, &open->fd,
-                error);
+        r = backup_open(request->manager->store, open->roots, &request->owner, BACKUP_PATH, &open->fd, error);
+        if (r != 0)
+                return r;
+        r = request->watch = lent_watch(request->manager->lent, open->fd);
+        return r < 0 ? error_set_errno(error, ERROR_MEDIUM, r, "The backup cannot be handed over") : 0;
 }
 
 static int open_reply(Request *request, sd_bus_message *reply) {
@@ -136,7 +140,7 @@ static void open_clear(Request *request) {
         g_strfreev(open->roots);
 }
 
-static const RequestClass open_class = { sizeof(OpenRequest), open_run, open_reply, open_clear, .opens = true };
+static const RequestClass open_class = { sizeof(OpenRequest), open_run, open_reply, open_clear, .opens = LENT_BACKUP };
 
 int method_open_backup(Manager *manager, Caller *caller, sd_bus_message *message, Error *error) {
         g_autoptr(Request) request = NULL;

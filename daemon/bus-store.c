@@ -295,7 +295,10 @@ static int get_run(Request *request, StoreConnection *connection, Error *error) 
         if (r != 0 || !request->class->opens)
                 return r;
 
+        request->held_bytes = get->license.size;
         r = make_memfd(get->document, get->license.size, &get->fd);
+        if (r >= 0)
+                r = request->watch = lent_watch(request->manager->lent, get->fd);
         return r < 0 ? error_set_errno(error, ERROR_STORE_READ, r, "The document cannot be handed over") : 0;
 }
 
@@ -304,10 +307,9 @@ static int get_reply(Request *request, sd_bus_message *reply) {
         int r;
 
         request->reply_bytes = license_memory_size(&get->license);
-        if (request->class->opens) {
-                request->held_bytes = get->license.size;
+        if (request->class->opens)
                 r = sd_bus_message_append(reply, "h", get->fd);
-        } else {
+        else {
                 request->reply_bytes += get->license.size;
                 r = sd_bus_message_append_array(reply, 'y', get->document, get->license.size);
         }
@@ -323,7 +325,7 @@ static void get_clear(Request *request) {
 }
 
 static const RequestClass get_class = { sizeof(GetRequest), get_run, get_reply, get_clear };
-static const RequestClass open_class = { sizeof(GetRequest), get_run, get_reply, get_clear, .opens = true };
+static const RequestClass open_class = { sizeof(GetRequest), get_run, get_reply, get_clear, .opens = LENT_DOCUMENT };
 
 static int get(const RequestClass *class, Caller *caller, sd_bus_message *message, Error *error) {
         g_autoptr(Request) request = NULL;

@@ -347,7 +347,7 @@ static int set_up_event(Manager *manager) {
             (r = add_signal(manager, SIGHUP, on_reload)) < 0 ||
             (r = sd_event_add_post(manager->event, NULL, on_turn, manager)) < 0 ||
             (r = sd_event_set_watchdog(manager->event, true)) < 0 ||
-            (r = mailbox_new(manager->event, &manager->mailbox)) < 0) {
+            (r = mailbox_new(manager->event, &manager->mailbox)) < 0 || (r = lent_new(manager->event, &manager->lent)) < 0) {
                 log_error("The event loop cannot be set up: %s", g_strerror(-r));
                 return EXIT_FAILED;
         }
@@ -442,6 +442,7 @@ Manager *manager_free(Manager *manager) {
         sd_event_source_disable_unref(manager->lookup_timer);
         sd_event_source_disable_unref(manager->turn);
         mailbox_free(manager->mailbox);
+        lent_free(manager->lent);
         /* Not flushed: a stop has waited for that, and a bus that takes nothing is not waited for without end. */
         sd_bus_close_unref(manager->bus);
         sd_event_unref(manager->event);

@@ -6,6 +6,7 @@
 
 #include "api.h"
 #include "config.h"
+#include "lent.h"
 #include "mailbox.h"
 #include "store.h"
 #include "turn.h"
@@ -40,7 +41,7 @@ typedef struct Waiting {
 #define STRANGERS ((uid_t)-1)
 
 /* What a uid uses, so that it can be bounded; there as long as something refers to it. */
-typedef struct User {
+struct User {
         struct Manager *manager;
         unsigned n_ref;
         uid_t uid;
@@ -61,12 +62,14 @@ typedef struct User {
         unsigned n_workers; /* threads of jobs, those that only have to close a descriptor included */
         bool looked_up;   /* a thread asks for its name just now */
         GQueue ended;     /* of Job *, whose results are kept; oldest first */
-} User;
+        uint64_t lent[_LENT_KINDS]; /* that its clients may still have; see lent.h */
+};
 
 struct Manager {
         sd_event *event;
         sd_bus *bus;         /* NULL: left, and not joined again yet. There are no callers then */
         Mailbox *mailbox;
+        Lent *lent;
         ExitCode exit_code;
         bool stopping;
 

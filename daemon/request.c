@@ -45,6 +45,8 @@ static void check_room(Request *request) {
                 (void)outbox_check(caller, error);
         if (caller && request->class->opens && error->code == ERROR_NONE)
                 (void)outbox_check_descriptor(caller, error);
+        if (request->class->opens && error->code == ERROR_NONE)
+                (void)lent_add(request->user, request->class->opens, request->watch, request->held_bytes, error);
 }
 
 static void answer(Request *request) {

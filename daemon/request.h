@@ -16,7 +16,7 @@ typedef struct RequestClass {
         /* On the bus thread, after run() went well: appends the answer. NULL: there is nothing in it. */
         int (*reply)(Request *request, sd_bus_message *reply);
         void (*clear)(Request *request); /* frees what the struct has of its own; may be NULL */
-        bool opens; /* there is a descriptor in the answer */
+        LentKind opens; /* what there is a descriptor of in the answer */
         /*
          * For a large write, on a thread that is not the store's: does some of what run() would do without the store, 0.1 to
          * 1 MiB of documents. Returns whether there is more. May be NULL.
@@ -38,7 +38,8 @@ struct Request {
         bool read;               /* changes nothing: may be refused also when it was done */
         uint64_t bytes;          /* that a queued write holds */
         uint64_t reply_bytes;    /* set by reply() where it may be large: how large, roughly */
-        uint64_t held_bytes;     /* and what its descriptor holds */
+        uint64_t held_bytes;     /* what its descriptor holds; set by run() */
+        int watch;               /* of the descriptor, see lent_watch(); set by run() */
 };
 
 /* Makes a request, zeroed behind its head. ERROR_STORE_CORRUPT and the like where there is no store. */

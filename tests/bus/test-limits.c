@@ -5,6 +5,10 @@
 
 #include "client.h"
 
+/* Of 1 MiB. */
+#define DOCUMENTS_OPEN_MAX 64U
+#define BACKUPS_OPEN_MAX 16U
+
 static Harness *start_with(void **state, const char *key, const char *value) {
         Harness *h = *state;
 
@@ -220,6 +224,73 @@ static void test_subscriptions_are_limited(void **state) {
                 call_void(harness_connect(h, 1), ROOT, "Manager.Subscribe", "");
 }
 
+/* Some time passes between a close and that it is known. */
+static void call_until_allowed(sd_bus *bus, const char *member, const char *argument) {
+        for (unsigned i = 0; i < PATIENCE_SEC * 100; i++) {
+                _cleanup_message_ sd_bus_message *message = new_call(bus, ROOT, member);
+                _cleanup_message_ sd_bus_message *reply = NULL;
+
+                if (argument)
+                        assert_true(sd_bus_message_append(message, "s", argument) >= 0);
+                if (sd_bus_call(bus, message, 0, NULL, &reply) >= 0)
+                        return;
+                sleep_msec(10);
+        }
+        fail_msg("%s is still refused", member);
+}
+
+static void test_documents_that_a_user_keeps_open_are_limited(void **state) {
+        Harness *h = *state;
+        g_autofree uint8_t *document = make_document(1 << 20, 1);
+        sd_bus_message *kept[DOCUMENTS_OPEN_MAX];
+        harness_start(h);
+        sd_bus *bus = harness_connect(h, 0);
+        g_free(store_license(bus, document, 1 << 20, "a{sv}", 1, "LicenseId", "s", "large"));
+
+        for (unsigned i = 0; i < DOCUMENTS_OPEN_MAX; i++)
+                kept[i] = call(bus, ROOT, "LicenseStore.OpenLicense", "s", "large");
+        call_error(bus, ROOT, "LicenseStore.OpenLicense", "LimitsExceeded", "*Close some*", "s", "large");
+        /* Also over another connection, and another user not. */
+        call_error(harness_connect(h, 0), ROOT, "LicenseStore.OpenLicense", "LimitsExceeded", NULL, "s", "large");
+        if (h->n_users > 1) {
+                sd_bus *other = harness_connect(h, 1);
+
+                store_simple(other, "theirs");
+                call_void(other, ROOT, "LicenseStore.OpenLicense", "s", "theirs");
+        }
+        sd_bus_message_unref(kept[0]);
+        call_until_allowed(bus, "LicenseStore.OpenLicense", "large");
+        for (unsigned i = 1; i < DOCUMENTS_OPEN_MAX; i++)
+                sd_bus_message_unref(kept[i]);
+}
+
+static void replace_backup(sd_bus *bus) {
+        g_autofree char *job = call_string(bus, ROOT, "LicenseBackup.BackupLicenses", "u", 1);
+
+        g_hash_table_unref(assert_job_succeeds(bus, job));
+}
+
+static void test_backups_that_a_user_keeps_open_are_limited(void **state) {
+        Harness *h = *state;
+        sd_bus_message *kept[BACKUPS_OPEN_MAX];
+        harness_start(h);
+        sd_bus *bus = harness_connect(h, 0);
+        store_simple(bus, "one");
+
+        for (unsigned i = 0; i < BACKUPS_OPEN_MAX; i++) {
+                replace_backup(bus);
+                kept[i] = call(bus, ROOT, "LicenseBackup.OpenBackup", "");
+                /* The same one again is no other. */
+                call_void(bus, ROOT, "LicenseBackup.OpenBackup", "");
+        }
+        replace_backup(bus);
+        call_error(bus, ROOT, "LicenseBackup.OpenBackup", "LimitsExceeded", "*Close some*", "");
+        sd_bus_message_unref(kept[0]);
+        call_until_allowed(bus, "LicenseBackup.OpenBackup", NULL);
+        for (unsigned i = 1; i < BACKUPS_OPEN_MAX; i++)
+                sd_bus_message_unref(kept[i]);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, harness_setup_bus, harness_teardown)
 
 int main(void) {
@@ -236,6 +307,8 @@ int main(void) {
                 TEST(test_queued_writes_are_limited),
                 TEST(test_queued_bytes_are_limited),
                 TEST(test_subscriptions_are_limited),
+                TEST(test_documents_that_a_user_keeps_open_are_limited),
+                TEST(test_backups_that_a_user_keeps_open_are_limited),
         };
 
         return cmocka_run_group_tests_name("limits", tests, NULL, NULL);

@@ -46,6 +46,7 @@ const FaultCall fault_calls[N_FAULT_CALLS] = {
         { "getdents64", { SYS_getdents64, -1 }, SUBJECT_NONE, 0, false, { EIO } },
         { "clone", { SYS_clone3, SYS_clone, -1 }, SUBJECT_NONE, 0, false, { EAGAIN } },
         { "eventfd", { SYS_eventfd2, -1 }, SUBJECT_NONE, 0, false, { EMFILE, ENOMEM } },
+        { "inotify", { SYS_inotify_init1, SYS_inotify_add_watch, -1 }, SUBJECT_NONE, 0, false, { EMFILE, ENOSPC, ENOMEM } },
 };
 
 static bool is_lock(int command) {

@@ -34,7 +34,7 @@ typedef struct FaultCall {
         int errors[8];        /* ended by 0 */
 } FaultCall;
 
-#define N_FAULT_CALLS 24U
+#define N_FAULT_CALLS 25U
 extern const FaultCall fault_calls[N_FAULT_CALLS];
 
 /* The row of a system call, -1 for one of which there is none. fcntl() is told apart by its command. */
