@@ -15,6 +15,8 @@
 #define DOCUMENT_BYTES_MIN (UINT64_C(64) * 1024)
 /* Beside the one that is there, some may have been set aside: these are there, too, and nobody need have them. */
 #define BACKUPS_MAX 16U
+/* The kernel counts them from 1 on. */
+#define UNWATCHED 0
 /* For a batch of events, none of which has a name. */
 #define EVENTS_BYTES (64 * sizeof(struct inotify_event))
 
@@ -96,7 +98,13 @@ int lent_new(sd_event *event, Lent **ret) {
 
         lent->files = g_hash_table_new_full(NULL, NULL, NULL, file_free);
         lent->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-        r = lent->fd < 0 ? -errno : sd_event_add_io(event, &lent->source, lent->fd, EPOLLIN, on_events, lent);
+        if (lent->fd < 0) {
+                /* In a container, others with its number may have all that a user gets. */
+                log_warning("What clients have open is not counted, for inotify cannot be had: %s", g_strerror(errno));
+                *ret = lent;
+                return 0;
+        }
+        r = sd_event_add_io(event, &lent->source, lent->fd, EPOLLIN, on_events, lent);
         if (r < 0) {
                 lent_free(lent);
                 return r;
@@ -120,6 +128,8 @@ int lent_watch(const Lent *lent, int fd) {
         char path[sizeof "/proc/self/fd/" + 3 * sizeof fd];
         int watch;
 
+        if (lent->fd < 0)
+                return UNWATCHED;
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
         watch = inotify_add_watch(lent->fd, path, IN_DELETE_SELF);
         if (watch >= 0)
@@ -143,7 +153,7 @@ int lent_add(User *user, LentKind kind, int watch, uint64_t bytes, Error *error)
         File *file;
         int r;
 
-        if (g_hash_table_contains(files, GINT_TO_POINTER(watch)))
+        if (watch == UNWATCHED || g_hash_table_contains(files, GINT_TO_POINTER(watch)))
                 return 0;
         r = check(user, kind, error);
         if (r != 0)

@@ -24,7 +24,7 @@ typedef enum LentKind {
         _LENT_KINDS,
 } LentKind;
 
-/* Returns 0 or a negative errno. */
+/* Where there is no inotify nothing is counted, and the log says so. Returns 0 or a negative errno. */
 int lent_new(sd_event *event, Lent **ret);
 /* Before the users are freed. */
 Lent *lent_free(Lent *lent);

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common.h"
@@ -214,6 +215,23 @@ static void test_replaced_backups_count_until_nobody_has_them(void **state) {
         temp_folder_remove(g_steal_pointer(&folder));
 }
 
+/* Better than to lend nothing. */
+static void test_without_inotify_nothing_is_counted(void **state) {
+        World *world = *state;
+        struct rlimit limit, none;
+
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+        none = (struct rlimit) { 0, limit.rlim_max };
+        lent_free(world->manager.lent);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        assert_int_equal(lent_new(world->manager.event, &world->manager.lent), 0);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+
+        for (unsigned i = 0; i < 2 * MIBS_MAX; i++)
+                close(lend_document(world, world->anna, MIB));
+        assert_lent(world, world->anna, LENT_DOCUMENT, 0);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_what_is_closed_counts_no_more, setup, teardown),
@@ -222,6 +240,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_who_has_gone_has_it_still, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_events_that_the_kernel_has_lost, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_replaced_backups_count_until_nobody_has_them, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_without_inotify_nothing_is_counted, setup, teardown),
         };
 
         return cmocka_run_group_tests_name("lent", tests, NULL, NULL);
