@@ -325,6 +325,16 @@ static Status warn_of_backup(Ctl *ctl, const Report *report, const Backup *backu
         return status;
 }
 
+/* There is a backup of the service, which cannot be had. */
+static Status fail_backup(Ctl *ctl, const sd_bus_error *error) {
+        if (error_from_name(error->name) != ERROR_BACKUP_CORRUPT)
+                return bus_fail(ctl, error, "The backup");
+        if (!ctl->json)
+                field_print_tone("Last backup", TONE_BAD, "damaged: see below");
+        ctl_push(ctl);
+        return bus_fail(ctl, error, NULL);
+}
+
 /* Opens the backup that is meant. false, with *ret_status set, where there is none; that has been said. */
 static bool open_backup(Ctl *ctl, const Report *report, Source *ret, char **ret_path, Status *ret_status) {
         __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
@@ -346,8 +356,8 @@ static bool open_backup(Ctl *ctl, const Report *report, Source *ret, char **ret_
                 *ret_status = *ret_path ? source_open_found(ctl, file, ret) : source_open(ctl, file, ret);
                 return *ret_status == STATUS_OK;
         }
-        if (!report->place && error_from_name(error.name) != ERROR_BACKUP_CORRUPT) {
-                *ret_status = bus_fail(ctl, &error, "The backup");
+        if (!report->place && !source_is_missing(&error)) {
+                *ret_status = fail_backup(ctl, &error);
                 return false;
         }
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backup.h"
 #include "bus.h"
 #include "error.h"
 
@@ -140,6 +141,11 @@ bool source_try_open_service(Ctl *ctl, sd_bus_error *ret_error, Source *ret) {
         return true;
 }
 
+bool source_is_missing(const sd_bus_error *error) {
+        return error_from_name(error->name) == ERROR_BACKUP_CORRUPT && error->message &&
+                g_str_has_prefix(error->message, BACKUP_MISSING_WORDS);
+}
+
 Status source_open_service(Ctl *ctl, Source *ret) {
         __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
         Status status;
@@ -149,7 +155,7 @@ Status source_open_service(Ctl *ctl, Source *ret) {
                 return status;
         if (sd_bus_error_has_name(&error, SD_BUS_ERROR_INCONSISTENT_MESSAGE))
                 return bus_fail_parse(ctl);
-        if (error_from_name(error.name) == ERROR_BACKUP_CORRUPT)
+        if (source_is_missing(&error))
                 return ctl_fail_named(ctl, STATUS_CORRUPT, error.name,
                         "There is no backup yet. Make one with: licensevaultctl backup");
         return bus_fail(ctl, &error, NULL);

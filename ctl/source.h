@@ -32,7 +32,7 @@ Status source_expect(Ctl *ctl, const Source *source, int stop_fd);
  */
 Status source_open_found(Ctl *ctl, const char *file, Source *ret);
 
-/* The backup in the folder of the service. Its name is its path. Where there is none: STATUS_CORRUPT. */
+/* The backup in the folder of the service. Its name is its path. Where there is none, or a damaged one: STATUS_CORRUPT. */
 Status source_open_service(Ctl *ctl, Source *ret);
 
 /*
@@ -40,6 +40,8 @@ Status source_open_service(Ctl *ctl, Source *ret);
  * went well.
  */
 bool source_try_open_service(Ctl *ctl, sd_bus_error *ret_error, Source *ret);
+/* Whether that error says that there is no backup; one that is damaged at its start cannot be opened either. */
+bool source_is_missing(const sd_bus_error *error);
 
 void source_close(Source *source);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Source, source_close)

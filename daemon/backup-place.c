@@ -158,7 +158,7 @@ int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const
                 break;
         case BACKUP_FILE_NONE:
         case BACKUP_FILE_FOREIGN:
-                return error_set(error, ERROR_BACKUP_MISSING, "There is no backup of yours in '%s'. %s", path,
+                return error_set(error, ERROR_BACKUP_MISSING, BACKUP_MISSING_WORDS "'%s'. %s", path,
                         restores ? "Restore from a file with RestoreLicensesFromFile, or set another RestorePath." :
                                    "Make one with BackupLicenses.");
         case BACKUP_FILE_STRANGE:
