@@ -6,6 +6,8 @@
 
 #include <systemd/sd-daemon.h>
 
+#include "license.h"
+
 /* Storing a large batch on a slow disk takes its time. */
 #define CALL_TIMEOUT_USEC (90 * G_USEC_PER_SEC)
 
@@ -57,7 +59,10 @@ static const struct {
         { "System.Error.ETIMEDOUT", SILENT },
 };
 
-/* What the service says in terms of D-Bus, in those of the command line. */
+/*
+ * What the service says in terms of D-Bus, in those of the command line: whole messages, and the advice in others. A
+ * test runs into each with the real service.
+ */
 static const char *const messages[_ERROR_MAX] = {
         [ERROR_AUTHORIZATION_REQUIRED] =
                 "An administrator has to authorize this. Leave out --quiet, to be asked for it, or run as root.",
@@ -67,6 +72,23 @@ static const char *const messages[_ERROR_MAX] = {
         [ERROR_NEEDS_INDIVIDUALIZATION] =
                 "This backup is from another machine or user. To bring its licenses over, use --yes.",
         [ERROR_LICENSE_UNAVAILABLE] = "There is no such license. List them with: licensevaultctl list",
+};
+
+static const struct {
+        const char *service;
+        const char *ours;
+} advice[] = {
+        { "Use BackupLicensesToFile (to restore: RestoreLicensesFromFile) with a file that you open there yourself, or ask "
+          "the administrator to add it to Roots=.",
+          "Use a file of yours (licensevaultctl backup --output FILE, licensevaultctl restore FILE), or ask the "
+          "administrator to add the folder to Roots= in licensevaultd.conf." },
+        { "Restore from a file with RestoreLicensesFromFile, or set another RestorePath.",
+          "Name a file, or another folder (licensevaultctl set-path restore FOLDER)." },
+        { "set another BackupPath.", "name another one (licensevaultctl set-path backup FOLDER)." },
+        { "set another RestorePath.", "name another one (licensevaultctl set-path restore FOLDER)." },
+        { "Use another copy, with RestoreLicensesFromFile.", "Use another copy." },
+        { "Make a new one with BackupLicenses and the flag 1.",
+          "Make a new one with: licensevaultctl backup --overwrite" },
 };
 
 static const Status statuses[_ERROR_MAX] = {
@@ -98,24 +120,34 @@ static const char *describe(Trouble trouble) {
         return sd_booted() > 0 ? troubles[trouble].with_systemd : troubles[trouble].without;
 }
 
+char *bus_words(const char *name, const char *message) {
+        const Error error = { .code = error_from_name(name) };
+        const char *said = message && *message ? message : error_message(&error);
+        GString *text;
+
+        if (messages[error.code])
+                return g_strdup(messages[error.code]);
+        if (!*said)
+                return g_strdup("The service reports an error that licensevaultctl does not know.");
+
+        text = g_string_new(said);
+        for (unsigned i = 0; i < G_N_ELEMENTS(advice); i++)
+                g_string_replace(text, advice[i].service, advice[i].ours, 0);
+        return g_string_free(text, FALSE);
+}
+
 Status bus_fail_named(Ctl *ctl, const char *name, const char *message, const char *about) {
         for (unsigned i = 0; i < G_N_ELEMENTS(bus_errors); i++)
                 if (g_str_has_prefix(name, bus_errors[i].prefix))
                         return ctl_fail_named(ctl, STATUS_UNREACHABLE, name, describe(bus_errors[i].trouble));
 
-        ErrorCode code = error_from_name(name);
-        const Error error = { .code = code };
-        const char *text = messages[code];
-        if (!text)
-                text = message && *message ? message : error_message(&error);
-        if (!*text)
-                text = "The service reports an error that licensevaultctl does not know.";
+        g_autofree char *text = bus_words(name, message);
 
         /* Not twice in a sentence: the service may have named it. */
         g_autofree char *quoted = about ? g_strdup_printf("'%s'", about) : NULL;
         bool is_named = !about || !*about || strstr(text, quoted);
         g_autofree char *full = is_named ? g_strdup(text) : g_strdup_printf("%s: %s", about, text);
-        return ctl_fail_named(ctl, statuses[code], name, full);
+        return ctl_fail_named(ctl, statuses[error_from_name(name)], name, full);
 }
 
 Status bus_fail(Ctl *ctl, const sd_bus_error *error, const char *about) {
@@ -205,7 +237,11 @@ Status bus_call(Ctl *ctl, sd_bus_message *call, const char *about, sd_bus_messag
 }
 
 Status bus_check_string(Ctl *ctl, const char *what, const char *string) {
-        if (!string || g_utf8_validate(string, -1, NULL))
+        if (!string || license_string_is_valid(string))
                 return STATUS_OK;
+        if (!*string)
+                return ctl_fail(ctl, STATUS_USAGE, "%s is empty.", what);
+        if (strlen(string) > LICENSE_STRING_MAX)
+                return ctl_fail(ctl, STATUS_USAGE, "%s is longer than %u bytes.", what, LICENSE_STRING_MAX);
         return ctl_fail(ctl, STATUS_USAGE, "%s is not valid UTF-8.", what);
 }

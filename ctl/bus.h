@@ -34,6 +34,9 @@ Status bus_call(Ctl *ctl, sd_bus_message *call, const char *about, sd_bus_messag
  */
 bool bus_try_call(Ctl *ctl, sd_bus_message *call, sd_bus_error *ret_error, sd_bus_message **ret_reply);
 
+/* What an error of the service says, in the words of the command line; never empty (g_free). */
+char *bus_words(const char *name, const char *message);
+
 /* Says what an error of the service means. */
 Status bus_fail(Ctl *ctl, const sd_bus_error *error, const char *about);
 /* The same for the name and message that a job ended with. */
@@ -44,5 +47,5 @@ Status bus_fail_parse(Ctl *ctl);
 /* Says that the service went away while something ran. */
 Status bus_fail_vanished(Ctl *ctl);
 
-/* Whether a string of the user can go over the bus as it is; says so where it cannot. */
+/* Whether the service takes a string of the user, which may be NULL; says what is wrong where it does not. */
 Status bus_check_string(Ctl *ctl, const char *what, const char *string);

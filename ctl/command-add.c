@@ -389,6 +389,32 @@ static Status read_ids(Ctl *ctl, sd_bus_message *reply, bool many) {
         return r < 0 ? bus_fail_parse(ctl) : STATUS_OK;
 }
 
+/* How the service calls what an option has said, at the beginning of what is wrong with it. */
+static const struct {
+        const char *property;
+        const char *option;
+} properties[] = {
+        { "LicenseId ", "--id" },
+        { "KeyId ", "--key-id" },
+        { "Title ", "--title" },
+        { "Issuer ", "--issuer" },
+        { "MediaType ", "--media-type" },
+        { "NotBefore ", "--not-before" },
+        { "NotAfter ", "--not-after" },
+        { "Counter ", "--counter" },
+};
+
+/* What is wrong with an argument, which the command line calls otherwise (g_free). */
+static char *name_option(const char *text) {
+        /* It wants a LicenseId, which is how the bus calls it. */
+        if (!add_id && strstr(text, "LicenseId"))
+                return g_strdup("The document does not name its license. Add it by itself, with --id.");
+        for (unsigned i = 0; i < G_N_ELEMENTS(properties); i++)
+                if (g_str_has_prefix(text, properties[i].property))
+                        return g_strdup_printf("%s %s", properties[i].option, text + strlen(properties[i].property));
+        return g_strdup(text);
+}
+
 /*
  * The service counts the licenses of a call, "License 3 of 10: what is wrong"; people know files. Where
  * the message is not of that kind, it is told as it is.
@@ -396,6 +422,7 @@ static Status read_ids(Ctl *ctl, sd_bus_message *reply, bool many) {
 static Status fail_batch(Ctl *ctl, const Batch *batch, const sd_bus_error *error) {
         const char *file = batch->n == 1 ? batch->documents[0].file : NULL, *text = error->message ?: "";
         const char *reason = strstr(text, ": ");
+        g_autofree char *named = NULL;
         unsigned n;
 
         if (batch->n > 1 && reason && sscanf(text, "License %u", &n) == 1 && n >= 1 && n <= batch->n) {
@@ -403,9 +430,8 @@ static Status fail_batch(Ctl *ctl, const Batch *batch, const sd_bus_error *error
                 text = reason + strlen(": ");
         }
 
-        /* It wants a LicenseId, which is how the bus calls it. */
-        if (error_from_name(error->name) == ERROR_INVALID_ARGUMENTS && !add_id && strstr(text, "LicenseId"))
-                text = "The document does not name its license. Add it by itself, with --id.";
+        if (error_from_name(error->name) == ERROR_INVALID_ARGUMENTS)
+                text = named = name_option(text);
         return bus_fail_named(ctl, error->name, text, file ? file_title(file) : NULL);
 }
 

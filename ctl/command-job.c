@@ -122,7 +122,8 @@ static void print_job(const char *path, const json_t *job, const json_t *license
         g_autofree char *user = job_user((uint32_t)json_get_u64(job, "Owner")),
                         *outcome = job_outcome(json_object_get(job, "Result"));
         g_autoptr(Table) table = table_new(license_columns, G_N_ELEMENTS(license_columns));
-        const char *state = json_get_string(job, "State"), *message = json_get_string(job, "Message");
+        const char *state = json_get_string(job, "State"), *error = json_get_string(job, "Error");
+        g_autofree char *message = *error ? bus_words(error, json_get_string(job, "Message")) : g_strdup("");
         bool restore = strcmp(json_get_string(job, "Kind"), "restore") == 0;
         const json_t *license;
         size_t i;
@@ -136,7 +137,7 @@ static void print_job(const char *path, const json_t *job, const json_t *license
                         json_get_u64(job, "Total"));
         field_print("Result", outcome);
         field_print("Message", message);
-        field_print("Error", json_get_string(job, "Error"));
+        field_print("Error", error);
         if (json_is_true(json_object_get(job, "Cancelable")))
                 field_printf("To cancel it", "licensevaultctl cancel %s", job_id(path));
 

@@ -30,13 +30,14 @@ typedef struct Filter {
 } Filter;
 
 static Status read_filter(Ctl *ctl, Filter *ret) {
-        const char *const strings[] = { list_key_id, list_issuer, list_media_type, list_after };
+        const char *after = list_after && *list_after ? list_after : NULL; /* "" is the start */
+        Status status;
 
-        for (unsigned i = 0; i < G_N_ELEMENTS(strings); i++) {
-                Status status = bus_check_string(ctl, "What to look for", strings[i]);
-                if (status != STATUS_OK)
-                        return status;
-        }
+        if ((status = bus_check_string(ctl, "The key id", list_key_id)) != STATUS_OK ||
+            (status = bus_check_string(ctl, "The issuer", list_issuer)) != STATUS_OK ||
+            (status = bus_check_string(ctl, "The media type", list_media_type)) != STATUS_OK ||
+            (status = bus_check_string(ctl, "The license id after --after", after)) != STATUS_OK)
+                return status;
         if (list_max != G_MININT && list_max < 1)
                 return ctl_fail(ctl, STATUS_USAGE, "--max is a number of licenses from 1 on.");
         if (list_valid_at) {

@@ -219,7 +219,8 @@ static void on_done(Monitor *monitor, const char *path, sd_bus_message *signal) 
                 tone = job_is_partial(result) ? TONE_WARNING : TONE_GOOD;
         } else {
                 bool canceled = error_from_name(error) == ERROR_CANCELED;
-                text = g_strdup_printf("%s: %s", canceled ? "canceled" : "failed", message);
+                g_autofree char *words = bus_words(error, message);
+                text = g_strdup_printf("%s: %s", canceled ? "canceled" : "failed", words);
                 tone = canceled ? TONE_WARNING : TONE_BAD;
         }
         print_job_event(monitor, "done", path, tone, text,

@@ -10,6 +10,13 @@ int bus_check_string(const char *name, const char *value, Error *error) {
                 LICENSE_STRING_MAX);
 }
 
+int bus_check_right(const char *right, Error *error) {
+        if (license_right_is_valid(right))
+                return 0;
+        return error_set(error, ERROR_INVALID_ARGUMENTS, "A right has a name of 1 to %u of a-z, 0-9, '.', '_' and '-'.",
+                LICENSE_RIGHT_MAX);
+}
+
 static int read_counter(sd_bus_message *message, License *license, Error *error) {
         const char *right;
         uint64_t remaining;
@@ -19,10 +26,9 @@ static int read_counter(sd_bus_message *message, License *license, Error *error)
         if (r <= 0)
                 return r < 0 ? r : -ENXIO;
 
-        if (!license_right_is_valid(right))
-                return error_set(error, ERROR_INVALID_ARGUMENTS,
-                        "A right in Counters must have a name of 1 to %u of a-z, 0-9, '.', '_' and '-'.",
-                        LICENSE_RIGHT_MAX);
+        r = bus_check_right(right, error);
+        if (r != 0)
+                return r;
         if (remaining > INT64_MAX)
                 return error_set(error, ERROR_INVALID_ARGUMENTS,
                         "Counter '%s' is too large. Leave it out where the right is unlimited.", right);

@@ -27,3 +27,6 @@ int bus_append_license(sd_bus_message *message, const License *license);
 
 /* Checks a license id, and a text for a filter. */
 int bus_check_string(const char *name, const char *value, Error *error);
+
+/* Checks what a right is called. */
+int bus_check_right(const char *right, Error *error);

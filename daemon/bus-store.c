@@ -498,9 +498,8 @@ static int change(const RequestClass *class, Caller *caller, sd_bus_message *mes
         r = bus_check_string("license_id", change->id, error);
         if (r != 0)
                 return r;
-        if (change->right && !license_right_is_valid(change->right))
-                return error_set(error, ERROR_INVALID_ARGUMENTS,
-                        "A right has a name of 1 to %u of a-z, 0-9, '.', '_' and '-'.", LICENSE_RIGHT_MAX);
+        if (change->right && (r = bus_check_right(change->right, error)) != 0)
+                return r;
         if (change->right && (change->amount == 0 || change->amount > INT64_MAX))
                 return error_set(error, ERROR_INVALID_ARGUMENTS, "The amount must be from 1 to %" PRIi64 ".",
                         INT64_MAX);
