@@ -158,6 +158,10 @@ Status bus_fail_vanished(Ctl *ctl) {
         return ctl_fail(ctl, STATUS_UNREACHABLE, "%s", describe(VANISHED));
 }
 
+Status bus_fail_lost(Ctl *ctl) {
+        return ctl_fail(ctl, STATUS_UNREACHABLE, "%s", describe(BUS_LOST));
+}
+
 static bool is_closed(int r) {
         return r == -ENOTCONN || r == -ECONNRESET || r == -EPIPE;
 }

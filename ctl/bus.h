@@ -44,8 +44,9 @@ Status bus_fail_named(Ctl *ctl, const char *name, const char *message, const cha
 /* Says that a call could not be made, or that an answer is not as agreed. r is a negative errno. */
 Status bus_fail_build(Ctl *ctl, int r);
 Status bus_fail_parse(Ctl *ctl);
-/* Says that the service went away while something ran. */
+/* Says that the service, or the connection to the bus, went away while something ran. */
 Status bus_fail_vanished(Ctl *ctl);
+Status bus_fail_lost(Ctl *ctl);
 
 /* Whether the service takes a string of the user, which may be NULL; says what is wrong where it does not. */
 Status bus_check_string(Ctl *ctl, const char *what, const char *string);

@@ -235,8 +235,7 @@ static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *ret
         Monitor *monitor = userdata;
 
         if (sd_bus_message_is_signal(message, "org.freedesktop.DBus.Local", "Disconnected"))
-                return leave(monitor, ctl_fail(monitor->ctl, STATUS_UNREACHABLE,
-                        "The connection to the system bus was lost. Run the command again."));
+                return leave(monitor, bus_fail_lost(monitor->ctl));
         if (!path || !monitor->service || g_strcmp0(sd_bus_message_get_sender(message), monitor->service) != 0)
                 return 0;
         if (sd_bus_message_is_signal(message, JOB_INTERFACE, "Progress"))

@@ -12,8 +12,8 @@ static const struct {
         const char *word; /* of the command line */
         const char *name; /* on the bus */
 } places[] = {
-        { "backup", "BackupPath" },
-        { "restore", "RestorePath" },
+        { "backup", BACKUP_PATH },
+        { "restore", RESTORE_PATH },
 };
 
 static Status find_place(Ctl *ctl, const char *word, const char **ret_name) {
@@ -106,8 +106,8 @@ static Status note_restores(Ctl *ctl) {
 
         if (ctl->quiet)
                 return STATUS_OK;
-        if ((status = path_read(ctl, "BackupPath", &backups)) != STATUS_OK ||
-            (status = path_read(ctl, "RestorePath", &restores)) != STATUS_OK)
+        if ((status = path_read(ctl, BACKUP_PATH, &backups)) != STATUS_OK ||
+            (status = path_read(ctl, RESTORE_PATH, &restores)) != STATUS_OK)
                 return status;
         if (g_strcmp0(backups, restores) != 0)
                 ctl_note(ctl, "Restores without FILE still read from '%s'; to change that, too: licensevaultctl "

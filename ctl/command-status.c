@@ -271,7 +271,7 @@ static Status find_return(Ctl *ctl, const Report *report, const Backup *backup, 
         else if (report->place)
                 *ret = "licensevaultctl restore FILE";
         else {
-                status = path_read(ctl, "RestorePath", &restored);
+                status = path_read(ctl, RESTORE_PATH, &restored);
                 if (status != STATUS_OK)
                         return status;
                 folder = g_path_get_dirname(backup->source.name);

@@ -99,7 +99,7 @@ Status owners_count(Ctl *ctl, unsigned *ret_owners, uint64_t *ret_licenses, unsi
 /* For root: whether the service has anything of that number, whoever's it was. */
 Status owners_have(Ctl *ctl, uint32_t uid, bool *ret);
 
-/* The folder of the service that "BackupPath" or "RestorePath" is (g_free). */
+/* The folder of the service that BACKUP_PATH or RESTORE_PATH names (g_free). */
 Status path_read(Ctl *ctl, const char *name, char **ret);
 
 /*

@@ -13,8 +13,8 @@
 #include "bar.h"
 #include "bus.h"
 #include "interrupt.h"
+#include "job.h"
 #include "json.h"
-#include "text.h"
 
 #define COPY_SIZE (64U * 1024)
 #define PERSON_USEC (6 * 60 * G_USEC_PER_SEC)
@@ -165,8 +165,7 @@ static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *ret
 
         if (sd_bus_message_is_signal(message, "org.freedesktop.DBus.Local", "Disconnected")) {
                 bar_erase(&follow->bar);
-                leave(follow, ctl_fail(follow->ctl, STATUS_UNREACHABLE,
-                        "The connection to the system bus was lost. Run the command again."));
+                leave(follow, bus_fail_lost(follow->ctl));
                 return 0;
         }
 
@@ -274,7 +273,8 @@ static int begin(Follow *follow, sd_bus_slot **filter, sd_bus_slot **match, sd_b
         return sd_bus_call_async(bus, NULL, call, on_reply, follow, may_ask(call) ? PERSON_USEC : 0);
 }
 
-Status follow_start(Ctl *ctl, sd_bus_message *call, const char *about, char **ret_job) {
+/* Makes the call, and answers with the path of the job's object; call is freed. */
+static Status start(Ctl *ctl, sd_bus_message *call, const char *about, char **ret_job) {
         __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
         __attribute__((cleanup(sd_bus_message_unrefp))) sd_bus_message *reply = NULL;
         const char *job;
@@ -295,18 +295,16 @@ Status follow_start(Ctl *ctl, sd_bus_message *call, const char *about, char **re
 
 Status follow_not(Ctl *ctl, sd_bus_message *call, const char *about) {
         g_autofree char *job = NULL;
-        const char *id;
         Status status;
 
-        status = follow_start(ctl, call, about, &job);
+        status = start(ctl, call, about, &job);
         if (status != STATUS_OK || !job)
                 return status;
 
         ctl_result(ctl, "job", json_string(job));
-        id = strrchr(job, '/') + 1;
         if (!ctl->json)
-                puts(id);
-        ctl_note(ctl, "To learn how it ends, within a minute of that: licensevaultctl wait %s", id);
+                puts(job_id(job));
+        ctl_note(ctl, "To learn how it ends, within a minute of that: licensevaultctl wait %s", job_id(job));
         return ctl_flush(ctl);
 }
 

@@ -11,6 +11,7 @@
 #include "backup.h"
 #include "bus.h"
 #include "error.h"
+#include "folder.h"
 
 static Status check_kind(Ctl *ctl, const Source *source) {
         struct stat st;
@@ -111,11 +112,11 @@ static char *service_path(Ctl *ctl) {
         __attribute__((cleanup(sd_bus_error_free))) sd_bus_error error = SD_BUS_ERROR_NULL;
         const char *folder;
 
-        if (bus_call_new(ctl, BUS_PROPS, "GetPropByName", &call, "s", "BackupPath") != STATUS_OK ||
+        if (bus_call_new(ctl, BUS_PROPS, "GetPropByName", &call, "s", BACKUP_PATH) != STATUS_OK ||
             !bus_try_call(ctl, call, &error, &reply) ||
             sd_bus_message_read(reply, "v", "s", &folder) < 0)
                 return NULL;
-        return g_build_filename(folder, "licenses.tar", NULL);
+        return g_build_filename(folder, FOLDER_BACKUP_NAME, NULL);
 }
 
 bool source_try_open_service(Ctl *ctl, sd_bus_error *ret_error, Source *ret) {

@@ -11,6 +11,10 @@
 #define JOB_PATH ROOT_PATH "/job"
 #define JOB_INTERFACE "org.licensevault1.Job"
 
+/* The properties of BackupRestoreProps. */
+#define BACKUP_PATH "BackupPath"
+#define RESTORE_PATH "RestorePath"
+
 #define WM_BACKUP_OVERWRITE 1U
 #define WM_RESTORE_INDIVIDUALIZE 2U
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include "api.h"
 #include "archive-manifest.h"
 #include "io.h"
 #include "proved-file.h"
@@ -72,9 +73,6 @@ int backup_place(const char *state_folder, char *const *roots, uid_t uid, const 
 
 /* Of a backup of all users: a restore takes no more, for it remembers them. */
 #define BACKUP_USERS_MAX 10000U
-
-#define BACKUP_PATH "BackupPath"
-#define RESTORE_PATH "RestorePath"
 
 /* Puts into words why a folder of backup_place() could not be opened: folder_open()'s r. */
 int backup_folder_failed(const char *path, int r, const char *property, Error *error);
