@@ -217,6 +217,11 @@ void statement_bind_time(sqlite3_stmt *statement, int i, int64_t time) {
                 (void)sqlite3_bind_null(statement, i);
 }
 
+int64_t statement_time(sqlite3_stmt *statement, int column) {
+        return sqlite3_column_type(statement, column) == SQLITE_NULL ? LICENSE_NO_TIME :
+                                                                       sqlite3_column_int64(statement, column);
+}
+
 int statement_row(StoreConnection *connection, sqlite3_stmt *statement, Error *error) {
         int rc;
 

@@ -56,6 +56,7 @@ void statement_donep(sqlite3_stmt **statement);
 
 void statement_bind_text(sqlite3_stmt *statement, int i, const char *text); /* NULL binds NULL; borrowed */
 void statement_bind_time(sqlite3_stmt *statement, int i, int64_t time);     /* LICENSE_NO_TIME binds NULL */
+int64_t statement_time(sqlite3_stmt *statement, int column);                /* and is what NULL reads as */
 
 /* Steps a statement that gives one row or none. Returns 1 for a row, 0 for none, or -1 with error set. */
 int statement_row(StoreConnection *connection, sqlite3_stmt *statement, Error *error);
@@ -125,8 +126,7 @@ typedef struct StoreRow {
 int store_row_find(StoreConnection *connection, int64_t owner, const char *id, StoreRow *ret, Error *error);
 int store_row_load_counters(StoreConnection *connection, int64_t key, License *license, Error *error);
 
-/* Bytes that are charged: for a text (NULL: none), for what is left of a license that was deleted, for a license. */
-uint64_t store_charge_string(const char *string);
+/* Bytes that are charged: for what is left of a license that was deleted, and for a license. */
 uint64_t store_charge_remembered(const char *id, const GArray *counters);
 uint64_t store_charge_license(const License *license);
 

@@ -252,8 +252,7 @@ int store_cursor_next(StoreCursor *cursor, const StoreCursorRow **ret, Error *er
                 return r;
 
         cursor->row.present = sqlite3_column_int(cursor->rows, COLUMN_PRESENT);
-        cursor->row.revoked = sqlite3_column_type(cursor->rows, COLUMN_REVOKED) == SQLITE_NULL ?
-                LICENSE_NO_TIME : sqlite3_column_int64(cursor->rows, COLUMN_REVOKED);
+        cursor->row.revoked = statement_time(cursor->rows, COLUMN_REVOKED);
         cursor->row.document = NULL;
         cursor->row.key = sqlite3_column_int64(cursor->rows, COLUMN_KEY);
         cursor->row.damage = contradicts_itself(cursor) ? STORE_DAMAGE_ROW : STORE_DAMAGE_NONE;

@@ -77,7 +77,7 @@ int store_row_load_counters(StoreConnection *connection, int64_t key, License *l
         return r < 0 ? (int)error->code : 0;
 }
 
-uint64_t store_charge_string(const char *string) {
+static uint64_t text_bytes(const char *string) {
         return string ? strlen(string) : 0;
 }
 
@@ -91,8 +91,8 @@ uint64_t store_charge_remembered(const char *id, const GArray *counters) {
 
 uint64_t store_charge_license(const License *license) {
         return store_charge_remembered(license->id, license->counters) + license->size +
-               store_charge_string(license->key_id) + store_charge_string(license->title) +
-               store_charge_string(license->issuer) + store_charge_string(license->media_type);
+               text_bytes(license->key_id) + text_bytes(license->title) +
+               text_bytes(license->issuer) + text_bytes(license->media_type);
 }
 
 void store_row_judge(License *license, bool revoked) {
@@ -112,11 +112,6 @@ static int text_column(sqlite3_stmt *statement, int column, char **ret) {
         return text ? license_set_string(ret, text) : -ENOMEM;
 }
 
-static int64_t time_column(sqlite3_stmt *statement, int column) {
-        return sqlite3_column_type(statement, column) == SQLITE_NULL ? LICENSE_NO_TIME :
-                                                                       sqlite3_column_int64(statement, column);
-}
-
 int license_from_row(sqlite3_stmt *statement, int first, License *ret, Error *error) {
         g_auto(License) license = {};
         const char *extension;
@@ -131,8 +126,8 @@ int license_from_row(sqlite3_stmt *statement, int first, License *ret, Error *er
             text_column(statement, first + 4, &license.media_type) < 0)
                 return error_set_no_memory(error);
 
-        license.not_before = time_column(statement, first + 5);
-        license.not_after = time_column(statement, first + 6);
+        license.not_before = statement_time(statement, first + 5);
+        license.not_after = statement_time(statement, first + 6);
         license.allow_backup = sqlite3_column_int(statement, first + 7);
         license.extension = license_extension(extension);
         if (sqlite3_column_type(statement, first + 9) != SQLITE_NULL)
@@ -216,8 +211,8 @@ uint64_t license_wire_size(const License *license) {
         /* 64 bytes hold the alignment, the key, and the lengths of any one entry of the dictionary. */
         uint64_t size = 2 * (64 + strlen(license->id)) + 8 * 64;
 
-        size += store_charge_string(license->key_id) + store_charge_string(license->title) +
-                store_charge_string(license->issuer) + store_charge_string(license->media_type);
+        size += text_bytes(license->key_id) + text_bytes(license->title) +
+                text_bytes(license->issuer) + text_bytes(license->media_type);
         for (unsigned i = 0; i < license->counters->len; i++)
                 size += 32 + strlen(g_array_index(license->counters, Counter, i).right);
         return size;

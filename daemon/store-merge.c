@@ -80,11 +80,6 @@ enum {
         COLUMN_SAME,
 };
 
-static int64_t revocation_of(sqlite3_stmt *statement, int column) {
-        return sqlite3_column_type(statement, column) == SQLITE_NULL ? LICENSE_NO_TIME :
-                                                                       sqlite3_column_int64(statement, column);
-}
-
 /* The store's side of a pair whose other side is read. */
 static int read_ours(StoreConnection *connection, int64_t owner, Pair *pair, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
@@ -101,7 +96,7 @@ static int read_ours(StoreConnection *connection, int64_t owner, Pair *pair, Err
             license_from_row(statement, 0, &pair->ours, error) != 0)
                 return (int)error->code;
 
-        pair->our_revocation = revocation_of(statement, N_LICENSE_COLUMNS + 1);
+        pair->our_revocation = statement_time(statement, N_LICENSE_COLUMNS + 1);
         pair->row = (StoreRow) {
                 .key = sqlite3_column_int64(statement, N_LICENSE_COLUMNS),
                 .generation = pair->ours.generation,
@@ -126,7 +121,7 @@ static int read_pair(StoreConnection *connection, int64_t owner, sqlite3_stmt *s
         int r;
 
         pair->their_key = sqlite3_column_int64(statement, COLUMN_KEY);
-        pair->their_revocation = revocation_of(statement, COLUMN_REVOKED);
+        pair->their_revocation = statement_time(statement, COLUMN_REVOKED);
         pair->their_document = sqlite3_column_int(statement, COLUMN_DOCUMENT);
         if ((r = license_from_row(statement, 0, &pair->theirs, error)) != 0 ||
             (r = store_row_load_counters(connection, pair->their_key, &pair->theirs, error)) != 0)
@@ -340,7 +335,7 @@ static int merge_known(Merge *merge, sqlite3_stmt *statement, Error *error) {
 
         merge->n_new--;
         merge->new_documents -= sqlite3_column_int64(statement, COLUMN_DOCUMENT);
-        merge->new_revoked -= revocation_of(statement, COLUMN_REVOKED) != LICENSE_NO_TIME;
+        merge->new_revoked -= statement_time(statement, COLUMN_REVOKED) != LICENSE_NO_TIME;
         merge->new_charge -= sqlite3_column_int64(statement, COLUMN_CHARGE);
         if (sqlite3_column_int(statement, COLUMN_SAME) && !doubted) {
                 merge->result.unchanged++;
