@@ -33,7 +33,7 @@ static int plan_for(Manager *manager, Caller *caller, BackupPlan *ret, Error *er
         char host[HOST_NAME_MAX + 1] = "";
 
         if (!manager->store)
-                return error_set(error, manager->store_error.code, "%s", error_message(&manager->store_error));
+                return error_copy(error, &manager->store_error);
 
         (void)gethostname(host, sizeof host - 1);
         *ret = (BackupPlan) {

@@ -22,7 +22,7 @@ static int plan_for(Manager *manager, Caller *caller, uint32_t flags, RestorePla
                         "There are no flags 0x%" PRIx32 " here. The only one is WM_RESTORE_INDIVIDUALIZE (2).",
                         flags & ~WM_RESTORE_INDIVIDUALIZE);
         if (!manager->store)
-                return error_set(error, manager->store_error.code, "%s", error_message(&manager->store_error));
+                return error_copy(error, &manager->store_error);
 
         *ret = (RestorePlan) {
                 .store = manager->store,

@@ -92,7 +92,7 @@ static bool store_prepare(Request *request) {
 /* What was found out before; the store changes it, so it serves once. */
 static int take_recognised(Incoming *incoming, License *ret, Error *error) {
         if (incoming->error.code != ERROR_NONE)
-                return error_set(error, incoming->error.code, "%s", error_message(&incoming->error));
+                return error_copy(error, &incoming->error);
         if (!incoming->recognised)
                 return recognise(incoming, ret, error);
         incoming->recognised = false;

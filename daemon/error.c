@@ -169,6 +169,10 @@ int error_prefix(Error *error, const char *format, ...) {
         return (int)error->code;
 }
 
+int error_copy(Error *destination, const Error *source) {
+        return error_set(destination, source->code, "%s", error_message(source));
+}
+
 int error_move(Error *destination, Error *source) {
         if (destination != source) {
                 error_clear(destination);

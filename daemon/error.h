@@ -86,6 +86,9 @@ int error_set_no_memory(Error *error);
 /* Puts "format: " before the message of an error that is set. Returns its code. */
 int error_prefix(Error *error, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
+/* Sets destination to what source says, which stays as it is. Returns the code. */
+int error_copy(Error *destination, const Error *source);
+
 /* Moves an error; what destination had is freed, source is empty afterwards. Returns the code. */
 int error_move(Error *destination, Error *source);
 

@@ -129,7 +129,7 @@ static void submit_write(Request *request) {
                 store_submit_write(manager->store, &request->task);
                 return;
         }
-        (void)error_set(&request->task.error, manager->store_error.code, "%s", error_message(&manager->store_error));
+        (void)error_copy(&request->task.error, &manager->store_error);
         on_done(&request->task);
 }
 
@@ -205,7 +205,7 @@ int request_new(const RequestClass *class, Caller *caller, sd_bus_message *messa
         Request *request;
 
         if (!manager->store)
-                return error_set(error, manager->store_error.code, "%s", error_message(&manager->store_error));
+                return error_copy(error, &manager->store_error);
 
         request = g_malloc0(class->size);
         request->task.run = on_run;

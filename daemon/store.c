@@ -102,7 +102,7 @@ static int run_task(StoreConnection *connection, StoreTask *task, bool *ret_good
         if (!*ret_good) {
                 /* A full disk or a failing malloc makes SQLite roll everything back. */
                 if (task->alone || sqlite3_get_autocommit(connection->db))
-                        return error_set(error, task->error.code, "%s", error_message(&task->error));
+                        return error_copy(error, &task->error);
                 r = run_sql(connection, "ROLLBACK TO task", error);
                 if (r != 0)
                         return r;
