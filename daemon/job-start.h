@@ -27,6 +27,3 @@ int job_start(Manager *manager, Caller *caller, sd_bus_message *message, const J
 
 /* Puts into words that a job cannot be started: r is a negative errno. Returns the code. */
 int job_not_started(JobKind kind, int r, Error *error);
-
-/* "backup", for a sentence. */
-const char *job_noun(JobKind kind);

@@ -67,12 +67,12 @@ const char *job_state_name(const Job *job) {
         return state_names[job->state];
 }
 
-bool job_has_ended(const Job *job) {
+static bool has_ended(const Job *job) {
         return job->state >= JOB_DONE;
 }
 
 bool job_is_cancelable(const Job *job) {
-        return !job_has_ended(job) && !cancel_requested(job->cancel) && !(job->worker && worker_settles(job->worker));
+        return !has_ended(job) && !cancel_requested(job->cancel) && !(job->worker && worker_settles(job->worker));
 }
 
 bool job_is_visible(const Job *job, const Caller *caller) {
@@ -264,7 +264,7 @@ void job_cancel(Job *job, const char *reason) {
         g_auto(Error) error = {};
 
         /* A restore that settles ends by itself. A backup that does may still hang: that is found out. */
-        if (job_has_ended(job) || cancel_requested(job->cancel) ||
+        if (has_ended(job) || cancel_requested(job->cancel) ||
             (job->kind == JOB_RESTORE && job->worker && worker_settles(job->worker)))
                 return;
         reason = reason ?: kinds[job->kind].canceled;
@@ -290,14 +290,14 @@ void job_cancel_all(Manager *manager) {
         /* Each may end here and now, which may free ended ones, and never one that has not ended. */
         g_hash_table_iter_init(&iterator, manager->jobs);
         while (g_hash_table_iter_next(&iterator, NULL, (void **)&job))
-                if (!job_has_ended(job))
+                if (!has_ended(job))
                         g_ptr_array_add(jobs, job);
         for (unsigned i = 0; i < jobs->len; i++)
                 job_cancel(jobs->pdata[i], kinds[((Job *)jobs->pdata[i])->kind].stopped);
 }
 
 void job_release(Job *job) {
-        if (job_has_ended(job))
+        if (has_ended(job))
                 job_free(job);
         else
                 job->release = true;
@@ -315,7 +315,7 @@ int job_wait(Job *job, sd_bus_message *message, Error *error) {
         r = sd_bus_message_new_method_return(message, &reply);
         if (r < 0)
                 return r;
-        if (job_has_ended(job))
+        if (has_ended(job))
                 answer_waiter(job, reply);
         else
                 g_ptr_array_add(job->waiters, reply);

@@ -89,9 +89,10 @@ bool job_path_is_valid(const char *path);
 /* Cancels a job that has not ended. reason is for the client, static; NULL: its user wanted it. */
 void job_cancel(Job *job, const char *reason);
 bool job_is_cancelable(const Job *job);
-bool job_has_ended(const Job *job);
 const char *job_state_name(const Job *job);
 const char *job_kind_name(const Job *job);
+/* "backup", "restore" or "check", for a sentence. */
+const char *job_noun(JobKind kind);
 
 /* Forgets the result: now, or when the job ends. */
 void job_release(Job *job);

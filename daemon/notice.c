@@ -59,7 +59,7 @@ static bool is_ours(const Job *job, ErrorCode code) {
 }
 
 void notice_job(const Job *job, const Error *error) {
-        const char *kind = job->kind == JOB_VERIFY ? "check" : job_kind_name(job);
+        const char *kind = job_noun(job->kind);
         const char *name = error_short_name(error->code);
         g_autofree char *what = NULL;
         char user[16];
