@@ -14,7 +14,7 @@
 #define BACKUP "org.licensevault1.LicenseBackup"
 #define RESTORE "org.licensevault1.LicenseRestore"
 #define PROPS "org.licensevault1.BackupRestoreProps"
-/* Only for jobs, whose properties are not everyone's to read; see manager.c. */
+/* Only for jobs, whose properties are not everyone's to read; see manager-bus.c. */
 #define PROPERTIES "org.freedesktop.DBus.Properties"
 
 static const Method methods[] = {
