@@ -25,7 +25,8 @@ static const struct {
 } troubles[] = {
         [NOT_RUNNING] = {
                 "The licensevault service is not running. Start it with: systemctl start licensevaultd",
-                "The licensevault service is not running, nor is systemd. Start licensevaultd as the user licensevault.",
+                "The licensevault service is not running, nor is systemd. Start licensevaultd as the user "
+                "licensevault.",
         },
         [VANISHED] = {
                 "The licensevault service stopped before it was done. Run the command again.",
@@ -78,8 +79,8 @@ static const struct {
         const char *service;
         const char *ours;
 } advice[] = {
-        { "Use BackupLicensesToFile (to restore: RestoreLicensesFromFile) with a file that you open there yourself, or ask "
-          "the administrator to add it to Roots=.",
+        { "Use BackupLicensesToFile (to restore: RestoreLicensesFromFile) with a file that you open there yourself, or "
+          "ask the administrator to add it to Roots=.",
           "Use a file of yours (licensevaultctl backup --output FILE, licensevaultctl restore FILE), or ask the "
           "administrator to add the folder to Roots= in licensevaultd.conf." },
         { "Restore from a file with RestoreLicensesFromFile, or set another RestorePath.",

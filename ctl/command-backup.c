@@ -109,9 +109,10 @@ static void report(Ctl *ctl, const JobEnd *end, const char *file) {
 
                 ctl_note(ctl, "Backed up %s (%s), read back and verified.", licenses, size);
                 if (aside)
-                        ctl_note(ctl, "The backup that was there may have what the new one lacks: it is of another store "
-                                "or machine, or of this store before it lost licenses. It is kept as '%s', beside the "
-                                "new one. Where something is missing, have an administrator restore that.", aside);
+                        ctl_note(ctl, "The backup that was there may have what the new one lacks: it is of another "
+                                "store or machine, or of this store before it lost licenses. It is kept as '%s', "
+                                "beside the new one. Where something is missing, have an administrator restore that.",
+                                aside);
                 ctl_note(ctl, "To copy the backup to a place of yours: licensevaultctl export FILE");
         }
 
@@ -402,8 +403,8 @@ static Status check_copied(Ctl *ctl, int fd, const char *name) {
         status = verify_descriptor(ctl, fd, name, &licenses);
         /* The disk of the copy may be the bad one. */
         if (status == STATUS_CORRUPT)
-                ctl_note(ctl, "To see whether that is so, or only the copy was damaged on its way: licensevaultctl verify. "
-                        "To make a new one: licensevaultctl backup --overwrite");
+                ctl_note(ctl, "To see whether that is so, or only the copy was damaged on its way: licensevaultctl "
+                        "verify. To make a new one: licensevaultctl backup --overwrite");
         return status;
 }
 

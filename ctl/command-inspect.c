@@ -128,8 +128,8 @@ static void note_whole(const Reading *reading, const ArchiveCounts *counts) {
         if (reading->damaged > 0) {
                 g_autofree char *damaged = text_licenses(reading->damaged);
 
-                ctl_note(reading->ctl, "It lacks %s, damaged in the store when it was made: NOT-BACKED-UP.txt in it tells "
-                        "which. An older backup may have them.", damaged);
+                ctl_note(reading->ctl, "It lacks %s, damaged in the store when it was made: NOT-BACKED-UP.txt in it "
+                        "tells which. An older backup may have them.", damaged);
         }
 }
 

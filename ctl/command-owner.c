@@ -120,9 +120,9 @@ Status command_owners(Ctl *ctl, char **arguments) {
                                 *licenses = g_strdup_printf("%" PRIu64, owner->licenses),
                                 *size = terminal ? text_size(owner->bytes) : g_strdup_printf("%" PRIu64, owner->bytes);
 
-                (void)json_array_append_new(list, json_pack("{sI ss sI sI sb ss}", "uid", (json_int_t)owner->uid, "name",
-                        owner->name, "licenses", (json_int_t)owner->licenses, "bytes", (json_int_t)owner->bytes, "gone",
-                        owner->gone, "account", owner->account));
+                (void)json_array_append_new(list, json_pack("{sI ss sI sI sb ss}", "uid", (json_int_t)owner->uid,
+                        "name", owner->name, "licenses", (json_int_t)owner->licenses, "bytes",
+                        (json_int_t)owner->bytes, "gone", owner->gone, "account", owner->account));
                 table_add(table, uid);
                 table_add(table, owner->name);
                 table_add(table, licenses);

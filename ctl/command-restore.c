@@ -131,7 +131,9 @@ static bool can_ask(const Ctl *ctl, const Source *source) {
                 (!source || (!source->is_stdin && lseek(source->fd, 0, SEEK_CUR) >= 0));
 }
 
-/* What is to be agreed to, as a sentence. With --from it is the name that was typed, and nobody has looked for it yet. */
+/*
+ * What is to be agreed to, as a sentence. With --from it is the name that was typed, and nobody has looked for it yet.
+ */
 static char *describe_foreign(const char *origin) {
         if (!restore_whose.from)
                 return g_strdup_printf("This backup is from '%s'.", origin);

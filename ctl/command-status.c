@@ -456,8 +456,9 @@ static Status report_all_users(Ctl *ctl, const Report *own) {
                         field_printf("Their backup", "none%s in %s", incomplete ? " that is whole" : "", report.place);
         }
         if (gone > 0)
-                warn(ctl, &report, "Licenses of %u user%s are hidden, whose account%s gone. See: licensevaultctl owners",
-                        gone, gone == 1 ? "" : "s", gone == 1 ? " is" : "s are");
+                warn(ctl, &report,
+                        "Licenses of %u user%s are hidden, whose account%s gone. See: licensevaultctl owners", gone,
+                        gone == 1 ? "" : "s", gone == 1 ? " is" : "s are");
         if (newest)
                 status = report_backup_of_all(ctl, &report, newest, result);
         else if (!incomplete && report.licenses > own->licenses)

@@ -35,8 +35,9 @@ static Status refuse_copy(Ctl *ctl, const Output *output, const BackupOrigin *ol
         g_autofree char *count = text_licenses(old->licenses);
 
         return ctl_fail(ctl, STATUS_EXISTS,
-                "The backup in the folder of the service %s, and '%s' has %s. If some were lost, restore that first. Then "
-                "make the backup of the service anew, with: licensevaultctl backup --overwrite. Else name another file.",
+                "The backup in the folder of the service %s, and '%s' has %s. If some were lost, restore that first. "
+                "Then make the backup of the service anew, with: licensevaultctl backup --overwrite. Else name another "
+                "file.",
                 copy->licenses == 0 ? "has no licenses" : "is of a time when it knew of fewer licenses of its user",
                 output->path, count);
 }
@@ -48,11 +49,14 @@ Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy) {
 
         if (!output->replace)
                 return STATUS_OK;
-        /* Links were followed before: what is one now, another user may have laid meanwhile. The link goes, and no more. */
+        /*
+         * Links were followed before: what is one now, another user may have laid meanwhile. The link goes, and no
+         * more.
+         */
         fd = openat(output->folder, output->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
         if (fd < 0 && errno != ENOENT && errno != ELOOP)
-                return ctl_fail_errno(ctl, -errno, "Move '%s' away, or name another file: whether it may be replaced cannot "
-                        "be told, for it cannot be opened", output->path);
+                return ctl_fail_errno(ctl, -errno, "Move '%s' away, or name another file: whether it may be replaced "
+                        "cannot be told, for it cannot be opened", output->path);
         /* What is no backup was named on purpose. */
         if (fd < 0 || !origin_read(fd, &old) || !origin_read(output->draft.fd, &new))
                 return STATUS_OK;
@@ -61,8 +65,8 @@ Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy) {
         count = text_licenses(old.licenses);
         if (!origin_is_same(&old, &new))
                 return ctl_fail(ctl, STATUS_EXISTS,
-                        "'%s' is a backup of %s, %s, of another store or machine or other users than the new one: what it "
-                        "has may be nowhere else. Move it away, or name another file.", output->path, from, count);
+                        "'%s' is a backup of %s, %s, of another store or machine or other users than the new one: what "
+                        "it has may be nowhere else. Move it away, or name another file.", output->path, from, count);
         /* After a purge there would be no new one of all users. */
         bool lost = !new.all_users && origin_knows_more(&old, &new), is_empty = new.licenses == 0 && old.licenses > 0;
 
@@ -70,12 +74,12 @@ Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy) {
                 return refuse_copy(ctl, output, &old, &new);
         if (lost)
                 return ctl_fail(ctl, STATUS_EXISTS,
-                        "'%s' has %s, and is of a time when the service knew of more licenses of its user than it does now: "
-                        "an old copy of its store may have been put back. Restore it first. Else move it away, or name "
-                        "another file.", output->path, count);
+                        "'%s' has %s, and is of a time when the service knew of more licenses of its user than it does "
+                        "now: an old copy of its store may have been put back. Restore it first. Else move it away, or "
+                        "name another file.", output->path, count);
         if (is_empty)
                 return ctl_fail(ctl, STATUS_EXISTS,
-                        "There are no licenses now, and '%s' has %s. If they were lost, restore it. Else move it away, or "
-                        "name another file.", output->path, count);
+                        "There are no licenses now, and '%s' has %s. If they were lost, restore it. Else move it away, "
+                        "or name another file.", output->path, count);
         return STATUS_OK;
 }

@@ -16,9 +16,9 @@ typedef struct Source {
 #define SOURCE_NONE ((Source) { .fd = -1 })
 
 /*
- * Of standard input it waits for the first byte, however long that takes: the service's patience is for a pipe that moves,
- * not for the passphrase that a program before us asks for. Where it ends without one: STATUS_CORRUPT. A terminal, a folder
- * and a device are STATUS_USAGE.
+ * Of standard input it waits for the first byte, however long that takes: the service's patience is for a pipe that
+ * moves, not for the passphrase that a program before us asks for. Where it ends without one: STATUS_CORRUPT. A
+ * terminal, a folder and a device are STATUS_USAGE.
  */
 Status source_open(Ctl *ctl, const char *file, Source *ret);
 
@@ -32,7 +32,10 @@ Status source_expect(Ctl *ctl, const Source *source, int stop_fd);
  */
 Status source_open_found(Ctl *ctl, const char *file, Source *ret);
 
-/* The backup in the folder of the service. Its name is its path. Where there is none, or a damaged one: STATUS_CORRUPT. */
+/*
+ * The backup in the folder of the service. Its name is its path. Where there is none, or a damaged one:
+ * STATUS_CORRUPT.
+ */
 Status source_open_service(Ctl *ctl, Source *ret);
 
 /*

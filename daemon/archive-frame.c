@@ -19,8 +19,8 @@ int archive_damaged(Error *error, const char *preposition, const char *path, con
 
         if (!*path)
                 return error_set(error, ERROR_BACKUP_CORRUPT,
-                        "This is not a backup (is it still compressed, or encrypted?), or it is damaged at its start: %s. "
-                        "Use another copy.", what);
+                        "This is not a backup (is it still compressed, or encrypted?), or it is damaged at its start: "
+                        "%s. Use another copy.", what);
 
         /* A path may be long, and what comes after it matters more than its end. */
         return error_set(error, ERROR_BACKUP_CORRUPT,

@@ -494,8 +494,8 @@ static int check_counts(const Writing *writing, uint64_t licenses, uint64_t rest
         if (result->licenses == licenses && result->restricted == restricted)
                 return 0;
         return error_set(error, ERROR_STORE_CORRUPT,
-                "The store has another number of licenses than it counted: it is damaged. Ask the administrator to check "
-                "it with licensevaultd --check.");
+                "The store has another number of licenses than it counted: it is damaged. Ask the administrator to "
+                "check it with licensevaultd --check.");
 }
 
 static int write_entries(Writing *writing, uint64_t licenses, uint64_t restricted, Error *error) {

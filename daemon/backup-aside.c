@@ -48,9 +48,9 @@ static void name_by_store(const char *user, const ArchiveStore *store, unsigned 
 }
 
 /*
- * The first place of such a store that is free, or has one that this one would have replaced where it was made. The other
- * machine may have put an old copy of its store back, or purged somebody: its newest backup then is not the last, but has
- * a place of its own, or each would stay for ever.
+ * The first place of such a store that is free, or has one that this one would have replaced where it was made. The
+ * other machine may have put an old copy of its store back, or purged somebody: its newest backup then is not the
+ * last, but has a place of its own, or each would stay for ever.
  */
 static void choose_place(int folder, const char *user, const ArchiveStore *store, Aside *ret) {
         for (unsigned i = 0; i < PLACES; i++) {
@@ -118,8 +118,8 @@ static int choose_name(int folder, const NewBackup *backup, Aside *ret) {
 }
 
 /*
- * Where the new one replaces it, the old one gets a second name, so that a kill leaves one in its place. Not in a folder
- * where others may make links: there a file with two names is not taken for a backup.
+ * Where the new one replaces it, the old one gets a second name, so that a kill leaves one in its place. Not in a
+ * folder where others may make links: there a file with two names is not taken for a backup.
  */
 static int give_name(int folder, bool overwrite, Aside *aside) {
         if (overwrite && backup_folder_is_ours(folder)) {

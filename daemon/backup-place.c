@@ -119,7 +119,10 @@ static bool is_of_license(ArchiveReader *reader, const ArchiveEntry *entry, Erro
         return g_str_has_prefix(entry->path, ARCHIVE_LICENSES) || strcmp(entry->path, ARCHIVE_NOT_BACKED_UP) == 0;
 }
 
-/* Nothing that is streamed is read through: in a forged backup it may be as long as it likes, and nobody can cancel this. */
+/*
+ * Nothing that is streamed is read through: in a forged backup it may be as long as it likes, and nobody can cancel
+ * this.
+ */
 int backup_is_empty(int fd) {
         g_autoptr(ArchiveReader) reader = NULL;
         const ArchiveEntry *entry = NULL;

@@ -338,7 +338,9 @@ static int check_place(const Backup *backup, int folder, Error *error) {
                 "backup was written. See that the right one is mounted, and make another backup.", backup->path);
 }
 
-/* The new one failed: what was set aside gets its name back, or its user hears which it has. Returns the error's code. */
+/*
+ * The new one failed: what was set aside gets its name back, or its user hears which it has. Returns the error's code.
+ */
 static int undo_aside(Backup *backup, int folder, const Aside *aside, Error *error) {
         if (aside_undo(folder, aside) >= 0)
                 return (int)error->code;

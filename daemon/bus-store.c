@@ -290,8 +290,8 @@ static int get_run(Request *request, StoreConnection *connection, Error *error) 
         GetRequest *get = (GetRequest *)request;
         int r;
 
-        r = store_license_get(connection, &request->owner, get->id, request->class->opens ? UINT64_MAX : REPLY_BYTES_MAX,
-                &get->license, &get->document, error);
+        r = store_license_get(connection, &request->owner, get->id,
+                request->class->opens ? UINT64_MAX : REPLY_BYTES_MAX, &get->license, &get->document, error);
         if (r != 0 || !request->class->opens)
                 return r;
 

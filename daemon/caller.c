@@ -89,9 +89,9 @@ static int users_unknown(Error *error) {
 }
 
 /*
- * Who this is cannot be found out: its calls are refused, and the next one asks again. It is not forgotten, for the bus may
- * not take all that is to be sent at once. One that has subscribed was known to have no name before: it still hears of its
- * user's jobs.
+ * Who this is cannot be found out: its calls are refused, and the next one asks again. It is not forgotten, for the
+ * bus may not take all that is to be sent at once. One that has subscribed was known to have no name before: it still
+ * hears of its user's jobs.
  */
 static void caller_unknown(Caller *caller, const Error *why) {
         g_auto(Error) error = {};

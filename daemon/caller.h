@@ -54,7 +54,9 @@ static inline bool caller_is_known(const Caller *caller) {
         return caller->user_name != NULL;
 }
 
-/* The same by name, for who has not called: makes it, and has it found out who it is. NULL where that cannot be asked. */
+/*
+ * The same by name, for who has not called: makes it, and has it found out who it is. NULL where that cannot be asked.
+ */
 Caller *caller_get(Manager *manager, const char *name);
 
 /* A caller by its unique name, NULL where it is not known (yet). */

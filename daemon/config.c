@@ -29,7 +29,10 @@ static const Config defaults = {
         .stall_seconds = 60,
 };
 
-/* All that can be set: what is not in here is not a setting. the installed file and licensevaultd.conf(5) tell the same. */
+/*
+ * All that can be set: what is not in here is not a setting. the installed file and licensevaultd.conf(5) tell the
+ * same.
+ */
 static const struct Setting {
         const char *group, *key;
         size_t offset, size;

@@ -32,7 +32,7 @@ int document_recognise(const void *document, size_t size, const char *media_type
 int document_read(const void *document, size_t size, const char *media_type, License *license, Error *error);
 
 /*
- * Whether a recogniser takes the document for its own, at the first look. Of one that none does, nothing is known but the
- * extension.
+ * Whether a recogniser takes the document for its own, at the first look. Of one that none does, nothing is known but
+ * the extension.
  */
 bool document_is_claimed(const void *document, size_t size, const char *media_type);

@@ -77,7 +77,9 @@ int draft_open(int folder, const char *name, Draft *ret) {
                 if (fd < 0)
                         return -errno;
         }
-        /* Tells draft_tidy() of other processes that someone works on it; an unnamed one has a name for a moment, too. */
+        /*
+         * Tells draft_tidy() of other processes that someone works on it; an unnamed one has a name for a moment, too.
+         */
         (void)flock(fd, LOCK_EX | LOCK_NB);
 
         /* The umask is not asked: nobody else is to read it, and its owner always. */

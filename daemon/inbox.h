@@ -17,8 +17,8 @@
 int inbox_add(Caller *caller, sd_bus_message *message, Error *error);
 
 /*
- * Does all calls of a known caller that wait. gone: only those that want no answer. Who wanted one and left has nothing that
- * was promised, and whoever comes and goes again and again would have the service work for nobody.
+ * Does all calls of a known caller that wait. gone: only those that want no answer. Who wanted one and left has
+ * nothing that was promised, and whoever comes and goes again and again would have the service work for nobody.
  */
 void inbox_finish(Caller *caller, bool gone);
 

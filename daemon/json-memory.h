@@ -7,12 +7,14 @@
 #include <jansson.h>
 
 /*
- * jansson, and whether it had the memory that it asked for. Without, it leaves out a byte of a string that it reads, or
- * a part of what it writes, and calls good text broken, for which somebody would throw away a backup; or it writes where
- * it must not. So what it reads ends at the first allocation that fails. All are GLib's g_try_malloc().
+ * jansson, and whether it had the memory that it asked for. Without, it leaves out a byte of a string that it reads,
+ * or a part of what it writes, and calls good text broken, for which somebody would throw away a backup; or it writes
+ * where it must not. So what it reads ends at the first allocation that fails. All are GLib's g_try_malloc().
  */
 
-/* Parses JSON without members that are there twice. Returns 0, -ENOMEM, or -EINVAL with *ret_error; *ret is NULL then. */
+/*
+ * Parses JSON without members that are there twice. Returns 0, -ENOMEM, or -EINVAL with *ret_error; *ret is NULL then.
+ */
 int json_parse(const void *content, size_t size, json_t **ret, json_error_t *ret_error);
 
 /* Frees what json_dumps() gave. */

@@ -121,7 +121,8 @@ bool license_has_document(const License *license, const License *other);
 bool license_document_is_whole(const License *license, const void *document, size_t size);
 /*
  * What the store is to keep as proof of a license, its counters included; returns its size. What is not sound has no
- * seal, for nobody has looked whether it is what it was; what is rotten has one that is not whole, and stays known to be.
+ * seal, for nobody has looked whether it is what it was; what is rotten has one that is not whole, and stays known to
+ * be.
  */
 size_t license_proof(const License *license, uint8_t ret[LICENSE_PROOF_SIZE]);
 /* Takes over what the store has kept. The license is not judged yet. */

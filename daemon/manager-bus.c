@@ -23,10 +23,11 @@
 #define CONGESTED_USEC (15 * G_USEC_PER_SEC)
 #define LEAVE_USEC (17 * G_USEC_PER_SEC)
 /*
- * What our socket holds (the kernel doubles it, and counts a small message as some 800 bytes): little, for all stand in
- * one line there, which dbus-daemon reads 2 KiB at a time. With a quarter of it GetLicense is a sixth slower; with what the
- * kernel gives, 104 KiB before it doubles them, a flood on dbus-daemon keeps others waiting for seconds. Where several
- * users are answered, it is half: in a flood others wait half as long; with less, dbus-daemon finds too few answers there.
+ * What our socket holds (the kernel doubles it, and counts a small message as some 800 bytes): little, for all stand
+ * in one line there, which dbus-daemon reads 2 KiB at a time. With a quarter of it GetLicense is a sixth slower; with
+ * what the kernel gives, 104 KiB before it doubles them, a flood on dbus-daemon keeps others waiting for seconds.
+ * Where several users are answered, it is half: in a flood others wait half as long; with less, dbus-daemon finds too
+ * few answers there.
  */
 #define SOCKET_BYTES (64 * 1024)
 #define SHORT_SOCKET_BYTES (32 * 1024)

@@ -30,8 +30,8 @@
 /* For jobs to end, answers to be sent, and threads to come back, when the daemon stops. */
 #define STOP_USEC (10 * G_USEC_PER_SEC)
 /*
- * Of that, for answers to be sent once nothing works any more: a flood of calls never lets them end. And for look-ups, whose
- * calls were answered: what hangs there is left behind.
+ * Of that, for answers to be sent once nothing works any more: a flood of calls never lets them end. And for look-ups,
+ * whose calls were answered: what hangs there is left behind.
  */
 #define FLUSH_USEC (2 * G_USEC_PER_SEC)
 
@@ -154,7 +154,8 @@ static int on_flush_due(sd_event_source *source, uint64_t usec, void *userdata) 
 void manager_maybe_exit(Manager *manager) {
         if (!manager->stopping || manager->n_unfinished > 0 || manager->n_requests > 0 || manager->n_workers > 0)
                 return;
-        if (manager->n_lookups > 0 || manager_has_unsent(manager) || !inbox_is_idle(manager) || !outbox_is_idle(manager)) {
+        if (manager->n_lookups > 0 || manager_has_unsent(manager) || !inbox_is_idle(manager) ||
+            !outbox_is_idle(manager)) {
                 /* asked again when the loop turns */
                 if (!manager->flush_timer)
                         (void)sd_event_add_time_relative(manager->event, &manager->flush_timer, CLOCK_MONOTONIC,

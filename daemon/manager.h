@@ -136,8 +136,8 @@ Manager *manager_free(Manager *manager);
 int manager_run(Manager *manager);
 
 /*
- * Something changed. Within a second systemd is told the state (STATUS=), memory is given back, and it is looked whether
- * the bus takes what was sent.
+ * Something changed. Within a second systemd is told the state (STATUS=), memory is given back, and it is looked
+ * whether the bus takes what was sent.
  */
 void manager_tick_soon(Manager *manager);
 

@@ -71,8 +71,9 @@ void notice_job(const Job *job, const Error *error) {
         /* Who owns a folder can put there what is set aside, again and again. */
         if (error->code == ERROR_NONE && job->result.set_aside) {
                 what = g_strdup_printf("aside %s", user);
-                log_rarely(SD_INFO, what, "What a backup of user %s must not replace, of another store, machine or user, "
-                        "or with more in it, is kept as '%s'.", user, job->result.set_aside);
+                log_rarely(SD_INFO, what,
+                        "What a backup of user %s must not replace, of another store, machine or user, or with more in "
+                        "it, is kept as '%s'.", user, job->result.set_aside);
         }
         if (error->code == ERROR_NONE || error->code == ERROR_CANCELED)
                 return;

@@ -36,8 +36,8 @@
 #define BEHIND_USEC (64 * 1000)
 #define ANSWER_USEC (25 * G_USEC_PER_SEC)
 /*
- * Of a user, in answers that wait for their turn, before a connection that has one waiting gets no more. What its calls in
- * the store hold, some 8 MiB at most, is beside that.
+ * Of a user, in answers that wait for their turn, before a connection that has one waiting gets no more. What its
+ * calls in the store hold, some 8 MiB at most, is beside that.
  */
 #define WAITING_BYTES_MAX (4U * 1024U * 1024U)
 /* And where it is so many, besides refusals, a connection that does not read at the moment gets no more. */

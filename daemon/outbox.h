@@ -4,18 +4,19 @@
 #include "caller.h"
 
 /*
- * What is sent to clients, in turn by user and by bytes (turn.h), and only as fast as the bus takes it: the answers that
- * one user has asked for wait here and not in the socket, where those of all others would stand behind them. dbus-daemon
- * reads 2 KiB from each connection in turn; from us, while a user floods it over 16 connections, less than a megabyte a
- * second.
+ * What is sent to clients, in turn by user and by bytes (turn.h), and only as fast as the bus takes it: the answers
+ * that one user has asked for wait here and not in the socket, where those of all others would stand behind them.
+ * dbus-daemon reads 2 KiB from each connection in turn; from us, while a user floods it over 16 connections, less than
+ * a megabyte a second.
  *
- * dbus-daemon keeps what a client does not read, counts it against us, and reads nothing more of ours at 127 MiB, or at
- * 64 descriptors. So after some bytes for a connection, or a descriptor, the bus is asked how much of that the connection
- * has read (org.freedesktop.DBus.Debug.Stats), and little more, or no other descriptor, is sent to it before it has. Errors
- * go before other answers, and on for a while past that bound: each call that stays open makes dbus-daemon slower. A
- * bus that does not know, or does not tell, is not asked again, or not soon, and counts as one that needs no such care.
- * dbus-broker does not need it either: it counts against the one who does not read. It is asked all the same, and answers
- * with an error: that it has taken what was sent before, and so one descriptor at a time is on its way to a connection.
+ * dbus-daemon keeps what a client does not read, counts it against us, and reads nothing more of ours at 127 MiB, or
+ * at 64 descriptors. So after some bytes for a connection, or a descriptor, the bus is asked how much of that the
+ * connection has read (org.freedesktop.DBus.Debug.Stats), and little more, or no other descriptor, is sent to it
+ * before it has. Errors go before other answers, and on for a while past that bound: each call that stays open makes
+ * dbus-daemon slower. A bus that does not know, or does not tell, is not asked again, or not soon, and counts as one
+ * that needs no such care. dbus-broker does not need it either: it counts against the one who does not read. It is
+ * asked all the same, and answers with an error: that it has taken what was sent before, and so one descriptor at a
+ * time is on its way to a connection.
  */
 
 /* Room of a message that was not measured. */
@@ -32,8 +33,8 @@ void outbox_send_descriptor(Manager *manager, sd_bus_message *message, uint64_t 
 void outbox_pump(Manager *manager);
 
 /*
- * A call that sd-bus answers past us, which has to be within the same bounds: whether it may go on to sd-bus. If not, it
- * is kept until its turn comes and then goes through here once more, or is refused.
+ * A call that sd-bus answers past us, which has to be within the same bounds: whether it may go on to sd-bus. If not,
+ * it is kept until its turn comes and then goes through here once more, or is refused.
  */
 bool outbox_let_pass(Manager *manager, sd_bus_message *message);
 /*

@@ -3,7 +3,9 @@
 
 #include "manager-bus.h"
 
-/* On dbus-broker, of all users together. docs/hacking.md tells what it was measured to do, and what more of them did. */
+/*
+ * On dbus-broker, of all users together. docs/hacking.md tells what it was measured to do, and what more of them did.
+ */
 #define BROKER_PER_SEC 6000
 /* On dbus-daemon. More than it ever takes; and what is left to who waits, however slow it is. */
 #define MAX_PER_SEC 100000

@@ -67,8 +67,8 @@ static inline void pax_header_checksum(const PaxHeader *header, char ret[8]) {
 }
 
 /*
- * END.json's digest, over two kinds of lines; see pax_writer_digest(). They are gathered first: to digest a license's in
- * pieces takes half as long again as their bytes do.
+ * END.json's digest, over two kinds of lines; see pax_writer_digest(). They are gathered first: to digest a license's
+ * in pieces takes half as long again as their bytes do.
  */
 typedef struct PaxDigest {
         crypto_generichash_state state;

@@ -194,7 +194,9 @@ static int sync_range(const ProvedFile *file, uint64_t offset, size_t size, unsi
         return fdatasync(file->fd) < 0 ? -errno : 0;
 }
 
-/* The flag is the open file's: it is for all stages, and those of a call that is under way keep what they began with. */
+/*
+ * The flag is the open file's: it is for all stages, and those of a call that is under way keep what they began with.
+ */
 static int set_direct(ProvedFile *file, bool direct) {
         int flags, r = 0;
 
@@ -211,8 +213,8 @@ static int set_direct(ProvedFile *file, bool direct) {
 }
 
 /*
- * As io_write_all() and io_pread_all(), and once more through the cache where the file system refuses the direct way: it
- * cannot, or wants another alignment, as for the end, which is not whole pages.
+ * As io_write_all() and io_pread_all(), and once more through the cache where the file system refuses the direct way:
+ * it cannot, or wants another alignment, as for the end, which is not whole pages.
  */
 static int write_at(ProvedFile *file, const void *data, size_t size, uint64_t offset) {
         int r = io_write_all(file->fd, data, size);

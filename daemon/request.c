@@ -33,8 +33,9 @@ static void on_done(StoreTask *task) {
 }
 
 /*
- * Others that began when nothing waited may have been answered since: a read has changed nothing, and is refused as if it
- * began now. A descriptor that waits to be sent holds a document, or a file: not more of them than of other answers.
+ * Others that began when nothing waited may have been answered since: a read has changed nothing, and is refused as if
+ * it began now. A descriptor that waits to be sent holds a document, or a file: not more of them than of other
+ * answers.
  */
 static void check_room(Request *request) {
         const char *sender = sd_bus_message_get_sender(request->message);
@@ -117,9 +118,9 @@ static void on_mail(Mail *mail) {
 }
 
 /*
- * To read a document of 1 MiB may take a quarter of a second, and each write there is would wait for it behind the store's
- * thread. So that is done before, on one thread (for it takes much memory, too), a little of each user's in turn. What else
- * the user changes comes behind it, as it was sent.
+ * To read a document of 1 MiB may take a quarter of a second, and each write there is would wait for it behind the
+ * store's thread. So that is done before, on one thread (for it takes much memory, too), a little of each user's in
+ * turn. What else the user changes comes behind it, as it was sent.
  */
 
 static void submit_write(Request *request) {

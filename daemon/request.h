@@ -18,8 +18,8 @@ typedef struct RequestClass {
         void (*clear)(Request *request); /* frees what the struct has of its own; may be NULL */
         LentKind opens; /* what there is a descriptor of in the answer */
         /*
-         * For a large write, on a thread that is not the store's: does some of what run() would do without the store, 0.1 to
-         * 1 MiB of documents. Returns whether there is more. May be NULL.
+         * For a large write, on a thread that is not the store's: does some of what run() would do without the store,
+         * 0.1 to 1 MiB of documents. Returns whether there is more. May be NULL.
          */
         bool (*prepare)(Request *request);
 } RequestClass;

@@ -26,8 +26,9 @@ void restore_target_free(void *target);
 typedef struct RestoreBatches RestoreBatches;
 
 /*
- * number is the restore's, from store_restore_begin(). events, which is told of waits, outlives the batches, and so does
- * repairs: a set of int64_t *, which gets the keys of what was staged for documents that are damaged in the store.
+ * number is the restore's, from store_restore_begin(). events, which is told of waits, outlives the batches, and so
+ * does repairs: a set of int64_t *, which gets the keys of what was staged for documents that are damaged in the
+ * store.
  */
 int restore_batches_new(Store *store, int64_t number, const WorkEvents *events, GHashTable *repairs,
         RestoreBatches **ret, Error *error);

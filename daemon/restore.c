@@ -229,7 +229,8 @@ static int check_kind(const RestorePlan *plan, const BackupOrigin *origin, Error
                         "for another than yourself, say for whom (Owner, --owner).", origin->name);
         if (!origin->all_users && plan->from)
                 return error_set(error, ERROR_INVALID_ARGUMENTS,
-                        "This is a backup of one user, '%s'. Restore it without naming one (From, --from).", origin->name);
+                        "This is a backup of one user, '%s'. Restore it without naming one (From, --from).",
+                        origin->name);
         return 0;
 }
 

@@ -46,8 +46,8 @@ int restore_check(Restore *restore, Error *error);
 /*
  * Makes it. ERROR_BACKUP_CORRUPT, ERROR_NEEDS_INDIVIDUALIZATION, ERROR_ACCESS_DENIED and
  * ERROR_INVALID_ARGUMENTS (a backup of all users without all_users or from, or the reverse; nobody in it is called as
- * from says), ERROR_LIMIT_EXCEEDED, ERROR_CANCELED, ERROR_MEDIUM, those of the store. On success the result's part for a
- * restore is set.
+ * from says), ERROR_LIMIT_EXCEEDED, ERROR_CANCELED, ERROR_MEDIUM, those of the store. On success the result's part for
+ * a restore is set.
  */
 int restore_run(Restore *restore, const WorkEvents *events, WorkResult *ret, Error *error);
 

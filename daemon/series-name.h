@@ -6,8 +6,8 @@
 #include <time.h>
 
 /*
- * The names of backups that licensevaultctl backup --folder makes again and again: licenses-20240131T235959Z.tar, by the
- * time in UTC at which each was begun, so that their order is that of their names;
+ * The names of backups that licensevaultctl backup --folder makes again and again: licenses-20240131T235959Z.tar, by
+ * the time in UTC at which each was begun, so that their order is that of their names;
  * licenses-20240131T235959Z-incomplete.tar where licenses are missing from it.
  */
 

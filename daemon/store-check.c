@@ -20,7 +20,9 @@
 
 /* A store that is written to without end would be read without end. */
 #define TRIES 3
-/* Longer than two changes can have the same time: a tick of the kernel's clock; or two seconds, where those are kept. */
+/*
+ * Longer than two changes can have the same time: a tick of the kernel's clock; or two seconds, where those are kept.
+ */
 #define TICK_USEC (20 * 1000)
 #define LONG_TICK_USEC (2100 * 1000)
 
@@ -74,9 +76,10 @@ static int check_books(StoreConnection *connection, Error *error) {
                 return r < 0 ? (int)error->code : 0;
         name = (const char *)sqlite3_column_text(statement, 0);
         return error_set(error, ERROR_STORE_CORRUPT,
-                "Of user '%s' (%" PRIu32 "): How many licenses, ids and bytes there are is not what the store has counted. "
-                "No license is damaged by that, and backups are whole. Before a limit refuses that user something, "
-                "licensevaultd counts anew, and sets it right. See to the disk, and to the machine's memory.",
+                "Of user '%s' (%" PRIu32 "): How many licenses, ids and bytes there are is not what the store has "
+                "counted. No license is damaged by that, and backups are whole. Before a limit refuses that user "
+                "something, licensevaultd counts anew, and sets it right. See to the disk, and to the machine's "
+                "memory.",
                 name ?: "", (uint32_t)sqlite3_column_int64(statement, 1));
 }
 

@@ -31,8 +31,8 @@ typedef enum StoreAccess {
 } StoreAccess;
 
 /*
- * Opens the database file of a store. Schema and identity are not looked at. With STORE_WRITE, to close it leaves what is
- * in the WAL there, until store_connection_trust() says that file and WAL are a store.
+ * Opens the database file of a store. Schema and identity are not looked at. With STORE_WRITE, to close it leaves what
+ * is in the WAL there, until store_connection_trust() says that file and WAL are a store.
  */
 int store_connection_open(const char *path, StoreAccess access, StoreConnection **ret, Error *error);
 void store_connection_trust(StoreConnection *connection);
@@ -151,8 +151,8 @@ int store_next_key(StoreConnection *connection, int64_t owner, int64_t *ret, Err
 int store_key_check(int64_t owner, int64_t key, Error *error);
 
 /*
- * Writes the row of a license that is there, and its counters, which only ever fall. The row has the seal: the license's
- * counters are those that the store will have.
+ * Writes the row of a license that is there, and its counters, which only ever fall. The row has the seal: the
+ * license's counters are those that the store will have.
  */
 int store_row_write(StoreConnection *connection, int64_t key, int64_t owner, const License *license,
         uint64_t charge, Error *error);

@@ -269,8 +269,8 @@ static bool may_repair(const Merge *merge, int64_t their_key) {
 }
 
 /*
- * Of one document: where ours is damaged, and theirs is not, theirs takes its place; with it goes the row, where that is
- * damaged: *outcome says so then. Of a reassigned owner theirs may be the damaged one.
+ * Of one document: where ours is damaged, and theirs is not, theirs takes its place; with it goes the row, where that
+ * is damaged: *outcome says so then. Of a reassigned owner theirs may be the damaged one.
  */
 static int repair(StoreConnection *connection, const Pair *pair, bool differ, Outcome *outcome, bool *ret_repaired,
                 Error *error) {

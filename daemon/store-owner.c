@@ -38,9 +38,9 @@ int store_owner_check_nameless(StoreConnection *connection, uid_t uid, Error *er
         r = statement_row(connection, statement, error);
         if (r > 0)
                 return error_set(error, ERROR_ACCESS_DENIED,
-                        "The account of user %" PRIu32 ", who has licenses here, cannot be looked up now. Try again when "
-                        "the directory of users answers; if the account was removed, root says what becomes of them "
-                        "(licensevaultctl owners).",
+                        "The account of user %" PRIu32 ", who has licenses here, cannot be looked up now. Try again "
+                        "when the directory of users answers; if the account was removed, root says what becomes of "
+                        "them (licensevaultctl owners).",
                         (uint32_t)uid);
         return r < 0 ? (int)error->code : 0;
 }
@@ -303,8 +303,8 @@ static int stage_all(StoreConnection *connection, int64_t from, int64_t to, int6
 static int refuse_conflict(const char *id, const char *key_id, const char *title, void *userdata, Error *error) {
         return error_set(error, ERROR_INVALID_ARGUMENTS,
                 "Both have a license '%s', and nothing says which is the newer, or that is damaged, or one of them has "
-                "revoked it. Nothing was reassigned: let the user save and remove that license first, and store it again "
-                "afterwards; or back up the licenses of the one, and restore them for the other.", id);
+                "revoked it. Nothing was reassigned: let the user save and remove that license first, and store it "
+                "again afterwards; or back up the licenses of the one, and restore them for the other.", id);
 }
 
 /* Nobody waits for it, and what is damaged with one of the two must not be what stays. */

@@ -52,8 +52,8 @@ int store_check_merged(StoreConnection *connection, Error *error) {
         int r;
 
         /*
-         * Not by pages alone: what was staged is still there, and goes. Nor by the sum alone: one owner's may have rotted,
-         * and is not to refuse the restores of all.
+         * Not by pages alone: what was staged is still there, and goes. Nor by the sum alone: one owner's may have
+         * rotted, and is not to refuse the restores of all.
          */
         if (!connection->store_full)
                 return check_space(connection, false, error);

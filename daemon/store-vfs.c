@@ -8,8 +8,8 @@
 
 /*
  * The index of the WAL lies in the heap (SQLite's "unix-excl"). Beside the store it would be a file that is mapped: on
- * file systems that copy on write, a page of it has no place on a disk that is full or over its quota, and who reads the
- * store has an error then, or SIGBUS. For that no other process may have the store open, which is meant anyway.
+ * file systems that copy on write, a page of it has no place on a disk that is full or over its quota, and who reads
+ * the store has an error then, or SIGBUS. For that no other process may have the store open, which is meant anyway.
  *
  * SQLite takes EIO of a read for a file system that is damaged, and makes a damaged database of it. To its owner that
  * says "move the store away, and take a backup" where a cable is loose. Here it stays the I/O error that it is.

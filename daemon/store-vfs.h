@@ -4,8 +4,8 @@
 #include <sqlite3.h>
 
 /*
- * The name of the VFS that stores are opened with: SQLite's own for a store of one process, but that a disk which cannot
- * be read says so. Any thread. NULL: there is no memory for it.
+ * The name of the VFS that stores are opened with: SQLite's own for a store of one process, but that a disk which
+ * cannot be read says so. Any thread. NULL: there is no memory for it.
  */
 const char *store_vfs_name(void);
 

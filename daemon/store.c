@@ -71,7 +71,10 @@ static int prepare_limits(Store *store, StoreConnection *connection, Error *erro
         /* A full store must go onto itself, where it is there twice for a while, with a row more for each license. */
         connection->staging_full = used / 9 * 4 >= connection->limits.store_bytes;
 
-        /* What was removed is there to be written to again, but all goes through the WAL, which takes from the reserve. */
+        /*
+         * What was removed is there to be written to again, but all goes through the WAL, which takes from the
+         * reserve.
+         */
         connection->no_space = false;
         if (statvfs(store->folder, &vfs) >= 0 && vfs.f_blocks > 0) {
                 reserve = (uint64_t)vfs.f_blocks / 100 * connection->limits.minimum_free_percent * vfs.f_frsize;

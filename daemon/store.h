@@ -245,7 +245,8 @@ typedef enum StoreDamage {
 
 typedef struct StoreCursorRow {
         int64_t key;          /* of the row; no two have the same */
-        License license;      /* of a deleted one, and of all without documents: id, generation, counters, allow_backup */
+        /* Of a deleted one, and of all where not with_documents, it has id, generation, counters and allow_backup. */
+        License license;
         bool present;         /* there is a document */
         int64_t revoked;      /* when, LICENSE_NO_TIME if not */
         const void *document; /* where with_documents and present; the cursor's, until its next step */

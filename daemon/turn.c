@@ -70,9 +70,13 @@ Caller *turn_next(Manager *manager, TurnKind kind) {
                 Turn *turn = &caller->turns[kind];
 
                 turn->credit += TURN_CREDIT;
-                /* Who is alone takes nothing from others. What was saved for a large one stays when a small one goes first. */
+                /*
+                 * Who is alone takes nothing from others. What was saved for a large one stays when a small one goes
+                 * first.
+                 */
                 if (turn->credit >= turn->price || g_queue_is_empty(&manager->ready_users[kind])) {
-                        turn->credit = turn->credit > turn->price ? MIN(turn->credit - turn->price, TURN_CREDIT_MAX) : 0;
+                        turn->credit -= MIN(turn->credit, turn->price);
+                        turn->credit = MIN(turn->credit, TURN_CREDIT_MAX);
                         break;
                 }
                 push(caller, kind);

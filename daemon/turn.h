@@ -13,8 +13,8 @@
  */
 
 /*
- * In bytes: about a small answer. With four times that, large ones had most of the line, and with dbus-daemon each call that
- * waits behind them makes all others slower.
+ * In bytes: about a small answer. With four times that, large ones had most of the line, and with dbus-daemon each
+ * call that waits behind them makes all others slower.
  */
 #define TURN_CREDIT 512U
 #define TURN_CREDIT_MAX (64U * 1024U)
@@ -38,5 +38,7 @@ typedef struct Turn {
 void turn_join(Caller *caller, TurnKind kind, uint64_t price);
 void turn_leave(Caller *caller, TurnKind kind);
 
-/* Takes out of the line whose turn it is and who can pay, or is alone. NULL: nobody, or only who has to wait (pace.h). */
+/*
+ * Takes out of the line whose turn it is and who can pay, or is alone. NULL: nobody, or only who has to wait (pace.h).
+ */
 Caller *turn_next(Manager *manager, TurnKind kind);

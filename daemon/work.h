@@ -29,7 +29,10 @@ typedef struct WorkEvents {
         void (*origin)(WorkOrigin origin, char *from, void *userdata);
         /* At most 100 skipped licenses: id, key id, title, id …; the callee's. At most ten times. */
         void (*restricted)(GPtrArray *licenses, void *userdata);
-        /* Whether it works on a client's descriptor, or a disk, which may hang whoever does: something has to move then. */
+        /*
+         * Whether it works on a client's descriptor, or a disk, which may hang whoever does: something has to move
+         * then.
+         */
         void (*watched)(bool watched, void *userdata);
         /* Whether it does nothing but wait for a client's descriptor. */
         void (*outside)(bool outside, void *userdata);

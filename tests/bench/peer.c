@@ -20,8 +20,8 @@ static sqlite3 *open_database(const char *path) {
 }
 
 /*
- * The store of the daemon, which nobody else can open. All of it is in the one file, for the daemon was started anew, and
- * nothing is written to it here: so it may be read without a lock.
+ * The store of the daemon, which nobody else can open. All of it is in the one file, for the daemon was started anew,
+ * and nothing is written to it here: so it may be read without a lock.
  */
 static sqlite3 *open_store(const char *path) {
         g_autofree char *uri = g_filename_to_uri(path, NULL, NULL), *immutable = g_strconcat(uri, "?immutable=1", NULL);

@@ -19,7 +19,10 @@
 #define LOAD_SEC 25
 #define PROMISED_MSEC 5000
 #define ABUSE_SEC 6
-/* Answers that users have together where the bus is dbus-broker (daemon/pace.c). Others than the abusers have few of them. */
+/*
+ * Answers that users have together where the bus is dbus-broker (daemon/pace.c). Others than the abusers have few of
+ * them.
+ */
 #define PACE_PER_SEC 6000.0
 
 /*

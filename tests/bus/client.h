@@ -42,8 +42,8 @@ void send_only(sd_bus *bus, sd_bus_message *message);
 /* Returns once the bus has given others what this connection has sent. */
 void wait_for_bus(sd_bus *bus);
 /*
- * The bus takes nothing and says nothing from now on, until SIGCONT. The daemon, which was stopped by SIGSTOP, does what it
- * was sent since.
+ * The bus takes nothing and says nothing from now on, until SIGCONT. The daemon, which was stopped by SIGSTOP, does
+ * what it was sent since.
  */
 void hang_bus(Harness *h);
 

@@ -72,8 +72,8 @@ void harness_start(Harness *h);
 /* The same with a library preloaded, whose path a variable has. */
 void harness_start_preloaded(Harness *h, const char *variable);
 /*
- * Memory that such a library shares with the test: a file in the test's folder, whose path it finds in a variable. To be
- * unmapped by who asks.
+ * Memory that such a library shares with the test: a file in the test's folder, whose path it finds in a variable. To
+ * be unmapped by who asks.
  */
 void *harness_share(Harness *h, const char *variable, size_t size);
 /* Starts the daemon and does not wait. Arguments may be NULL. */

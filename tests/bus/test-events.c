@@ -338,7 +338,9 @@ static void test_backup_that_cannot_be_recognised_is_told_once(void **state) {
         sd_bus *bus = harness_connect(h, 0);
 
         for (unsigned i = 0; i < OFTEN; i++) {
-                /* The thread of a call that was refused counts until it has closed its files: at most 4 of a user do. */
+                /*
+                 * The thread of a call that was refused counts until it has closed its files: at most 4 of a user do.
+                 */
                 g_usleep(100 * 1000);
                 call_error(bus, ROOT, RESTORE_PATH, "NS_E_DRM_BACKUP_CORRUPT", "*damaged*", "u", 0);
         }

@@ -248,7 +248,8 @@ static int open_backup(Wrong *wrong, sd_bus_message *call) {
         int fd, r;
 
         if (!wrong->backup)
-                return sd_bus_reply_method_errorf(call, NAME ".Error.NS_E_DRM_BACKUP_CORRUPT", "There is no backup of yours in '/nowhere'.");
+                return sd_bus_reply_method_errorf(call, NAME ".Error.NS_E_DRM_BACKUP_CORRUPT",
+                        "There is no backup of yours in '/nowhere'.");
         fd = open(wrong->backup, O_RDONLY | O_CLOEXEC);
         must(fd < 0 ? -errno : 0, wrong->backup);
         r = sd_bus_reply_method_return(call, "h", fd);

@@ -80,8 +80,8 @@ static bool set_end(int device, unsigned mib) {
 }
 
 /*
- * A process that makes a device whole again when this one has gone, in whatever way: what waits for a device that is cut
- * cannot be ended, and would keep it.
+ * A process that makes a device whole again when this one has gone, in whatever way: what waits for a device that is
+ * cut cannot be ended, and would keep it.
  */
 static void guard(int device) {
         int alive[2];

@@ -19,8 +19,8 @@
 
 #define TICK_NSEC (5L * 1000 * 1000)
 /*
- * dbus-daemon lets a connection wait for 128 answers, and refuses and logs each call beyond them: then its log is what is
- * pressed, and not the service. Who reads waits below that; who never does comes again as a new connection.
+ * dbus-daemon lets a connection wait for 128 answers, and refuses and logs each call beyond them: then its log is what
+ * is pressed, and not the service. Who reads waits below that; who never does comes again as a new connection.
  */
 #define WAITING_MAX 100U
 /* And it refuses all calls of everybody where more than 64 descriptors wait for a service to take them. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * In the place of the daemon, one who does nothing: answers each call at once, whatever it is, with the name of the good user's license. What the
- * bus takes by itself under a load is told by how long its callers wait.
+ * In the place of the daemon, one who does nothing: answers each call at once, whatever it is, with the name of the
+ * good user's license. What the bus takes by itself under a load is told by how long its callers wait.
  */
 #include <signal.h>
 #include <stdlib.h>

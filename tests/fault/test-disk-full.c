@@ -452,8 +452,8 @@ static void set_immutable(const char *path, bool on) {
 }
 
 /*
- * The file alone cannot be written to. SQLite locks nobody out of it then, and shares the index of the WAL with them, in
- * a file that must stay.
+ * The file alone cannot be written to. SQLite locks nobody out of it then, and shares the index of the WAL with them,
+ * in a file that must stay.
  */
 static void test_store_that_cannot_be_written_is_read(void **state) {
         Harness *h = world(state);

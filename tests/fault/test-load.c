@@ -183,8 +183,8 @@ static void test_abuse_of_every_limit_costs_others_little_and_leaves_nothing(voi
 }
 
 /*
- * With a MemoryMax= of its own, which the kernel enforces: what the abusers are let do does not come near it. What would,
- * the largest calls at once, the kernel kills, and then it is as after any kill.
+ * With a MemoryMax= of its own, which the kernel enforces: what the abusers are let do does not come near it. What
+ * would, the largest calls at once, the kernel kills, and then it is as after any kill.
  */
 static void test_abuse_does_not_reach_a_limit_of_memory(void **state) {
         Harness *h = *state;
@@ -233,8 +233,8 @@ static void test_how_many_calls_bus_and_service_take(void **state) {
 }
 
 /*
- * The same abusers, and a service that does nothing: what the good user waits then is the bus's part. Beside its figures
- * ours are to be read.
+ * The same abusers, and a service that does nothing: what the good user waits then is the bus's part. Beside its
+ * figures ours are to be read.
  */
 static void test_what_an_empty_service_comes_to(void **state) {
         Harness *h = *state;
@@ -294,8 +294,8 @@ static void test_endless_flood_lets_others_be_served_and_the_service_stop(void *
 }
 
 /*
- * Connections that come, ask for what sd-bus answers by itself, read nothing, and come again: it is not known yet who they
- * are, and they must wait in line as all others.
+ * Connections that come, ask for what sd-bus answers by itself, read nothing, and come again: it is not known yet who
+ * they are, and they must wait in line as all others.
  */
 static void test_connections_that_come_again_and_again_let_others_be_served(void **state) {
         const AbusePlan plan = { ((Harness *)*state)->users, 2, 60, NEWCOMERS_RATE, ABUSE_INTROSPECT_UNREAD,

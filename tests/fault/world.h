@@ -82,7 +82,9 @@ void world_prepare(World *world, const Operation *operation);
 /* Puts all files back to it. No daemon runs. */
 void world_reset(World *world);
 
-/* Whether the daemon came up; *ret_status (may be NULL) is its exit status where it ended, 128 and more for a signal. */
+/*
+ * Whether the daemon came up; *ret_status (may be NULL) is its exit status where it ended, 128 and more for a signal.
+ */
 bool world_start(World *world, int *ret_status);
 /* Whether it ended as it must. */
 bool world_stop(World *world);

@@ -133,7 +133,9 @@ static void check_descriptor(Fuzz *fuzz, int fd, uid_t uid) {
         n = pread(fd, data, 1 << 20, 0);
         if (n > 0)
                 check_text(fuzz, data, (size_t)n, uid);
-        /* It may be sent back. Sent by another user, it would be a backup that was handed over: theirs when restored. */
+        /*
+         * It may be sent back. Sent by another user, it would be a backup that was handed over: theirs when restored.
+         */
         fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
         if (fd >= 0)
                 dice_give(&fuzz->dice, fd, uid);

@@ -289,7 +289,10 @@ static void test_backup_of_a_later_time_of_another_store_stays_set_aside(void **
         assert_has(world, other, old);
 }
 
-/* Week for week, after somebody was purged there: its last backup from before that is kept, and the newest, and no more. */
+/*
+ * Week for week, after somebody was purged there: its last backup from before that is kept, and the newest, and no
+ * more.
+ */
 static void test_other_store_that_knows_less_adds_one_file_alone(void **state) {
         World *world = *state;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a client's size decides and does not fit into memory is ERROR_NO_MEMORY, and nothing else happens: the N-th large
- * allocation of the process fails, the first, the second, and so on, until the work is through untouched.
+ * What a client's size decides and does not fit into memory is ERROR_NO_MEMORY, and nothing else happens: the N-th
+ * large allocation of the process fails, the first, the second, and so on, until the work is through untouched.
  */
 #include <errno.h>
 #include <malloc.h>

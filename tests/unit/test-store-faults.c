@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Every call of SQLite's to its disk and for its memory fails, and every other small allocation of the core's that may,
- * the first, the second, and so on, until an operation of the store is through untouched. After each: the store answers,
- * and has the operation or has it not, both now and when it is opened again; it can be written to; and what was read is
- * all that there is. FAULT_LONG=1 tries all points, also of those kinds that have hundreds.
+ * Every call of SQLite's to its disk and for its memory fails, and every other small allocation of the core's that
+ * may, the first, the second, and so on, until an operation of the store is through untouched. After each: the store
+ * answers, and has the operation or has it not, both now and when it is opened again; it can be written to; and what
+ * was read is all that there is. FAULT_LONG=1 tries all points, also of those kinds that have hundreds.
  */
 #include <limits.h>
 #include <setjmp.h>
