@@ -197,48 +197,71 @@ static int write_marks(StoreConnection *connection, int64_t key, const License *
         return r != 0 ? r : store_row_write_counters(connection, key, license, error);
 }
 
-/* What became of the id, and how the owner's use changes. */
-static int settle(Merge *merge, Pair *pair, Outcome *outcome, Error *error) {
-        StoreConnection *connection = merge->connection;
-        int64_t revoked = pair->our_revocation;
-        bool changed = false, has_room = license_has_room_for_marks(&pair->ours, &pair->theirs);
+/* Theirs becomes the store's, with the low marks of both. */
+static int take_theirs(Merge *merge, Pair *pair, Error *error) {
+        bool changed = false;
         uint64_t charge;
         int r;
+
+        r = license_keep_low_marks(&pair->theirs, &pair->ours, &changed, error);
+        if (r != 0)
+                return r;
+        charge = store_charge_license(&pair->theirs);
+        merge->licenses += !pair->row.present;
+        merge->bytes += (int64_t)charge - (int64_t)pair->row.charge;
+        return replace(merge->connection, merge->owner, pair, charge, error);
+}
+
+/* What is revoked on one side is gone on ours, since the earlier of the two times. */
+static int bury(Merge *merge, Pair *pair, bool *ret_changed, Error *error) {
+        int r;
+
+        if (pair->our_revocation == LICENSE_NO_TIME ||
+            (pair->their_revocation != LICENSE_NO_TIME && pair->their_revocation < pair->our_revocation)) {
+                pair->our_revocation = pair->their_revocation;
+                *ret_changed = true;
+        }
+        if (!pair->row.present)
+                return 0;
+        r = store_row_forget(merge->connection, merge->owner, &pair->row, pair->theirs.id, error);
+        if (r != 0)
+                return r;
+        pair->row.present = false;
+        pair->row.charge = store_charge_remembered(pair->theirs.id, pair->ours.counters);
+        return 0;
+}
+
+static int write_ours(Merge *merge, const Pair *pair, Error *error) {
+        StoreConnection *connection = merge->connection;
+        uint64_t charge = pair->row.present ? store_charge_license(&pair->ours) :
+                                              store_charge_remembered(pair->ours.id, pair->ours.counters);
+        int r;
+
+        merge->bytes += (int64_t)charge - (int64_t)pair->row.charge;
+        if (!pair->row.present)
+                return write_marks(connection, pair->row.key, &pair->ours, pair->our_revocation, charge, error);
+        r = store_row_write(connection, pair->row.key, merge->owner, &pair->ours, charge, error);
+        return r != 0 ? r : store_row_write_counters(connection, pair->row.key, &pair->ours, error);
+}
+
+/* Does what was decided, which may become a conflict by that, and counts how the owner's use changes. */
+static int settle(Merge *merge, Pair *pair, Outcome *outcome, Error *error) {
+        bool changed = false, has_room = license_has_room_for_marks(&pair->ours, &pair->theirs);
+        int r = 0;
 
         /* A mark that is left out would bring a right back; and one such id is not to keep back all others. */
         if (!has_room && *outcome != OUTCOME_REVOKED) {
                 *outcome = OUTCOME_CONFLICT;
                 return 0;
         }
-
-        if (*outcome == OUTCOME_RESTORED) {
-                r = license_keep_low_marks(&pair->theirs, &pair->ours, &changed, error);
-                if (r != 0)
-                        return r;
-                charge = store_charge_license(&pair->theirs);
-                merge->licenses += !pair->row.present;
-                merge->bytes += (int64_t)charge - (int64_t)pair->row.charge;
-                return replace(connection, merge->owner, pair, charge, error);
-        }
-
-        if (*outcome == OUTCOME_REVOKED) {
-                if (revoked == LICENSE_NO_TIME ||
-                    (pair->their_revocation != LICENSE_NO_TIME && pair->their_revocation < revoked)) {
-                        revoked = pair->their_revocation;
-                        changed = true;
-                }
-                if (pair->row.present) {
-                        r = store_row_forget(connection, merge->owner, &pair->row, pair->theirs.id, error);
-                        if (r != 0)
-                                return r;
-                        pair->row.present = false;
-                        pair->row.charge = store_charge_remembered(pair->theirs.id, pair->ours.counters);
-                }
-        }
-
+        if (*outcome == OUTCOME_RESTORED)
+                return take_theirs(merge, pair, error);
+        if (*outcome == OUTCOME_REVOKED)
+                r = bury(merge, pair, &changed, error);
         /* What is rotten there must not spoil what is whole here. */
-        if (is_rotten(&pair->theirs))
-                return 0;
+        if (r != 0 || is_rotten(&pair->theirs))
+                return r;
+
         /* What is revoked never comes back: it needs none. */
         r = has_room ? license_keep_low_marks(&pair->ours, &pair->theirs, &changed, error) : 0;
         if (r != 0)
@@ -250,16 +273,7 @@ static int settle(Merge *merge, Pair *pair, Outcome *outcome, Error *error) {
                 if (changed && pair->theirs.soundness == LICENSE_UNSEALED && !is_rotten(&pair->ours))
                         pair->ours.soundness = LICENSE_UNSEALED;
         }
-        if (!changed)
-                return 0;
-
-        charge = pair->row.present ? store_charge_license(&pair->ours) :
-                                     store_charge_remembered(pair->ours.id, pair->ours.counters);
-        merge->bytes += (int64_t)charge - (int64_t)pair->row.charge;
-        if (!pair->row.present)
-                return write_marks(connection, pair->row.key, &pair->ours, revoked, charge, error);
-        r = store_row_write(connection, pair->row.key, merge->owner, &pair->ours, charge, error);
-        return r != 0 ? r : store_row_write_counters(connection, pair->row.key, &pair->ours, error);
+        return changed ? write_ours(merge, pair, error) : 0;
 }
 
 static bool may_repair(const Merge *merge, int64_t their_key) {
