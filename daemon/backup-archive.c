@@ -117,6 +117,12 @@ static int add_json(Writing *writing, const char *path, json_t *json, Error *err
         return r < 0 ? failed(writing, r, error) : 0;
 }
 
+static int write_readme(Writing *writing, Error *error) {
+        int r = pax_writer_add(writing->pax, ARCHIVE_README, readme, strlen(readme), NULL, 0);
+
+        return r < 0 ? failed(writing, r, error) : 0;
+}
+
 static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restricted, Error *error) {
         const BackupPlan *plan = writing->archive->plan;
         g_autoptr(GDateTime) now = g_date_time_new_now_utc();
@@ -499,21 +505,21 @@ static int check_counts(const Writing *writing, uint64_t licenses, uint64_t rest
 }
 
 static int write_entries(Writing *writing, uint64_t licenses, uint64_t restricted, Error *error) {
+        const Documents documents = writing->archive->plan->skip_damaged ? DOCUMENTS_DIGESTED : DOCUMENTS_UNDIGESTED;
         int r;
 
-        if ((r = check_space(writing, error)) == 0 &&
-            ((r = pax_writer_add(writing->pax, ARCHIVE_README, readme, strlen(readme), NULL, 0)) == 0 ||
-             (r = failed(writing, r, error)) == 0) &&
-            (r = write_manifest(writing, licenses, restricted, error)) == 0 &&
-            (r = write_state(writing, error)) == 0 &&
-            (r = for_each_row(writing, writing->archive->plan->skip_damaged ? DOCUMENTS_DIGESTED :
-                 DOCUMENTS_UNDIGESTED, append_license, error)) == 0) {
-                flush_signal(writing);
-                if ((r = check_counts(writing, licenses, restricted, error)) == 0 &&
-                    (r = write_not_backed_up(writing, error)) == 0)
-                        r = write_end(writing, error);
-        }
-        return r;
+        if ((r = check_space(writing, error)) != 0 ||
+            (r = write_readme(writing, error)) != 0 ||
+            (r = write_manifest(writing, licenses, restricted, error)) != 0 ||
+            (r = write_state(writing, error)) != 0 ||
+            (r = for_each_row(writing, documents, append_license, error)) != 0)
+                return r;
+
+        flush_signal(writing);
+        if ((r = check_counts(writing, licenses, restricted, error)) != 0 ||
+            (r = write_not_backed_up(writing, error)) != 0)
+                return r;
+        return write_end(writing, error);
 }
 
 int backup_archive_write(const BackupArchive *archive, WorkResult *ret, Error *error) {

@@ -82,10 +82,10 @@ static int exists(const Backup *backup, Error *error) {
 }
 
 /*
- * Only the service's own folders are made where they are missing. In a configured root that would
+ * Whether it goes to the service's own folder. That alone is made where it is missing: in a configured root that would
  * hide that the medium is not mounted, and the backup would lie under the mount point.
  */
-static bool may_make_folder(const Backup *backup) {
+static bool is_in_own_folder(const Backup *backup) {
         g_autofree char *own = g_strconcat(store_folder(backup->plan.store), "/backups", NULL);
 
         return g_str_equal(backup->root, own) && !*backup->below;
@@ -96,7 +96,7 @@ static int check_folder(Backup *backup, Error *error) {
         _cleanup_fd_ int folder = -1;
 
         folder = folder_open(backup->root, backup->plan.uid, backup->below, false);
-        if (folder == -ENOENT && may_make_folder(backup))
+        if (folder == -ENOENT && is_in_own_folder(backup))
                 return 0;
         if (folder < 0)
                 return backup_folder_failed(backup->path, folder, BACKUP_PATH, error);
@@ -145,7 +145,7 @@ bool backup_check_at_once(Backup *backup) {
         g_autofree char *value = NULL;
 
         if (plan->fd >= 0 || !store_knows_property(plan->store, &owner, BACKUP_PATH, &value) ||
-            set_place(backup, value, &ignored) != 0 || !may_make_folder(backup))
+            set_place(backup, value, &ignored) != 0 || !is_in_own_folder(backup))
                 return false;
 
         /* A folder that is not there is made. */
@@ -349,35 +349,23 @@ static int undo_aside(Backup *backup, int folder, const Aside *aside, Error *err
                 error_message(error), aside->name) : (int)error->code;
 }
 
-/* A backup into the user's folder: the draft that is verified is the file that gets the name. */
-static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
-        _cleanup_fd_ int folder = -1;
-        g_auto(Draft) draft = DRAFT_NONE;
+/*
+ * The draft is whole: it gets the name of the backup in its folder, and what that name must not be taken from for good is
+ * set aside.
+ */
+static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result, Error *error) {
+        const NewBackup new = {
+                .user = backup->plan.name,
+                .store = backup->store_id,
+                .machine = backup->plan.machine,
+                .remembered = backup->remembered,
+                .beside_store = is_in_own_folder(backup),
+                .overwrite = backup->plan.overwrite,
+        };
         Aside aside;
         int r;
 
-        /* A disk of the network may hang. The service's own is the store's, too: nothing goes on without it. */
-        backup->events.watched(!may_make_folder(backup), backup->events.userdata);
-        folder = folder_open(backup->root, backup->plan.uid, backup->below, may_make_folder(backup));
-        if (folder < 0)
-                return backup_folder_failed(backup->path, folder, BACKUP_PATH, error);
-        (void)draft_tidy(folder, FOLDER_BACKUP_NAME);
-
-        r = draft_open(folder, FOLDER_BACKUP_NAME, &draft);
-        if (r < 0)
-                return error_set_errno(error, ERROR_MEDIUM, r, "A file cannot be made there");
-
-        r = build(backup, draft.fd, may_make_folder(backup) ? store_reserve(backup->plan.store) : 0, 99, result,
-                error);
-        if (r != 0)
-                return r;
-        /* Who cancels either is seen below, or is told that it comes too late. */
-        backup->events.settling(backup->events.userdata);
-        if (cancel_requested(backup->cancel))
-                return error_set(error, ERROR_CANCELED, "%s", cancel_reason(backup->cancel));
-
-        r = aside_set(folder, &(NewBackup) { backup->plan.name, backup->store_id, backup->plan.machine,
-                backup->remembered, may_make_folder(backup), backup->plan.overwrite }, &aside);
+        r = aside_set(folder, &new, &aside);
         if (r < 0) {
                 error_set_errno(error, ERROR_MEDIUM, r, "What lies there cannot be looked at, or be set aside");
                 return undo_aside(backup, folder, &aside, error);
@@ -386,9 +374,9 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
          * To free a large file takes a tenth of a second: not in the rename, but after Done. A medium that may be
          * pulled then has to be left at rest.
          */
-        if (backup->plan.overwrite && may_make_folder(backup))
+        if (new.overwrite && new.beside_store)
                 backup->former = openat(folder, FOLDER_BACKUP_NAME, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-        r = draft_publish(&draft, FOLDER_BACKUP_NAME, backup->plan.overwrite);
+        r = draft_publish(draft, FOLDER_BACKUP_NAME, new.overwrite);
         if (r >= 0 && aside.name[0]) {
                 result->set_aside = g_strdup(aside.name);
                 result->aside_is_own = aside.is_own;
@@ -411,6 +399,34 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         r = check_place(backup, folder, error);
         backup->replaced = r != 0;
         return r;
+}
+
+/* A backup into the user's folder: the draft that is verified is the file that gets the name. */
+static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
+        bool is_own = is_in_own_folder(backup);
+        _cleanup_fd_ int folder = -1;
+        g_auto(Draft) draft = DRAFT_NONE;
+        int r;
+
+        /* A disk of the network may hang. The service's own is the store's, too: nothing goes on without it. */
+        backup->events.watched(!is_own, backup->events.userdata);
+        folder = folder_open(backup->root, backup->plan.uid, backup->below, is_own);
+        if (folder < 0)
+                return backup_folder_failed(backup->path, folder, BACKUP_PATH, error);
+        (void)draft_tidy(folder, FOLDER_BACKUP_NAME);
+
+        r = draft_open(folder, FOLDER_BACKUP_NAME, &draft);
+        if (r < 0)
+                return error_set_errno(error, ERROR_MEDIUM, r, "A file cannot be made there");
+
+        r = build(backup, draft.fd, is_own ? store_reserve(backup->plan.store) : 0, 99, result, error);
+        if (r != 0)
+                return r;
+        /* Who cancels either is seen below, or is told that it comes too late. */
+        backup->events.settling(backup->events.userdata);
+        if (cancel_requested(backup->cancel))
+                return error_set(error, ERROR_CANCELED, "%s", cancel_reason(backup->cancel));
+        return deliver(backup, folder, &draft, result, error);
 }
 
 /* A backup to a stranger's descriptor: whole and verified here, before a byte goes there. */
