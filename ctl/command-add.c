@@ -11,9 +11,6 @@
 #include "io.h"
 #include "text.h"
 
-/* What StoreLicenses() takes at once (design, section 2). */
-#define BATCH_DOCUMENTS 1000U
-#define BATCH_BYTES (16U * 1024 * 1024)
 /* A document takes more in a message than its bytes: its properties, and padding. */
 #define OVERHEAD_BYTES 256U
 #define READ_SIZE_MIN (64U * 1024)
@@ -54,7 +51,7 @@ typedef struct Newest {
 
 typedef struct Batch {
         char **files; /* the next file to read */
-        Document documents[BATCH_DOCUMENTS];
+        Document documents[STORE_DOCUMENTS_MAX];
         unsigned n;
         unsigned taken; /* how many files it was made of: n, and those that were left out */
         size_t bytes;
@@ -131,7 +128,7 @@ static Status read_all(Ctl *ctl, int fd, const char *file, Document *document) {
                         return STATUS_OK;
 
                 document->size += (size_t)n;
-                if (document->size + OVERHEAD_BYTES > BATCH_BYTES)
+                if (document->size + OVERHEAD_BYTES > STORE_BYTES_MAX)
                         return ctl_fail(ctl, STATUS_LIMIT, "'%s' is too large for a license.",
                                 file_title(file));
         }
@@ -162,7 +159,7 @@ static Status read_document(Ctl *ctl, const char *file, Document *ret) {
 
 /* Reads as many files as one call can take. */
 static Status batch_fill(Ctl *ctl, Batch *batch) {
-        while (batch->n < BATCH_DOCUMENTS && (batch->ahead.file || *batch->files)) {
+        while (batch->n < STORE_DOCUMENTS_MAX && (batch->ahead.file || *batch->files)) {
                 if (!batch->ahead.file) {
                         Status status = read_document(ctl, *batch->files++, &batch->ahead);
                         if (status != STATUS_OK)
@@ -171,7 +168,7 @@ static Status batch_fill(Ctl *ctl, Batch *batch) {
 
                 size_t bytes = batch->ahead.size + OVERHEAD_BYTES + strlen(add_title ?: "") +
                         strlen(add_key_id ?: "") + strlen(add_issuer ?: "");
-                if (batch->n > 0 && batch->bytes + bytes > BATCH_BYTES)
+                if (batch->n > 0 && batch->bytes + bytes > STORE_BYTES_MAX)
                         break;
 
                 batch->bytes += bytes;

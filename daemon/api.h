@@ -15,6 +15,10 @@
 #define BACKUP_PATH "BackupPath"
 #define RESTORE_PATH "RestorePath"
 
+/* The most documents, and bytes of them, that one call of StoreLicenses() takes. */
+#define STORE_DOCUMENTS_MAX 1000U
+#define STORE_BYTES_MAX (16U * 1024U * 1024U)
+
 #define WM_BACKUP_OVERWRITE 1U
 #define WM_RESTORE_INDIVIDUALIZE 2U
 

@@ -10,8 +10,6 @@
 #include "method.h"
 #include "request.h"
 
-#define CALL_DOCUMENTS_MAX 1000U
-#define CALL_BYTES_MAX (16U * 1024U * 1024U)
 #define REPLY_BYTES_MAX (64U * 1024U)
 /* Room for the message's header beside the entries of a page. */
 #define PAGE_BYTES (60U * 1024U)
@@ -205,10 +203,10 @@ static int store_submit(Request *request, Error *error) {
                 documents += incoming->size;
                 bytes += incoming->size + license_memory_size(&incoming->claimed);
         }
-        if (documents > CALL_BYTES_MAX)
+        if (documents > STORE_BYTES_MAX)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "The call holds more than %u bytes of documents. Store them in several calls.",
-                        CALL_BYTES_MAX);
+                        STORE_BYTES_MAX);
         return request_submit_write(request, documents, bytes, error);
 }
 
@@ -239,10 +237,10 @@ int method_store_licenses(Manager *manager, Caller *caller, sd_bus_message *mess
         if (r < 0)
                 return r;
         while ((r = sd_bus_message_enter_container(message, 'r', "aya{sv}")) > 0) {
-                if (store->n_incoming >= CALL_DOCUMENTS_MAX)
+                if (store->n_incoming >= STORE_DOCUMENTS_MAX)
                         return error_set(error, ERROR_LIMIT_EXCEEDED,
                                 "The call holds more than %u documents. Store them in several calls.",
-                                CALL_DOCUMENTS_MAX);
+                                STORE_DOCUMENTS_MAX);
                 r = read_incoming(manager, store, message, error);
                 if (r > 0)
                         return error_prefix(error, "License %u", store->n_incoming);
