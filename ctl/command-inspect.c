@@ -19,8 +19,6 @@
  * What they tell of it is true only when all of it was read and proved, and they say so at the end.
  */
 
-/* The most that any service can be set to take for a document (DocumentBytes=): it bounds our memory. */
-#define DOCUMENT_MAX (16U * 1024 * 1024)
 #define ROWS_AT_ONCE 500U
 
 static gboolean verify_service;
@@ -163,7 +161,7 @@ static Status verify(Ctl *ctl, const Source *source, Reading *reading, ArchiveCo
                 return status;
 
         bar_init(&reading->bar, "Verifying", ctl->quiet);
-        r = backup_read(source->fd, DOCUMENT_MAX, -1, reading->cancel, &visitor, ret, &error);
+        r = backup_read(source->fd, LICENSE_DOCUMENT_MAX, -1, reading->cancel, &visitor, ret, &error);
         bar_erase(&reading->bar);
         return r != 0 ? fail_reading(reading, &error) : STATUS_OK;
 }
@@ -415,7 +413,7 @@ Status command_inspect(Ctl *ctl, char **arguments) {
             (status = begin(ctl, &source, &reading)) != STATUS_OK)
                 return status;
 
-        r = backup_read(source.fd, DOCUMENT_MAX, -1, reading.cancel, &visitor, &counts, &error);
+        r = backup_read(source.fd, LICENSE_DOCUMENT_MAX, -1, reading.cancel, &visitor, &counts, &error);
         if (reading.status != STATUS_OK)
                 return reading.status;
 

@@ -22,8 +22,6 @@
  * or the folder of --folder.
  */
 
-/* As in verify. */
-#define DOCUMENT_MAX (16U * 1024 * 1024)
 #define OLD_DAYS 7
 #define MAKE_FOR_ALL "systemctl start licensevault-backup.service"
 
@@ -192,7 +190,8 @@ static Status read_backup(Ctl *ctl, Backup *backup) {
         r = cancel_new(&cancel);
         if (r < 0)
                 return ctl_fail_errno(ctl, r, "'%s' cannot be read", backup->source.name);
-        (void)backup_read(backup->source.fd, DOCUMENT_MAX, -1, cancel, &visitor, &backup->counts, &backup->error);
+        (void)backup_read(backup->source.fd, LICENSE_DOCUMENT_MAX, -1, cancel, &visitor, &backup->counts,
+                &backup->error);
         return STATUS_OK;
 }
 

@@ -30,7 +30,7 @@ static const Config defaults = {
 };
 
 /*
- * All that can be set: what is not in here is not a setting. the installed file and licensevaultd.conf(5) tell the
+ * All that can be set: what is not in here is not a setting. The installed file and licensevaultd.conf(5) tell the
  * same.
  */
 static const struct Setting {
@@ -40,7 +40,7 @@ static const struct Setting {
 } settings[] = {
 #define SETTING(group, key, field, min, max) \
         { group, key, offsetof(Config, field), sizeof(((Config *)0)->field), min, max }
-        SETTING("Limits", "DocumentBytes", limits.document_bytes, 1, 16 * 1024 * 1024),
+        SETTING("Limits", "DocumentBytes", limits.document_bytes, 1, LICENSE_DOCUMENT_MAX),
         SETTING("Limits", "LicensesPerUser", limits.licenses_per_user, 1, 1000 * 1000 * 1000),
         SETTING("Limits", "RememberedPerUser", limits.remembered_per_user, 1, 1000 * 1000 * 1000),
         SETTING("Limits", "BytesPerUser", limits.bytes_per_user, 1, INT64_MAX),

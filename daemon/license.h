@@ -18,6 +18,8 @@
 #define LICENSE_COUNTERS_MAX 64U
 #define LICENSE_RIGHT_MAX 64U
 #define LICENSE_DIGEST_SIZE 32U
+/* The most bytes that any service can be set to take for a document (DocumentBytes=): it bounds a reader's memory. */
+#define LICENSE_DOCUMENT_MAX (16U * 1024U * 1024U)
 /* A time that is not set. Times are Unix seconds, UTC, 0 to INT64_MAX. */
 #define LICENSE_NO_TIME INT64_C(-1)
 /* The document's own date is not known. Dates are Unix microseconds, and may lie before 1970. */
@@ -76,15 +78,15 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(License, license_clear)
  * without the code points that Unicode sets apart for no use (sd-bus refuses those).
  */
 bool license_text_is_valid(const char *text, size_t size);
+/* Whether a string is such a text, of 1 to LICENSE_STRING_MAX bytes. */
+bool license_string_is_valid(const char *string);
+/* Whether a string is the name of a right: [a-z0-9._-]{1,64} */
+bool license_right_is_valid(const char *right);
 /*
  * Turns what steers a terminal, or turns the order of the letters round, into '?', in place. For valid text that
  * people read, and that somebody else wrote.
  */
 void license_clean_text(char *text);
-/* Such a text, NUL-terminated, of 1 to LICENSE_STRING_MAX bytes. */
-bool license_string_is_valid(const char *string);
-/* [a-z0-9._-]{1,64} */
-bool license_right_is_valid(const char *right);
 
 /* The constant for an extension that is known, "bin" for any other text and for NULL. */
 const char *license_extension(const char *extension);
