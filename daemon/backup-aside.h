@@ -23,8 +23,11 @@ typedef struct Aside {
         bool takes_place;      /* of an older one of that name, which knows no more */
 } Aside;
 
-/* Sets aside what a new backup in the folder would take away for good. Returns 0, or a negative errno: undo it, too. */
+/*
+ * Sets aside what a new backup in the folder would take away for good. Returns 0, or a negative errno, after which
+ * aside_undo() is to be called as after a new backup that failed.
+ */
 int aside_set(int folder, const NewBackup *backup, Aside *ret);
 
-/* Undoes that, after the new one could not be put in its place. Negative: what was set aside has its new name still. */
+/* Undoes that. Returns 0, or a negative errno: what was set aside keeps its new name. */
 int aside_undo(int folder, const Aside *aside);

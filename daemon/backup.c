@@ -350,8 +350,8 @@ static int undo_aside(Backup *backup, int folder, const Aside *aside, Error *err
 }
 
 /*
- * The draft is whole: it gets the name of the backup in its folder, and what that name must not be taken from for good is
- * set aside.
+ * The draft is whole: it gets the name of the backup in its folder, and what that name must not be taken from for good
+ * is set aside.
  */
 static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result, Error *error) {
         const NewBackup new = {

@@ -63,10 +63,12 @@ RestrictedList *backup_restricted(Backup *backup);
 /* The same as the body of a job; work is a Backup. */
 extern const WorkClass backup_class;
 
+/* backup-place.c: where backups are, and whose. */
+
 /*
  * Where the backup of a user goes, or comes from: the folder path (NULL: the default one), as *ret_root and
- * what lies below <root>/<uid>. *ret_below points into *ret_path (g_free both). ERROR_ACCESS_DENIED
- * where the folder is not (or no longer) in an allowed one.
+ * what lies below <root>/<uid>. *ret_root and *ret_path are the caller's (g_free), and *ret_below points into
+ * the latter. ERROR_ACCESS_DENIED where the folder is not (or no longer) in an allowed one.
  */
 int backup_place(const char *state_folder, char *const *roots, uid_t uid, const char *path, char **ret_root,
         char **ret_path, const char **ret_below, Error *error);

@@ -65,10 +65,11 @@ typedef enum IoResult {
  */
 int io_wait(int fd, short events, const Cancel *cancel, int timeout_msec);
 
-/* Writes, or reads until size or the end, all of it on our own files; short only at the end. Negative errno. */
+/* Writes all of it, to what may be waited for without end: a file of ours. Returns 0 or a negative errno. */
 int io_write_all(int fd, const void *data, size_t size);
-ssize_t io_pread_all(int fd, void *data, size_t size, uint64_t offset);
 int io_pwrite_all(int fd, const void *data, size_t size, uint64_t offset);
+/* Reads size bytes, or fewer where the file ends. Returns how many, or a negative errno. */
+ssize_t io_pread_all(int fd, void *data, size_t size, uint64_t offset);
 
 /*
  * What a client's descriptor is. Decided by what the descriptor can do, not by who owns it: inside a

@@ -399,9 +399,10 @@ int manager_run(Manager *manager) {
         if (r != EXIT_GOOD)
                 return r;
 
-        if (manager->store)
-                log_info("Ready, with %" PRIu64 " licenses.", store_count(manager->store));
-        else
+        if (manager->store) {
+                uint64_t n = store_count(manager->store);
+                log_info("Ready, with %" PRIu64 " license%s.", n, n == 1 ? "" : "s");
+        } else
                 log_info("Ready, without the license store.");
         notify_status(manager, "READY=1\n");
         r = sd_event_loop(manager->event);

@@ -156,6 +156,6 @@ void manager_send_error(Manager *manager, sd_bus_message *message, const Error *
 /* Replies without values. */
 void manager_send_empty(Manager *manager, sd_bus_message *message);
 
-/* The accounting of a uid: made where there is none. */
+/* user.c: the accounting of a uid, made where there is none. Each is to be unref'd. */
 User *user_get(Manager *manager, uid_t uid);
 User *user_unref(User *user);

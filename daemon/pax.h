@@ -12,8 +12,8 @@
 /*
  * A small writer of pax archives (POSIX.1-2001) for the one fixed shape of a backup: regular files of
  * mode 0600 that belong to root (which is to say, to whoever extracts them), some with extended
- * attributes. It writes to a file of ours from
- * its start to its end, buffered, and keeps the digest that END.json carries.
+ * attributes. It writes to a file of ours from where that stands to its end, buffered, and keeps the
+ * digest that END.json carries.
  *
  * It writes nothing that the reader (archive.h) refuses for its form; what an entry says is the
  * caller's. After a failed call only pax_writer_free() is allowed. All functions return 0 or a

@@ -6,9 +6,10 @@
 #include <glib.h>
 
 /*
- * The licenses that a backup skipped because they may not be backed up, by id, key id and title. There
- * may be a million of them and they are kept as long as the job, so they lie in an unnamed file.
- * Written by the job's worker, read from any thread. Functions return 0 or a negative errno.
+ * Licenses that a job names one by one, by id, key id and title: those that a backup skipped because they may not be
+ * backed up, or are damaged, and those that a restore found in conflict. There may be a million of them and they are
+ * kept as long as the job, so they lie in an unnamed file. Written by the job's worker, read from any thread. Functions
+ * return 0 or a negative errno.
  */
 
 typedef struct RestrictedList RestrictedList;

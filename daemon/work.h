@@ -19,11 +19,9 @@ typedef enum WorkOrigin {
         WORK_ORIGIN_REFUSED,  /* another machine's or owner's, without the user's consent */
 } WorkOrigin;
 
+/* All are called on the worker's thread, but settling(). */
 typedef struct WorkEvents {
-        /*
-         * On the worker's thread, all but settling(). How many licenses there are to do; comes before origin(),
-         * restricted() and progress().
-         */
+        /* How many licenses there are to do; comes before origin(), restricted() and progress(). */
         void (*begin)(uint64_t total, void *userdata);
         /* A restore: where the backup is from, such as "anna on laptop"; the callee's. */
         void (*origin)(WorkOrigin origin, char *from, void *userdata);
