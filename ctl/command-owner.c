@@ -168,7 +168,7 @@ static const Owner *find_owner(Ctl *ctl, GPtrArray *owners, const char *text, St
 
         if (!found)
                 *ret_status = ctl_fail(ctl, STATUS_NOT_FOUND,
-                        "The service has no licenses of '%s'. See of whom it has: licensevaultctl owners", text);
+                        "The service has no licenses of '%s'. See whose it has: licensevaultctl owners", text);
         else if (n_gone > 1) {
                 *ret_status = ctl_fail(ctl, STATUS_USAGE,
                         "'%s' may be several. Name one as UID:NAME, such as '%" PRIu32 ":%s'.", text, found->uid,

@@ -44,7 +44,7 @@ static Status check_number(Ctl *ctl, uint32_t uid) {
         if (status == STATUS_OK && !known)
                 return ctl_fail(ctl, STATUS_USAGE,
                         "There is no user %" PRIu32 " on this machine, and the service has no licenses of that number. "
-                        "See of whom it has: licensevaultctl owners", uid);
+                        "See whose it has: licensevaultctl owners", uid);
         return status;
 }
 
