@@ -50,7 +50,7 @@ static ssize_t read_some(ArchiveSource *source) {
 static int fail_to_wait(ArchiveSource *source, int r) {
         switch (r) {
         case IO_CANCELED:
-                return error_set(&source->error, ERROR_CANCELED, "%s", cancel_reason(source->cancel));
+                return cancel_set_error(source->cancel, &source->error);
         case IO_STALLED:
                 return error_set(&source->error, ERROR_MEDIUM,
                         "Reading the backup failed: nothing came for %i s. Try again.", source->stall_msec / 1000);

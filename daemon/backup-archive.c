@@ -196,7 +196,7 @@ static int for_each_row(Writing *writing, Documents documents, EachRow each, Err
 
                 while ((r = store_cursor_next(cursor, &row, error)) == 0 && row) {
                         if (cancel_requested(archive->cancel))
-                                return error_set(error, ERROR_CANCELED, "%s", cancel_reason(archive->cancel));
+                                return cancel_set_error(archive->cancel, error);
                         r = each(writing, owner, row, error);
                         if (r != 0)
                                 return r;

@@ -425,7 +425,7 @@ static int run_to_folder(Backup *backup, WorkResult *result, Error *error) {
         /* Who cancels either is seen below, or is told that it comes too late. */
         backup->events.settling(backup->events.userdata);
         if (cancel_requested(backup->cancel))
-                return error_set(error, ERROR_CANCELED, "%s", cancel_reason(backup->cancel));
+                return cancel_set_error(backup->cancel, error);
         return deliver(backup, folder, &draft, result, error);
 }
 

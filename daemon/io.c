@@ -70,6 +70,10 @@ const char *cancel_reason(const Cancel *cancel) {
         return atomic_load(&cancel->reason);
 }
 
+int cancel_set_error(const Cancel *cancel, Error *error) {
+        return error_set(error, ERROR_CANCELED, "%s", cancel_reason(cancel));
+}
+
 int cancel_fd(const Cancel *cancel) {
         return cancel->fd;
 }
@@ -258,10 +262,6 @@ static int copy_failed(int r, Error *error) {
                 g_strerror(-r));
 }
 
-static int copy_canceled(const Cancel *cancel, Error *error) {
-        return error_set(error, ERROR_CANCELED, "%s", cancel_reason(cancel));
-}
-
 /* Some file systems know no fsync; an error of one that does is data that did not arrive. */
 static int sync_file(int fd) {
         if (fsync(fd) < 0 && !(errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP))
@@ -282,7 +282,7 @@ static int copy_to_file(int source, uint64_t size, int fd, const Cancel *cancel,
                 ssize_t n = io_pread_all(source, buffer, MIN(COPY_SIZE, size - done), done);
 
                 if (cancel && cancel_requested(cancel))
-                        return copy_canceled(cancel, error);
+                        return cancel_set_error(cancel, error);
                 if (n <= 0)
                         return copy_failed(n < 0 ? (int)n : -EIO, error);
                 r = io_pwrite_all(fd, buffer, (size_t)n, done);
@@ -307,7 +307,7 @@ static int copy_to_file(int source, uint64_t size, int fd, const Cancel *cancel,
                 ssize_t k = io_pread_all(fd, buffer + COPY_SIZE, want < COPY_SIZE ? want + 1 : want, done);
 
                 if (cancel && cancel_requested(cancel))
-                        return copy_canceled(cancel, error);
+                        return cancel_set_error(cancel, error);
                 if (n < 0 || k < 0)
                         return copy_failed(n < 0 ? (int)n : (int)k, error);
                 if (n != k || (size_t)n != want || memcmp(buffer, buffer + COPY_SIZE, want) != 0)
@@ -342,7 +342,7 @@ static int copy_to_stream(int source, uint64_t size, int fd, DescriptorKind kind
 
                 r = quiet < stall_msec ? io_wait(fd, POLLOUT, cancel, stall_msec - (int)quiet) : IO_STALLED;
                 if (r == IO_CANCELED)
-                        return copy_canceled(cancel, error);
+                        return cancel_set_error(cancel, error);
                 if (r == IO_STALLED)
                         return error_set(error, ERROR_MEDIUM,
                                 "The reader of the backup took nothing for %d s. Start the backup again.",

@@ -50,6 +50,8 @@ void cancel_trigger(Cancel *cancel, const char *reason);
 bool cancel_requested(const Cancel *cancel);
 /* The reason of the wish; NULL before it. */
 const char *cancel_reason(const Cancel *cancel);
+/* Sets ERROR_CANCELED with the reason, after the wish. Returns the code. */
+int cancel_set_error(const Cancel *cancel, Error *error);
 /* Becomes readable with the wish and stays so; owned by the Cancel. */
 int cancel_fd(const Cancel *cancel);
 

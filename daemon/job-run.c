@@ -108,7 +108,7 @@ static void announce(Job *job) {
                 g_auto(Error) error = {};
 
                 job_leave_worker(job, !job->checked);
-                error_set(&error, ERROR_CANCELED, "%s", cancel_reason(job->cancel));
+                cancel_set_error(job->cancel, &error);
                 job_finish(job, &error);
                 return;
         }

@@ -124,7 +124,7 @@ static int check_cancel(ProvedFile *file) {
 
         if (!file->cancel || !cancel_requested(file->cancel))
                 return 0;
-        error_set(&error, ERROR_CANCELED, "%s", cancel_reason(file->cancel));
+        cancel_set_error(file->cancel, &error);
         return fail(file, -ECANCELED, &error);
 }
 

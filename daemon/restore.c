@@ -352,7 +352,7 @@ static int merge_run(StoreTask *task, StoreConnection *connection, Error *error)
                 /* Who cancels either is seen below, or sees this: what is left is the commit. */
                 restore->events->settling(restore->events->userdata);
         if (cancel_requested(restore->cancel))
-                return error_set(error, ERROR_CANCELED, "%s", cancel_reason(restore->cancel));
+                return cancel_set_error(restore->cancel, error);
         return r;
 }
 

@@ -39,21 +39,21 @@ struct Worker {
         atomic_bool in_store, settles;
 };
 
-typedef enum LetterKind {
-        LETTER_CHECKED,
-        LETTER_BEGAN,
-        LETTER_ORIGIN,
-        LETTER_RESTRICTED,
-        LETTER_WATCHED,
-        LETTER_OUTSIDE,
-        LETTER_FINISHED,
-        LETTER_ENDED,
-} LetterKind;
+typedef enum ReportKind {
+        REPORT_CHECKED,
+        REPORT_BEGAN,
+        REPORT_ORIGIN,
+        REPORT_RESTRICTED,
+        REPORT_WATCHED,
+        REPORT_OUTSIDE,
+        REPORT_FINISHED,
+        REPORT_ENDED,
+} ReportKind;
 
 /* What the thread tells the bus thread. */
-typedef struct Letter {
+typedef struct Report {
         Mail mail;
-        LetterKind kind;
+        ReportKind kind;
         Worker *worker;
         Error error;
         WorkResult result;
@@ -62,7 +62,7 @@ typedef struct Letter {
         char *from;
         GPtrArray *licenses;
         bool on;
-} Letter;
+} Report;
 
 Worker *worker_unref(Worker *worker) {
         if (worker && atomic_fetch_sub(&worker->n_ref, 1U) == 1U) {
@@ -76,103 +76,103 @@ Worker *worker_unref(Worker *worker) {
         return NULL;
 }
 
-static void on_letter(Mail *mail) {
-        Letter *letter = (Letter *)mail;
-        Worker *worker = letter->worker;
+static void on_report(Mail *mail) {
+        Report *report = (Report *)mail;
+        Worker *worker = report->worker;
         const WorkerEvents *events = worker->events;
 
-        switch (letter->kind) {
-        case LETTER_CHECKED:
+        switch (report->kind) {
+        case REPORT_CHECKED:
                 if (!worker->abandoned)
-                        events->checked(&letter->error, worker->userdata);
+                        events->checked(&report->error, worker->userdata);
                 break;
-        case LETTER_BEGAN:
+        case REPORT_BEGAN:
                 if (!worker->abandoned)
-                        events->began(letter->total, worker->userdata);
+                        events->began(report->total, worker->userdata);
                 break;
-        case LETTER_ORIGIN:
+        case REPORT_ORIGIN:
                 if (!worker->abandoned)
-                        events->origin(letter->origin, letter->from, worker->userdata);
+                        events->origin(report->origin, report->from, worker->userdata);
                 break;
-        case LETTER_RESTRICTED:
+        case REPORT_RESTRICTED:
                 if (!worker->abandoned)
-                        events->restricted(g_steal_pointer(&letter->licenses), worker->userdata);
+                        events->restricted(g_steal_pointer(&report->licenses), worker->userdata);
                 break;
-        case LETTER_WATCHED:
+        case REPORT_WATCHED:
                 if (!worker->abandoned)
-                        events->watched(letter->on, worker->userdata);
+                        events->watched(report->on, worker->userdata);
                 break;
-        case LETTER_OUTSIDE:
+        case REPORT_OUTSIDE:
                 if (!worker->abandoned)
-                        events->outside(letter->on, worker->userdata);
+                        events->outside(report->on, worker->userdata);
                 break;
-        case LETTER_FINISHED:
+        case REPORT_FINISHED:
                 if (!worker->abandoned)
-                        events->finished(&letter->error, &letter->result, worker->userdata);
+                        events->finished(&report->error, &report->result, worker->userdata);
                 break;
-        case LETTER_ENDED:
+        case REPORT_ENDED:
                 events->ended(worker->slot);
                 break;
         }
 
-        if (letter->licenses)
-                g_ptr_array_unref(letter->licenses);
-        g_free(letter->from);
-        work_result_clear(&letter->result);
-        error_clear(&letter->error);
-        g_free(letter);
+        if (report->licenses)
+                g_ptr_array_unref(report->licenses);
+        g_free(report->from);
+        work_result_clear(&report->result);
+        error_clear(&report->error);
+        g_free(report);
         worker_unref(worker);
 }
 
-static Letter *letter_new(Worker *worker, LetterKind kind) {
-        Letter *letter = g_new0(Letter, 1);
+static Report *report_new(Worker *worker, ReportKind kind) {
+        Report *report = g_new0(Report, 1);
 
         atomic_fetch_add(&worker->n_ref, 1U);
-        letter->mail.deliver = on_letter;
-        letter->worker = worker;
-        letter->kind = kind;
-        return letter;
+        report->mail.deliver = on_report;
+        report->worker = worker;
+        report->kind = kind;
+        return report;
 }
 
 static void on_begin(uint64_t total, void *userdata) {
         Worker *worker = userdata;
-        Letter *letter = letter_new(worker, LETTER_BEGAN);
+        Report *report = report_new(worker, REPORT_BEGAN);
 
-        letter->total = total;
-        mailbox_post(worker->mailbox, &letter->mail);
+        report->total = total;
+        mailbox_post(worker->mailbox, &report->mail);
 }
 
 static void on_origin(WorkOrigin origin, char *from, void *userdata) {
         Worker *worker = userdata;
-        Letter *letter = letter_new(worker, LETTER_ORIGIN);
+        Report *report = report_new(worker, REPORT_ORIGIN);
 
-        letter->origin = origin;
-        letter->from = from;
-        mailbox_post(worker->mailbox, &letter->mail);
+        report->origin = origin;
+        report->from = from;
+        mailbox_post(worker->mailbox, &report->mail);
 }
 
 static void on_restricted(GPtrArray *licenses, void *userdata) {
         Worker *worker = userdata;
-        Letter *letter = letter_new(worker, LETTER_RESTRICTED);
+        Report *report = report_new(worker, REPORT_RESTRICTED);
 
-        letter->licenses = licenses;
-        mailbox_post(worker->mailbox, &letter->mail);
+        report->licenses = licenses;
+        mailbox_post(worker->mailbox, &report->mail);
 }
 
 static void on_outside(bool outside, void *userdata) {
         Worker *worker = userdata;
-        Letter *letter = letter_new(worker, LETTER_OUTSIDE);
+        Report *report = report_new(worker, REPORT_OUTSIDE);
 
-        letter->on = outside;
-        mailbox_post(worker->mailbox, &letter->mail);
+        report->on = outside;
+        mailbox_post(worker->mailbox, &report->mail);
 }
 
 static void on_watched(bool watched, void *userdata) {
         Worker *worker = userdata;
-        Letter *letter = letter_new(worker, LETTER_WATCHED);
+        Report *report = report_new(worker, REPORT_WATCHED);
 
-        letter->on = watched;
-        mailbox_post(worker->mailbox, &letter->mail);
+        report->on = watched;
+        mailbox_post(worker->mailbox, &report->mail);
 }
 
 static void on_in_store(bool in_store, void *userdata) {
@@ -211,13 +211,13 @@ static void do_work(Worker *worker) {
                 .userdata = worker,
         };
         const WorkClass *class = worker->class;
-        Letter *letter;
+        Report *report;
         int r = 0;
 
         if (!worker->is_sure) {
-                letter = letter_new(worker, LETTER_CHECKED);
-                r = class->check(worker->work, &letter->error);
-                mailbox_post(worker->mailbox, &letter->mail);
+                report = report_new(worker, REPORT_CHECKED);
+                r = class->check(worker->work, &report->error);
+                mailbox_post(worker->mailbox, &report->mail);
         }
 
         pthread_mutex_lock(&worker->mutex);
@@ -225,21 +225,21 @@ static void do_work(Worker *worker) {
                 pthread_cond_wait(&worker->told, &worker->mutex);
         pthread_mutex_unlock(&worker->mutex);
 
-        letter = letter_new(worker, LETTER_FINISHED);
+        report = report_new(worker, REPORT_FINISHED);
         if (cancel_requested(worker->cancel))
-                error_set(&letter->error, ERROR_CANCELED, "%s", cancel_reason(worker->cancel));
+                cancel_set_error(worker->cancel, &report->error);
         else if (r != 0)
                 /* It took so long to check that the client had its answer: look again, for the job's end. */
-                (void)class->check(worker->work, &letter->error);
-        if (letter->error.code == ERROR_NONE)
-                (void)class->run(worker->work, &events, &letter->result, &letter->error);
-        mailbox_post(worker->mailbox, &letter->mail);
+                (void)class->check(worker->work, &report->error);
+        if (report->error.code == ERROR_NONE)
+                (void)class->run(worker->work, &events, &report->result, &report->error);
+        mailbox_post(worker->mailbox, &report->mail);
 
         /* Closing a client's descriptor may hang, too. */
         class->free(worker->work);
         worker->work = NULL;
-        letter = letter_new(worker, LETTER_ENDED);
-        mailbox_post(worker->mailbox, &letter->mail);
+        report = report_new(worker, REPORT_ENDED);
+        mailbox_post(worker->mailbox, &report->mail);
         worker_unref(worker);
 }
 
