@@ -96,6 +96,21 @@ static void offer_owners(Ctl *ctl, const char *prefix) {
         }
 }
 
+static void offer_of_service(Ctl *ctl, Argument kind, const char *prefix, const char *before) {
+        if (sd_bus_open_system(&ctl->bus) < 0)
+                return;
+        /* Who presses Tab waits for nobody. */
+        sd_bus_set_method_call_timeout(ctl->bus, CALL_USEC);
+        if (kind == ARGUMENT_LICENSE)
+                offer_licenses(ctl, prefix);
+        else if (kind == ARGUMENT_RIGHT)
+                offer_rights(ctl, prefix, before);
+        else if (kind == ARGUMENT_JOB)
+                offer_jobs(ctl, prefix);
+        else
+                offer_owners(ctl, prefix);
+}
+
 /* What this machine has */
 
 static void offer_users(const char *prefix) {
@@ -140,19 +155,14 @@ static void offer_kind(Ctl *ctl, Argument kind, const char *prefix, const char *
         case ARGUMENT_USER:
                 offer_users(prefix);
                 break;
+        case ARGUMENT_LICENSE:
+        case ARGUMENT_RIGHT:
+        case ARGUMENT_JOB:
+        case ARGUMENT_OWNER:
+                offer_of_service(ctl, kind, prefix, before);
+                break;
         default:
-                if (kind == ARGUMENT_OTHER || sd_bus_open_system(&ctl->bus) < 0)
-                        break;
-                /* Who presses Tab waits for nobody. */
-                sd_bus_set_method_call_timeout(ctl->bus, CALL_USEC);
-                if (kind == ARGUMENT_LICENSE)
-                        offer_licenses(ctl, prefix);
-                else if (kind == ARGUMENT_RIGHT)
-                        offer_rights(ctl, prefix, before);
-                else if (kind == ARGUMENT_JOB)
-                        offer_jobs(ctl, prefix);
-                else
-                        offer_owners(ctl, prefix);
+                break;
         }
 }
 
