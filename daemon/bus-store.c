@@ -165,11 +165,12 @@ static const RequestClass store_class = { sizeof(StoreRequest), store_run, store
 
 /* Reads a document and its properties from where the message stands. */
 static int read_incoming(Manager *manager, StoreRequest *store, sd_bus_message *message, Error *error) {
-        Incoming incoming = {};
-        Incoming *added;
+        const void *document;
+        Incoming *incoming;
+        size_t size;
         int r;
 
-        r = sd_bus_message_read_array(message, 'y', &incoming.document, &incoming.size);
+        r = sd_bus_message_read_array(message, 'y', &document, &size);
         if (r < 0)
                 return r;
         /* Its client says how many there are. */
@@ -182,15 +183,15 @@ static int read_incoming(Manager *manager, StoreRequest *store, sd_bus_message *
                 store->incoming = more;
                 store->n_room = room;
         }
-        license_init(&incoming.claimed);
-        store->incoming[store->n_incoming++] = incoming;
-        if (incoming.size > manager->config.limits.document_bytes)
+        incoming = &store->incoming[store->n_incoming++];
+        *incoming = (Incoming) { .document = document, .size = size };
+        license_init(&incoming->claimed);
+        if (size > manager->config.limits.document_bytes)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "The document is larger than %" PRIu64 " bytes (DocumentBytes=).",
                         manager->config.limits.document_bytes);
 
-        added = &store->incoming[store->n_incoming - 1];
-        return bus_read_license(message, &added->claimed, error);
+        return bus_read_license(message, &incoming->claimed, error);
 }
 
 static int store_submit(Request *request, Error *error) {
