@@ -413,7 +413,9 @@ static Status run_command(Ctl *ctl, const Command *command, int argc, char **arg
         if (n < command->minimum)
                 return fail_missing(ctl, command, n);
         if (n > command->maximum) {
-                g_autofree char *message = g_strdup_printf("'%s' is one argument too many", arguments[command->maximum]);
+                g_autofree char *message = g_strdup_printf("'%s' is one argument too many",
+                        arguments[command->maximum]);
+
                 return fail_usage(ctl, message);
         }
 
