@@ -428,8 +428,8 @@ static Status fail_batch(Ctl *ctl, const Batch *batch, const sd_bus_error *error
         }
 
         if (error_from_name(error->name) == ERROR_INVALID_ARGUMENTS)
-                text = named = name_option(text);
-        return bus_fail_named(ctl, error->name, text, file ? file_title(file) : NULL);
+                named = name_option(text);
+        return bus_fail_named(ctl, error->name, named ?: text, file ? file_title(file) : NULL);
 }
 
 static Status batch_send(Ctl *ctl, const Batch *batch) {
