@@ -215,6 +215,27 @@ static void leave_out_who_has_nothing(GPtrArray *owners) {
                         g_ptr_array_remove_index(owners, i - 1);
 }
 
+/* Whose licenses the backup has, as the snapshot knows them. name: of the one user; NULL with all. */
+static int read_owners(const BackupPlan *plan, StoreConnection *connection, const char *name, GPtrArray *owners,
+        Error *error) {
+        int r;
+
+        /* An empty backup would be no backup of a user whose directory is down. */
+        if (name && !*name && (r = store_owner_check_nameless(connection, plan->owner, error)) != 0)
+                return r;
+
+        r = store_snapshot_owners(connection, plan->all_users ? (uid_t)-1 : plan->owner, name, owners, error);
+        if (r != 0)
+                return r;
+
+        leave_out_who_has_nothing(owners);
+        if (owners->len > BACKUP_USERS_MAX)
+                return error_set(error, ERROR_LIMIT_EXCEEDED,
+                        "The store has licenses of %u users, and a backup can have those of %u. Back up each user "
+                        "alone.", owners->len, BACKUP_USERS_MAX);
+        return plan->all_users ? tell_namesakes_apart(owners, error) : 0;
+}
+
 /* Writes the archive from one snapshot of the store, which ends when all is given that was in it. */
 static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned reserve, unsigned percent_end,
         WorkResult *ret, Error *error) {
@@ -251,19 +272,8 @@ static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned rese
         archive.store_id = backup->store_id;
 
         r = store_snapshot_id(connection, backup->store_id, error);
-        /* An empty backup would be no backup of a user whose directory is down. */
-        if (r == 0 && name && !*name)
-                r = store_owner_check_nameless(connection, plan->owner, error);
         if (r == 0)
-                r = store_snapshot_owners(connection, plan->all_users ? (uid_t)-1 : plan->owner, name, owners,
-                        error);
-        leave_out_who_has_nothing(owners);
-        if (r == 0 && owners->len > BACKUP_USERS_MAX)
-                r = error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "The store has licenses of %u users, and a backup can have those of %u. Back up each user "
-                        "alone.", owners->len, BACKUP_USERS_MAX);
-        if (r == 0 && plan->all_users)
-                r = tell_namesakes_apart(owners, error);
+                r = read_owners(plan, connection, name, owners, error);
         if (r == 0) {
                 backup->remembered = 0;
                 for (unsigned i = 0; i < owners->len; i++) {
