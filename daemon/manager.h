@@ -45,10 +45,11 @@ struct User {
         struct Manager *manager;
         unsigned n_ref;
         uid_t uid;
-        GQueue held;     /* of Request *: writes, in order, behind one that is being prepared, which is the first */
+        GQueue held;     /* of Request *: writes, in order; the first is to be prepared, or waits for those with the store */
         GQueue searches; /* of Request *: the first is with the store, the others wait for its end */
         unsigned n_writes, n_reads, n_threads, n_subscriptions, n_questions;
         uint64_t write_bytes;
+        uint64_t store_weight;  /* of the writes that are with the store */
         Waiting known, unknown; /* of callers whose name is known, and not yet: see inbox.h */
         GQueue ready[_TURN_KINDS]; /* of Caller *: those that wait for their turn */
         uint64_t waiting_bytes; /* that are to be sent, to all of its callers */
@@ -97,7 +98,8 @@ struct Manager {
         unsigned n_abandoned;
         unsigned n_requests;  /* calls that wait for the store, or for a disk */
         unsigned n_request_threads;
-        GQueue preparing;     /* of User *, in turn: the first one's write is being prepared */
+        GQueue preparing;     /* of User *, in turn: whose first write is to be prepared */
+        bool prepares;        /* a thread does, the first one's */
 
         GQueue ready_users[_TURN_KINDS]; /* of User *: those with callers that wait for their turn */
         unsigned n_ready[_TURN_KINDS];   /* of those callers */

@@ -9,6 +9,12 @@
 #define REQUEST_THREADS_MAX 64U
 /* A write with fewer bytes of documents is not worth a thread. */
 #define PREPARED_BYTES (16U * 1024U)
+/*
+ * So much of one user's writes is with the store at a time, or one call: what another changes comes behind that, and not
+ * behind all that one has called. What is known beside a document takes the store longer than as many bytes of that.
+ */
+#define STORE_WEIGHT_MAX (1024U * 1024U)
+#define PROPERTIES_WEIGHT 4U
 
 /* A Request begins with its task, and its mail lies inside. */
 
@@ -93,18 +99,27 @@ static void begin_next_search(Manager *manager, User *user) {
                 store_submit_search(manager->store, &next->task);
 }
 
+static void uncount_write(const Request *request) {
+        request->manager->n_requests--;
+        request->user->n_writes--;
+        request->user->write_bytes -= request->bytes;
+}
+
+static void write_done(const Request *request);
+
 static void on_mail(Mail *mail) {
         Request *request = from_mail(mail);
         Manager *manager = request->manager;
         User *user = request->user;
 
-        manager->n_requests--;
         if (request->write) {
-                user->n_writes--;
-                user->write_bytes -= request->bytes;
+                uncount_write(request);
+                write_done(request);
                 manager_tick_soon(manager);
-        } else
+        } else {
+                manager->n_requests--;
                 user->n_reads--;
+        }
         if (request->search)
                 begin_next_search(manager, user);
         if (request->thread) {
@@ -118,87 +133,105 @@ static void on_mail(Mail *mail) {
 }
 
 /*
- * To read a document of 1 MiB may take a quarter of a second, and each write there is would wait for it behind the
- * store's thread. So that is done before, on one thread (for it takes much memory, too), a little of each user's in
- * turn. What else the user changes comes behind it, as it was sent.
+ * To read a document of 1 MiB may take a quarter of a second, and each write there is would wait for it behind the store's
+ * thread. So that is done before, on one thread (for it takes much memory, too), a little of each user's in turn. Nor does
+ * the store get all that a user has called at once. What else the user changes comes behind it, as it was sent.
  */
 
 static void submit_write(Request *request) {
-        Manager *manager = request->manager;
-
-        if (manager->store) {
-                store_submit_write(manager->store, &request->task);
-                return;
-        }
-        (void)error_copy(&request->task.error, &manager->store_error);
-        on_done(&request->task);
+        request->user->store_weight += request->weight;
+        store_submit_write(request->manager->store, &request->task);
 }
 
-static void prepare_next(Manager *manager);
+/* Where the store has been closed, nobody does them. */
+static void drop_held(User *user) {
+        Request *request;
+
+        while ((request = g_queue_pop_head(&user->held))) {
+                uncount_write(request);
+                request_free(request);
+        }
+}
+
+/* Hands over what is first of a user's, as much as may be; what is to be prepared then waits for its user's turn. */
+static void release_held(User *user) {
+        Request *first;
+
+        while ((first = g_queue_peek_head(&user->held)) && !first->unprepared &&
+               (user->store_weight == 0 || user->store_weight + first->weight <= STORE_WEIGHT_MAX)) {
+                g_queue_pop_head(&user->held);
+                submit_write(first);
+        }
+        if (first && first->unprepared)
+                g_queue_push_tail(&user->manager->preparing, user);
+}
 
 static void *prepare_thread(void *userdata) {
         Request *request = userdata;
 
-        request->unprepared = request->class->prepare(request);
+        request->has_more = request->class->prepare(request);
         mailbox_post(request->manager->mailbox, &request->mail);
         return NULL;
 }
 
-/* The first user's first write is ready, or a part of it, and it is another user's turn. */
-static void pass_turn(Manager *manager) {
-        User *user = g_queue_pop_head(&manager->preparing);
-        Request *first;
+static void on_prepared(Mail *mail);
 
-        while ((first = g_queue_peek_head(&user->held)) && !first->unprepared) {
-                g_queue_pop_head(&user->held);
-                submit_write(first);
-        }
-        if (first)
-                g_queue_push_tail(&manager->preparing, user);
-}
-
-static void on_prepared(Mail *mail) {
-        Request *request = from_mail(mail);
-        Manager *manager = request->manager;
-
-        request->mail.deliver = on_mail;
-        manager->n_request_threads--;
-        pass_turn(manager);
-        prepare_next(manager);
-}
-
+/* The first user's first write. */
 static void prepare_next(Manager *manager) {
         User *user;
 
-        while ((user = g_queue_peek_head(&manager->preparing))) {
+        while (!manager->prepares && (user = g_queue_peek_head(&manager->preparing))) {
                 Request *request = g_queue_peek_head(&user->held);
 
                 request->mail.deliver = on_prepared;
                 if (thread_start(prepare_thread, request) >= 0) {
+                        manager->prepares = true;
                         manager->n_request_threads++;
                         break;
                 }
                 /* run() does it all. */
                 request->mail.deliver = on_mail;
                 request->unprepared = false;
-                pass_turn(manager);
+                g_queue_pop_head(&manager->preparing);
+                release_held(user);
+        }
+}
+
+/* It is ready, or a part of it, and it is another user's turn. */
+static void on_prepared(Mail *mail) {
+        Request *request = from_mail(mail);
+        Manager *manager = request->manager;
+
+        request->mail.deliver = on_mail;
+        request->unprepared = request->has_more;
+        manager->prepares = false;
+        manager->n_request_threads--;
+        release_held(g_queue_pop_head(&manager->preparing));
+        prepare_next(manager);
+}
+
+/* There is room for what waits behind it. */
+static void write_done(const Request *request) {
+        User *user = request->user;
+        const Request *first = g_queue_peek_head(&user->held);
+
+        user->store_weight -= request->weight;
+        if (!request->manager->store)
+                drop_held(user);
+        else if (first && !first->unprepared) {
+                release_held(user);
+                prepare_next(request->manager);
         }
 }
 
 static void hold_or_submit(Request *request) {
-        Manager *manager = request->manager;
         User *user = request->user;
 
-        if (!request->unprepared && g_queue_is_empty(&user->held)) {
-                submit_write(request);
-                return;
-        }
         g_queue_push_tail(&user->held, request);
         if (user->held.length > 1)
                 return;
-        g_queue_push_tail(&manager->preparing, user);
-        if (manager->preparing.length == 1)
-                prepare_next(manager);
+        release_held(user);
+        prepare_next(request->manager);
 }
 
 int request_new(const RequestClass *class, Caller *caller, sd_bus_message *message, Request **ret, Error *error) {
@@ -316,6 +349,7 @@ int request_submit_write(Request *request, uint64_t documents, uint64_t bytes, E
 
         request->write = true;
         request->bytes = bytes;
+        request->weight = documents + PROPERTIES_WEIGHT * (bytes - documents);
         request->user->n_writes++;
         request->user->write_bytes += bytes;
         manager->n_requests++;

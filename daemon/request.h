@@ -35,8 +35,10 @@ struct Request {
         sd_bus_message *message; /* what is read from it stays where it is until the request ends */
         bool write, thread, search;
         bool unprepared;         /* prepare() has more to do */
+        bool has_more;           /* what it said of that; its thread's */
         bool read;               /* changes nothing: may be refused also when it was done */
         uint64_t bytes;          /* that a queued write holds */
+        uint64_t weight;         /* and how much of the store's time it takes, roughly, in bytes of documents */
         uint64_t reply_bytes;    /* set by reply() where it may be large: how large, roughly */
         uint64_t held_bytes;     /* what its descriptor holds; set by run() */
         int watch;               /* of the descriptor, see lent_watch(); set by run() */

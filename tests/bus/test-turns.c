@@ -402,6 +402,52 @@ static void test_document_that_takes_long_is_refused_as_any(void **state) {
         call_error(bus, ROOT, "LicenseStore.GetLicense", "NS_E_DRM_LICENSE_UNAVAILABLE", NULL, "s", "it");
 }
 
+/* Of few bytes, and each is one statement for each counter that the license has. */
+static void send_many_small(sd_bus *bus, const char *id) {
+        sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.StoreLicenses");
+
+        assert_true(sd_bus_message_open_container(message, 'a', "(aya{sv})") >= 0);
+        for (unsigned i = 0; i < 1000; i++)
+                assert_true(sd_bus_message_append(message, "(aya{sv})", 1, 'x', 1, "LicenseId", "s", id) >= 0);
+        assert_true(sd_bus_message_close_container(message) >= 0);
+        send_only(bus, message);
+}
+
+static void test_many_small_licenses_keep_no_others_change_waiting(void **state) {
+        Harness *h = *state;
+        harness_need_users(h, 2);
+        sd_bus *busy = harness_connect(h, 0), *other = harness_connect(h, 1);
+        sd_bus_message *reply;
+        unsigned n = 0;
+        store_simple(other, "two");
+        g_free(store_license(busy, "x", 1, "a{sv}", 2, "LicenseId", "s", "it", "Counters", "a{st}", 8, "a", UINT64_C(1),
+                "b", UINT64_C(1), "c", UINT64_C(1), "d", UINT64_C(1), "e", UINT64_C(1), "f", UINT64_C(1), "g", UINT64_C(1),
+                "h", UINT64_C(1)));
+
+        for (unsigned i = 0; i < CONNECTIONS; i++)
+                send_many_small(busy, "it");
+        /* All are taken in when this is answered. */
+        g_hash_table_unref(assert_license(busy, "it", "x", 1));
+        store_simple(other, "small");
+        for (; (reply = receive_reply(busy, 0)); n++)
+                sd_bus_message_unref(reply);
+        assert_in_range(n, 0, CONNECTIONS / 2);
+        receive(busy, CONNECTIONS - n);
+}
+
+static void test_second_stop_leaves_changes_that_wait(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        store_simple(bus, "it");
+
+        for (unsigned i = 0; i < FEWER; i++)
+                send_many_small(bus, "it");
+        receive(bus, 1);
+        assert_int_equal(kill(h->daemon, SIGTERM), 0);
+        harness_expect_log(h, "Stopping.");
+        harness_stop(h);
+}
+
 static int setup_few_reads(void **state) {
         harness_setup_bus(state);
         harness_set(*state, "Limits", "QueuedReadsPerUser", "2");
@@ -537,6 +583,8 @@ int main(void) {
                 TEST(test_documents_that_take_long_keep_no_others_change_waiting),
                 TEST(test_changes_of_a_user_are_made_in_their_order_behind_a_document_that_takes_long),
                 TEST(test_document_that_takes_long_is_refused_as_any),
+                TEST(test_many_small_licenses_keep_no_others_change_waiting),
+                TEST(test_second_stop_leaves_changes_that_wait),
                 cmocka_unit_test_setup_teardown(test_more_reads_than_may_wait_are_refused, setup_few_reads,
                         harness_teardown),
                 TEST(test_descriptors_all_come),
