@@ -15,6 +15,8 @@
 /* After all names there can be. */
 #define END_OF_TIME "licenses-~"
 #define DAY_SECONDS (24 * 60 * 60)
+/* So often a name is tried, ten times a second: whose the folder is may have taken those of all days to come. */
+#define NAMES_TRIED_MAX 50U
 
 /* NULL, with *ret_status set, where that cannot be. */
 static DIR *open_folder(Ctl *ctl, const char *folder, Status *ret_status) {
@@ -67,8 +69,14 @@ Status series_next(Ctl *ctl, const char *folder, char **ret_path) {
         tidy(dir);
 
         /* One was made this very second: the next one has its own. */
-        for (series_name_at(time(NULL), name); is_taken(dirfd(dir), name); series_name_at(time(NULL), name))
+        series_name_at(time(NULL), name);
+        for (unsigned i = 0; is_taken(dirfd(dir), name); i++) {
+                if (i == NAMES_TRIED_MAX)
+                        return ctl_fail(ctl, STATUS_EXISTS, "The folder '%s' has files already that are named by the seconds "
+                                "of now, up to '%s'. See who makes them, or name another folder.", folder, name);
                 g_usleep(G_USEC_PER_SEC / 10);
+                series_name_at(time(NULL), name);
+        }
         *ret_path = g_build_filename(folder, name, NULL);
         return STATUS_OK;
 }
