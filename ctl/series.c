@@ -39,6 +39,7 @@ static void close_folder(DIR **dir) {
 }
 #define _cleanup_folder_ __attribute__((cleanup(close_folder)))
 
+/* One look at each: in the folder of another user there may be as many as that one likes. */
 static void tidy(DIR *dir) {
         const struct dirent *entry;
 
@@ -46,7 +47,8 @@ static void tidy(DIR *dir) {
                 if (entry->d_name[0] == '.' && series_name_begins(entry->d_name + 1)) {
                         g_autofree char *name = g_strndup(entry->d_name + 1, SERIES_NAME_LENGTH);
 
-                        (void)draft_tidy(dirfd(dir), name);
+                        if (draft_tidy_entry(dirfd(dir), entry->d_name, name))
+                                (void)draft_tidy_entry(dirfd(dir), name, name);
                 }
 }
 

@@ -183,6 +183,23 @@ static bool is_placeholder(int fd) {
         return fd >= 0 && fstat(fd, &st) >= 0 && S_ISREG(st.st_mode) && st.st_size == 0;
 }
 
+bool draft_tidy_entry(int folder, const char *entry, const char *name) {
+        bool is_name = strcmp(entry, name) == 0;
+        _cleanup_fd_ int draft = -1;
+
+        if (!is_name && (!is_partial_of(entry, name) || is_of_this_process(entry, name)))
+                return false;
+        draft = openat(folder, entry, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        /* What cannot be opened may be someone's: a link or a socket is nobody's draft. */
+        if (draft < 0 && errno != ELOOP && errno != ENXIO)
+                return false;
+        if (draft >= 0 && flock(draft, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+                return false;
+        if (is_name && !is_placeholder(draft))
+                return false;
+        return unlinkat(folder, entry, 0) >= 0;
+}
+
 int draft_tidy(int folder, const char *name) {
         _cleanup_fd_ int fd = -1;
         int n = 0;
@@ -196,24 +213,8 @@ int draft_tidy(int folder, const char *name) {
                 return -errno;
         fd_steal(&fd);
 
-        for (struct dirent *entry; (entry = readdir(entries));) {
-                _cleanup_fd_ int draft = -1;
-
-                bool is_name = strcmp(entry->d_name, name) == 0;
-
-                if (!is_name && (!is_partial_of(entry->d_name, name) || is_of_this_process(entry->d_name, name)))
-                        continue;
-                draft = openat(folder, entry->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-                /* What cannot be opened may be someone's: a link or a socket is nobody's draft. */
-                if (draft < 0 && errno != ELOOP && errno != ENXIO)
-                        continue;
-                if (draft >= 0 && flock(draft, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
-                        continue;
-                if (is_name && !is_placeholder(draft))
-                        continue;
-                if (unlinkat(folder, entry->d_name, 0) >= 0)
-                        n++;
-        }
+        for (struct dirent *entry; (entry = readdir(entries));)
+                n += draft_tidy_entry(folder, entry->d_name, name);
 
         closedir(entries);
         return n;

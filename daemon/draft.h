@@ -41,3 +41,6 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Draft, draft_discard)
  * name itself where it is an empty file. Returns how many, or a negative errno.
  */
 int draft_tidy(int folder, const char *name);
+
+/* The same for one entry of the folder, for who goes through it; returns whether it was removed. */
+bool draft_tidy_entry(int folder, const char *entry, const char *name);
