@@ -10,6 +10,7 @@
 
 #define PATIENCE_USEC (5 * G_USEC_PER_SEC) /* with a worker that was told to end */
 #define WAITERS_MAX 64U
+#define LISTS_BYTES_MAX (16U * 1024 * 1024) /* of all results of a user that are kept */
 
 static const char *const state_names[] = {
         [JOB_CHECKING] = "queued",
@@ -149,12 +150,24 @@ static int on_expiry(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/*
+ * Their lists lie on the store's disk, and no limit of the user's counts them: one backup after the other would lay there
+ * what the user may have, as often as there are results. The last is kept, however long.
+ */
+static bool are_lists_too_long(const GQueue *ended) {
+        uint64_t bytes = 0;
+
+        for (const GList *link = ended->head; link; link = link->next)
+                bytes += restricted_bytes(((const Job *)link->data)->restricted);
+        return ended->length > 1 && bytes > LISTS_BYTES_MAX;
+}
+
 static void keep_result(Job *job) {
         Manager *manager = job->manager;
         GQueue *ended = &job->user->ended;
 
         g_queue_push_tail(ended, job);
-        while (ended->length > manager->config.results_per_user)
+        while (ended->length > manager->config.results_per_user || are_lists_too_long(ended))
                 job_free(g_queue_peek_head(ended));
 
         if (sd_event_add_time_relative(manager->event, &job->expiry, CLOCK_MONOTONIC,

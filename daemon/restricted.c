@@ -16,6 +16,7 @@
 
 struct RestrictedList {
         atomic_uint n_ref;
+        _Atomic uint64_t bytes; /* of all entries; not below the mutex, which who reads the disk has */
         pthread_mutex_t mutex;
         char *folder;
         Draft draft;      /* never named; goes with its descriptor */
@@ -106,6 +107,7 @@ int restricted_append(RestrictedList *list, const char *id, const char *key_id, 
         for (size_t i = 0; i < G_N_ELEMENTS(fields); i++)
                 g_byte_array_append(list->buffer, (const guint8 *)fields[i], (guint)strlen(fields[i]) + 1);
         list->count++;
+        atomic_store(&list->bytes, list->flushed + list->buffer->len);
         if (list->buffer->len >= BUFFER_SIZE)
                 r = flush(list);
         pthread_mutex_unlock(&list->mutex);
@@ -119,6 +121,10 @@ uint64_t restricted_count(RestrictedList *list) {
         count = list->count;
         pthread_mutex_unlock(&list->mutex);
         return count;
+}
+
+uint64_t restricted_bytes(const RestrictedList *list) {
+        return atomic_load(&list->bytes);
 }
 
 /* Takes entries from text, which begins with the one numbered at; stops where one is cut off. */

@@ -27,6 +27,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(RestrictedList, restricted_unref)
 int restricted_append(RestrictedList *list, const char *id, const char *key_id, const char *title);
 
 uint64_t restricted_count(RestrictedList *list);
+/* What it takes, on disk as a rule. Never waits. */
+uint64_t restricted_bytes(const RestrictedList *list);
 
 /*
  * Entries from offset on, at most max of them and 60 KiB, in ret: id, key id, title, id … (of char *,

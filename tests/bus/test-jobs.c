@@ -319,6 +319,21 @@ static void store_restricted(sd_bus *bus, unsigned count, const char *title) {
         }
 }
 
+/* They lie on the disk of the store, beyond what the user may have there. */
+static void test_of_results_with_long_lists_the_oldest_goes(void **state) {
+        g_autofree char *title = g_strnfill(1024, 't');
+        sd_bus *bus = harness_connect(*state, 0);
+        store_restricted(bus, 7000, title);
+        g_autofree char *first = back_up(bus), *second = back_up(bus);
+
+        assert_int_equal(read_restricted(bus, first, 6999, 1, title), 1);
+        g_autofree char *third = back_up(bus);
+        assert_gone(bus, first);
+        assert_int_equal(read_restricted(bus, second, 6999, 1, title), 1);
+        assert_int_equal(read_restricted(bus, third, 6999, 1, title), 1);
+        assert_int_equal(count_jobs(bus), 2);
+}
+
 static void test_restricted_licenses_are_listed_in_pages(void **state) {
         sd_bus *bus = harness_connect(*state, 0);
         store_restricted(bus, 1050, "T");
@@ -400,6 +415,7 @@ int main(void) {
                 TEST(test_another_connection_finds_the_result),
                 TEST(test_released_job_is_gone),
                 TEST(test_jobs_that_never_were_are_unknown),
+                TEST(test_of_results_with_long_lists_the_oldest_goes),
                 TEST(test_restricted_licenses_are_listed_in_pages),
                 TEST(test_pages_of_long_titles_stay_under_64_kib),
                 cmocka_unit_test_setup_teardown(
