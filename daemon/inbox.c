@@ -21,6 +21,13 @@
 #define CALL_BYTES_MAX (UINT64_C(16) * 1024 * 1024)
 /* To measure what has more takes as long as to do it: that is not kept. */
 #define VALUES_MAX 64U
+/*
+ * Such a call may take a tenth of a second to read, and takes no turn. So of the loop's time one part in TIME_SHARE is a
+ * user's for that; of who has had more, by DEBT_USEC, what else comes of the kind is refused unread. Who waits for each
+ * answer never has: to write such a call takes as long as to read it.
+ */
+#define TIME_SHARE 2
+#define DEBT_USEC (G_USEC_PER_SEC / 2)
 
 typedef struct Call {
         sd_bus_message *message;
@@ -89,6 +96,18 @@ static int check(const Waiting *waiting, Waiting more, Error *error) {
         return 0;
 }
 
+static bool is_in_debt(const User *user) {
+        return user->paid_until > g_get_monotonic_time() + DEBT_USEC;
+}
+
+static void do_at_once(Caller *caller, sd_bus_message *message) {
+        int64_t begin = g_get_monotonic_time();
+
+        method_call(caller, message);
+        caller->user->paid_until = MAX(caller->user->paid_until, begin) +
+                TIME_SHARE * (g_get_monotonic_time() - begin);
+}
+
 void inbox_finish(Caller *caller, bool gone) {
         sd_bus_message *message;
 
@@ -108,15 +127,19 @@ int inbox_add(Caller *caller, sd_bus_message *message, Error *error) {
         int r;
 
         /* One a turn of the loop has nobody to wait for. */
-        if (is_known && !caller->manager->taking && inbox_is_idle(caller->manager)) {
-                method_call(caller, message);
+        if (is_known && !caller->manager->taking && inbox_is_idle(caller->manager) && !is_in_debt(caller->user)) {
+                do_at_once(caller, message);
                 return 0;
         }
 
         bytes = message_size(message, CALL_BYTES_MAX, is_known ? VALUES_MAX : UINT_MAX);
         if (is_known && bytes >= CALL_BYTES_MAX) {
+                if (is_in_debt(caller->user))
+                        return error_set(error, ERROR_LIMIT_EXCEEDED,
+                                "Calls of yours with many values take most of the service's time, which is everybody's. "
+                                "Wait for their answers.");
                 inbox_finish(caller, false); /* what came before it */
-                method_call(caller, message);
+                do_at_once(caller, message);
                 return 0;
         }
         if (caller->waiting.calls >= CALLS_MAX)

@@ -50,6 +50,7 @@ struct User {
         unsigned n_writes, n_reads, n_threads, n_subscriptions, n_questions;
         uint64_t write_bytes;
         uint64_t store_weight;  /* of the writes that are with the store */
+        int64_t paid_until;     /* monotonic: for so long it has had its part of the loop's time; see inbox.c */
         Waiting known, unknown; /* of callers whose name is known, and not yet: see inbox.h */
         GQueue ready[_TURN_KINDS]; /* of Caller *: those that wait for their turn */
         uint64_t waiting_bytes; /* that are to be sent, to all of its callers */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Who asks for much waits for much, and nobody else does. */
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "client.h"
@@ -435,6 +436,60 @@ static void test_many_small_licenses_keep_no_others_change_waiting(void **state)
         receive(busy, CONNECTIONS - n);
 }
 
+/* A license with as many counters as may be: so many values take the daemon long to read. */
+static void append_with_counters(sd_bus_message *message) {
+        assert_true(sd_bus_message_open_container(message, 'r', "aya{sv}") >= 0);
+        assert_true(sd_bus_message_append_array(message, 'y', "x", 1) >= 0);
+        assert_true(sd_bus_message_open_container(message, 'a', "{sv}") >= 0);
+        assert_true(sd_bus_message_append(message, "{sv}", "LicenseId", "s", "it") >= 0);
+        assert_true(sd_bus_message_open_container(message, 'e', "sv") >= 0);
+        assert_true(sd_bus_message_append(message, "s", "Counters") >= 0);
+        assert_true(sd_bus_message_open_container(message, 'v', "a{st}") >= 0);
+        assert_true(sd_bus_message_open_container(message, 'a', "{st}") >= 0);
+        for (unsigned i = 0; i < 64; i++) {
+                char right[16];
+
+                snprintf(right, sizeof right, "right-%u", i);
+                assert_true(sd_bus_message_append(message, "{st}", right, UINT64_C(1)) >= 0);
+        }
+        for (unsigned i = 0; i < 5; i++)
+                assert_true(sd_bus_message_close_container(message) >= 0);
+}
+
+/* They take no turn. */
+static void test_calls_that_take_long_to_read_are_refused_where_there_are_many(void **state) {
+        Harness *h = *state;
+        harness_need_users(h, 2);
+        sd_bus *busy = harness_connect(h, 0), *other = harness_connect(h, 1);
+        unsigned n_refused = 0;
+        store_simple(busy, "one");
+        store_simple(other, "two");
+
+        hold_daemon(h);
+        for (unsigned i = 0; i < FEWER; i++) {
+                sd_bus_message *message = new_call(busy, ROOT, "LicenseStore.StoreLicenses");
+
+                assert_true(sd_bus_message_open_container(message, 'a', "(aya{sv})") >= 0);
+                for (unsigned j = 0; j < 1000; j++)
+                        append_with_counters(message);
+                assert_true(sd_bus_message_close_container(message) >= 0);
+                send_only(busy, message);
+        }
+        reach_receiver(busy);
+        let_daemon_go(h);
+        store_simple(other, "small");
+        for (unsigned i = 0; i < FEWER; i++) {
+                _cleanup_message_ sd_bus_message *reply = receive_reply(busy, PATIENCE_SEC * 1000);
+
+                assert_non_null(reply);
+                n_refused += sd_bus_message_is_method_error(reply, NULL) &&
+                        g_str_has_prefix(sd_bus_message_get_error(reply)->message, "Calls of yours with many values");
+        }
+        assert_in_range(n_refused, 1, FEWER - 1);
+        /* Not what takes a moment. */
+        store_simple(busy, "three");
+}
+
 static void test_second_stop_leaves_changes_that_wait(void **state) {
         Harness *h = *state;
         sd_bus *bus = harness_connect(h, 0);
@@ -585,6 +640,7 @@ int main(void) {
                 TEST(test_document_that_takes_long_is_refused_as_any),
                 TEST(test_many_small_licenses_keep_no_others_change_waiting),
                 TEST(test_second_stop_leaves_changes_that_wait),
+                TEST(test_calls_that_take_long_to_read_are_refused_where_there_are_many),
                 cmocka_unit_test_setup_teardown(test_more_reads_than_may_wait_are_refused, setup_few_reads,
                         harness_teardown),
                 TEST(test_descriptors_all_come),
