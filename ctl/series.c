@@ -74,8 +74,8 @@ Status series_next(Ctl *ctl, const char *folder, char **ret_path) {
         series_name_at(time(NULL), name);
         for (unsigned i = 0; is_taken(dirfd(dir), name); i++) {
                 if (i == NAMES_TRIED_MAX)
-                        return ctl_fail(ctl, STATUS_EXISTS, "The folder '%s' has files already that are named by the seconds "
-                                "of now, up to '%s'. See who makes them, or name another folder.", folder, name);
+                        return ctl_fail(ctl, STATUS_EXISTS, "The folder '%s' has files already that are named by "
+                                "the seconds of now, up to '%s'. See who makes them, or name another.", folder, name);
                 g_usleep(G_USEC_PER_SEC / 10);
                 series_name_at(time(NULL), name);
         }

@@ -22,9 +22,9 @@
 /* To measure what has more takes as long as to do it: that is not kept. */
 #define VALUES_MAX 64U
 /*
- * Such a call may take a tenth of a second to read, and takes no turn. So of the loop's time one part in TIME_SHARE is a
- * user's for that; of who has had more, by DEBT_USEC, what else comes of the kind is refused unread. Who waits for each
- * answer never has: to write such a call takes as long as to read it.
+ * Such a call may take a tenth of a second to read, and takes no turn. So of the loop's time one part in TIME_SHARE is
+ * a user's for that; of who has had more, by DEBT_USEC, what else comes of the kind is refused unread. Who waits for
+ * each answer never has: to write such a call takes as long as to read it.
  */
 #define TIME_SHARE 2
 #define DEBT_USEC (G_USEC_PER_SEC / 2)
@@ -136,8 +136,8 @@ int inbox_add(Caller *caller, sd_bus_message *message, Error *error) {
         if (is_known && bytes >= CALL_BYTES_MAX) {
                 if (is_in_debt(caller->user))
                         return error_set(error, ERROR_LIMIT_EXCEEDED,
-                                "Calls of yours with many values take most of the service's time, which is everybody's. "
-                                "Wait for their answers.");
+                                "Calls of yours with many values take most of the service's time, which is "
+                                "everybody's. Wait for their answers.");
                 inbox_finish(caller, false); /* what came before it */
                 do_at_once(caller, message);
                 return 0;

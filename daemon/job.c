@@ -151,8 +151,8 @@ static int on_expiry(sd_event_source *source, uint64_t usec, void *userdata) {
 }
 
 /*
- * Their lists lie on the store's disk, and no limit of the user's counts them: one backup after the other would lay there
- * what the user may have, as often as there are results. The last is kept, however long.
+ * Their lists lie on the store's disk, and no limit of the user's counts them: one backup after the other would lay
+ * there what the user may have, as often as there are results. The last is kept, however long.
  */
 static bool are_lists_too_long(const GQueue *ended) {
         uint64_t bytes = 0;

@@ -45,7 +45,7 @@ struct User {
         struct Manager *manager;
         unsigned n_ref;
         uid_t uid;
-        GQueue held;     /* of Request *: writes, in order; the first is to be prepared, or waits for those with the store */
+        GQueue held;     /* of Request *: writes, in order; the first is to be prepared, or the store is busy */
         GQueue searches; /* of Request *: the first is with the store, the others wait for its end */
         unsigned n_writes, n_reads, n_threads, n_subscriptions, n_questions;
         uint64_t write_bytes;

@@ -10,8 +10,8 @@
 /* A write with fewer bytes of documents is not worth a thread. */
 #define PREPARED_BYTES (16U * 1024U)
 /*
- * So much of one user's writes is with the store at a time, or one call: what another changes comes behind that, and not
- * behind all that one has called. What is known beside a document takes the store longer than as many bytes of that.
+ * So much of one user's writes is with the store at a time, or one call: what another changes comes behind that, and
+ * not behind all that one has called. What is known beside a document takes the store longer than as many bytes of it.
  */
 #define STORE_WEIGHT_MAX (1024U * 1024U)
 #define PROPERTIES_WEIGHT 4U
@@ -134,8 +134,8 @@ static void on_mail(Mail *mail) {
 
 /*
  * To read a document of 1 MiB may take a quarter of a second, and each write there is would wait for it behind the store's
- * thread. So that is done before, on one thread (for it takes much memory, too), a little of each user's in turn. Nor does
- * the store get all that a user has called at once. What else the user changes comes behind it, as it was sent.
+ * thread. So that is done before, on one thread (for it takes much memory, too), a little of each user's in turn. Nor
+ * does the store get all that a user has called at once. What else the user changes comes behind it, as it was sent.
  */
 
 static void submit_write(Request *request) {

@@ -422,8 +422,8 @@ static void test_many_small_licenses_keep_no_others_change_waiting(void **state)
         unsigned n = 0;
         store_simple(other, "two");
         g_free(store_license(busy, "x", 1, "a{sv}", 2, "LicenseId", "s", "it", "Counters", "a{st}", 8, "a", UINT64_C(1),
-                "b", UINT64_C(1), "c", UINT64_C(1), "d", UINT64_C(1), "e", UINT64_C(1), "f", UINT64_C(1), "g", UINT64_C(1),
-                "h", UINT64_C(1)));
+                "b", UINT64_C(1), "c", UINT64_C(1), "d", UINT64_C(1), "e", UINT64_C(1), "f", UINT64_C(1),
+                "g", UINT64_C(1), "h", UINT64_C(1)));
 
         for (unsigned i = 0; i < CONNECTIONS; i++)
                 send_many_small(busy, "it");
