@@ -27,7 +27,7 @@ bool origin_is_same(const BackupOrigin *a, const BackupOrigin *b) {
 }
 
 bool origin_knows_more(const BackupOrigin *one, const BackupOrigin *other) {
-        return one->remembered > other->remembered;
+        return store_memory_exceeds(&one->memory, &other->memory);
 }
 
 /* A newer backup of the service may be all that is wanting. */
@@ -35,10 +35,9 @@ static Status refuse_copy(Ctl *ctl, const Output *output, const BackupOrigin *ol
         g_autofree char *count = text_licenses(old->licenses);
 
         return ctl_fail(ctl, STATUS_EXISTS,
-                "The backup in the folder of the service %s, and '%s' has %s. If some were lost, restore that first. "
-                "Then make the backup of the service anew, with: licensevaultctl backup --overwrite. Else name another "
-                "file.",
-                copy->licenses == 0 ? "has no licenses" : "is of a time when it knew of fewer licenses of its user",
+                "The backup in the folder of the service %s, and '%s' has %s. If some were lost, restore that first. Then "
+                "make the backup of the service anew, with: licensevaultctl backup --overwrite. Else name another file.",
+                copy->licenses == 0 ? "has no licenses" : "is of a time when it knew of fewer or older licenses of its user",
                 output->path, count);
 }
 
@@ -74,9 +73,9 @@ Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy) {
                 return refuse_copy(ctl, output, &old, &new);
         if (lost)
                 return ctl_fail(ctl, STATUS_EXISTS,
-                        "'%s' has %s, and is of a time when the service knew of more licenses of its user than it does "
-                        "now: an old copy of its store may have been put back. Restore it first. Else move it away, or "
-                        "name another file.", output->path, count);
+                        "'%s' has %s, and is of a time when the service knew of more or newer licenses of its user "
+                        "than it does now: an old copy of its store may have been put back. Restore it first. Else "
+                        "move it away, or name another file.", output->path, count);
         if (is_empty)
                 return ctl_fail(ctl, STATUS_EXISTS,
                         "There are no licenses now, and '%s' has %s. If they were lost, restore it. Else move it away, "

@@ -73,10 +73,10 @@ static uint64_t find_number(const json_t *root, const char *key) {
 }
 
 /* Before it was said how many ids a store remembers, it was said how many of them are licenses. */
-static uint64_t find_remembered(const json_t *root) {
+static StoreMemory find_memory(const json_t *root) {
         const uint64_t licenses = find_number(root, "licenses") + find_number(root, "restricted");
 
-        return MAX(licenses, find_number(root, "remembered"));
+        return (StoreMemory) { MAX(licenses, find_number(root, "remembered")), find_number(root, "stored") };
 }
 
 int archive_manifest_owner(const void *content, size_t size, char **ret, ArchiveStore *ret_store, Error *error) {
@@ -92,7 +92,7 @@ int archive_manifest_owner(const void *content, size_t size, char **ret, Archive
         name = json_string_value(json_object_get(json_object_get(root, "owner"), "name"));
         if (name && license_set_string(ret, name) < 0)
                 r = error_set_no_memory(error);
-        *ret_store = (ArchiveStore) { .remembered = find_remembered(root) };
+        *ret_store = (ArchiveStore) { .memory = find_memory(root) };
         g_strlcpy(ret_store->store, find_store(root), sizeof ret_store->store);
         g_strlcpy(ret_store->machine, json_string_value(json_object_get(root, "machine")) ?: "",
                 sizeof ret_store->machine);
@@ -151,7 +151,7 @@ static int read_origin(const json_t *root, BackupOrigin *ret, Error *error) {
         ret->licenses = claim.licenses;
         ret->restricted = claim.restricted;
         ret->damaged = damaged ? (uint64_t)json_integer_value(damaged) : 0;
-        ret->remembered = find_remembered(root);
+        ret->memory = find_memory(root);
         g_strlcpy(ret->store, find_store(root), sizeof ret->store);
 
         for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {

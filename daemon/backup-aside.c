@@ -39,7 +39,7 @@ static void name_by_store(const char *user, const ArchiveStore *store, unsigned 
         uint32_t number;
 
         crypto_generichash_init(&state, NULL, 0, sizeof digest);
-        crypto_generichash_update(&state, (const unsigned char *)store, offsetof(ArchiveStore, remembered));
+        crypto_generichash_update(&state, (const unsigned char *)store, offsetof(ArchiveStore, memory));
         crypto_generichash_update(&state, (const unsigned char *)&place, sizeof place);
         crypto_generichash_update(&state, (const unsigned char *)user, strlen(user));
         crypto_generichash_final(&state, digest, sizeof digest);
@@ -59,7 +59,7 @@ static void choose_place(int folder, const char *user, const ArchiveStore *store
 
                 name_by_store(user, store, i, ret->name);
                 found = backup_find(folder, ret->name, user, NULL, &former);
-                ret->takes_place = found == BACKUP_FILE_OWN && former.remembered <= store->remembered;
+                ret->takes_place = found == BACKUP_FILE_OWN && !store_memory_exceeds(&former.memory, &store->memory);
                 if (found == BACKUP_FILE_NONE || ret->takes_place)
                         return;
         }
@@ -77,14 +77,14 @@ static int choose_name_of_own(int folder, int fd, const ArchiveStore *store, con
         bool of_another = !is_here && (differ(store->store, backup->store) || differ(store->machine, backup->machine));
         int r = 0;
 
-        if (of_another || backup->remembered == 0) {
+        if (of_another || backup->memory.ids == 0) {
                 r = backup_is_empty(fd);
                 if (r != 0)
                         return MIN(r, 0);
         }
         if (of_another)
                 choose_place(folder, backup->user, store, ret);
-        else if (backup->remembered == 0 || store->remembered > backup->remembered)
+        else if (backup->memory.ids == 0 || store_memory_exceeds(&store->memory, &backup->memory))
                 name_by_number("store", randombytes_random(), ret->name);
         return 0;
 }
@@ -96,8 +96,8 @@ static int choose_name_of_own(int folder, int fd, const ArchiveStore *store, con
  * A number may have belonged to someone else: that user's backup is neither shown to this one nor replaced, for the
  * administrator may want it; and what does not say whose it is may be such a one. What is this user's, and of another
  * store, may be all that there is of one that was lost, however little there is in the new one by now; or two machines
- * share a disk. Of each store the newest is kept. What has more ids than this store knows is of a later time of it, for
- * it forgets none: an old copy of it was put back. A backup of nothing replaces none of something in any case.
+ * share a disk. Of each store the newest is kept. Where more was stored than this store knows of, it is of a later time
+ * of it, for it forgets none: an old copy of it was put back. A backup of nothing replaces none of something in any case.
  */
 static int choose_name(int folder, const NewBackup *backup, Aside *ret) {
         _cleanup_fd_ int fd = -1;

@@ -9,7 +9,7 @@ typedef struct NewBackup {
         const char *user;
         const char *store;   /* the id of the store that it is of */
         const char *machine; /* and that of the machine */
-        uint64_t remembered; /* the ids that the store knows of the user */
+        StoreMemory memory;  /* what that knows of the user */
         bool beside_store;   /* in a folder of the service's own */
         bool overwrite;      /* it replaces what lies there */
 } NewBackup;

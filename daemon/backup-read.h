@@ -28,10 +28,10 @@ typedef struct BackupOrigin {
         uint64_t licenses;
         uint64_t restricted;
         /*
-         * The ids that the store knew of its users, at least: those of deleted licenses, too, so that it knows no fewer
-         * later, unless an administrator purged or reassigned them, or put an old copy of it back.
+         * What the store knew of its users, at least: it knows no less later, unless an administrator purged or
+         * reassigned them, or put an old copy of it back.
          */
-        uint64_t remembered;
+        StoreMemory memory;
         uint64_t damaged; /* left out, for their documents were damaged in the store */
 } BackupOrigin;
 

@@ -23,7 +23,7 @@ struct Backup {
 
         /* While it runs. */
         char store_id[STORE_ID_SIZE];
-        uint64_t remembered; /* ids of the user that the store knows, those of deleted licenses, too */
+        StoreMemory memory; /* what the store knows of who is in it */
         bool replaced; /* what was there before */
         int former;    /* that file, which goes with this descriptor; -1 */
         uint64_t completed;
@@ -211,7 +211,7 @@ static int tell_namesakes_apart(GPtrArray *owners, Error *error) {
 /* Who has but properties, or had what is purged, is not in a backup, and does not count as one of its users. */
 static void leave_out_who_has_nothing(GPtrArray *owners) {
         for (unsigned i = owners->len; i > 0; i--)
-                if (((StoreOwnerRow *)owners->pdata[i - 1])->remembered == 0)
+                if (((StoreOwnerRow *)owners->pdata[i - 1])->memory.ids == 0)
                         g_ptr_array_remove_index(owners, i - 1);
 }
 
@@ -275,12 +275,15 @@ static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned rese
         if (r == 0)
                 r = read_owners(plan, connection, name, owners, error);
         if (r == 0) {
-                backup->remembered = 0;
+                backup->memory = (StoreMemory) {};
                 for (unsigned i = 0; i < owners->len; i++) {
-                        archive.total += ((const StoreOwnerRow *)owners->pdata[i])->licenses;
-                        backup->remembered += ((const StoreOwnerRow *)owners->pdata[i])->remembered;
+                        const StoreOwnerRow *owner = owners->pdata[i];
+
+                        archive.total += owner->licenses;
+                        backup->memory.ids += owner->memory.ids;
+                        backup->memory.stored += owner->memory.stored;
                 }
-                archive.remembered = backup->remembered;
+                archive.memory = backup->memory;
                 backup->events.begin(archive.total, backup->events.userdata);
                 r = backup_archive_write(&archive, ret, error);
         }
@@ -368,7 +371,7 @@ static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result,
                 .user = backup->plan.name,
                 .store = backup->store_id,
                 .machine = backup->plan.machine,
-                .remembered = backup->remembered,
+                .remembered = backup->memory,
                 .beside_store = is_in_own_folder(backup),
                 .overwrite = backup->plan.overwrite,
         };

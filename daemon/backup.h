@@ -123,7 +123,7 @@ typedef struct BackupArchive {
         int fd;                      /* the same */
         unsigned reserve_percent;    /* that must stay free there; 0: no care */
         unsigned percent_end;        /* of the whole work, when the archive is written */
-        uint64_t remembered;         /* all ids of these owners */
+        StoreMemory memory;          /* what the store knows of these owners */
         uint64_t total;              /* licenses to do, restricted ones included */
 } BackupArchive;
 

@@ -65,12 +65,16 @@ void store_snapshot_end(StoreConnection *connection) {
         (void)store_connection_exec(connection, "ROLLBACK");
 }
 
+/* A restore may have brought one as large as can be, and all are added up. */
+#define GENERATION_COUNTED_MAX 1000000
+
 /* What owners say of themselves is a sum, and no proof: a backup says in its manifest what will be in it. */
 static int count_licenses(StoreConnection *connection, StoreOwnerRow *row, Error *error) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
 
         statement = store_statement(connection,
-                "SELECT count(iif(present, 1, NULL)), count(iif(present AND NOT allow_backup, 1, NULL)), count(*) "
+                "SELECT count(iif(present, 1, NULL)), count(iif(present AND NOT allow_backup, 1, NULL)), count(*), "
+                "sum(max(1, min(generation, " G_STRINGIFY(GENERATION_COUNTED_MAX) "))) "
                 "FROM licenses WHERE key BETWEEN ? AND ?", error);
         if (!statement)
                 return (int)error->code;
@@ -80,7 +84,8 @@ static int count_licenses(StoreConnection *connection, StoreOwnerRow *row, Error
                 return (int)error->code;
         row->licenses = (uint64_t)sqlite3_column_int64(statement, 0);
         row->restricted = (uint64_t)sqlite3_column_int64(statement, 1);
-        row->remembered = (uint64_t)sqlite3_column_int64(statement, 2);
+        row->memory.ids = (uint64_t)sqlite3_column_int64(statement, 2);
+        row->memory.stored = (uint64_t)sqlite3_column_int64(statement, 3);
         return 0;
 }
 

@@ -209,13 +209,23 @@ int store_property_remove(StoreConnection *connection, const StoreOwner *owner, 
 
 /* Snapshots, for jobs: what is read between begin and end is the store of one moment. */
 
+/* What a backup says something of, deleted licenses, too: neither falls but where an owner is purged or reassigned. */
+typedef struct StoreMemory {
+        uint64_t ids;
+        uint64_t stored; /* how often: their generations, added up */
+} StoreMemory;
+
+static inline bool store_memory_exceeds(const StoreMemory *one, const StoreMemory *other) {
+        return one->ids > other->ids || one->stored > other->stored;
+}
+
 typedef struct StoreOwnerRow {
         int64_t owner; /* the store's own number */
         uid_t uid;
         char *name;
         uint64_t licenses;   /* of store_snapshot_owners() those that there are, not those that were counted */
         uint64_t restricted; /* of store_snapshot_owners() alone */
-        uint64_t remembered; /* the same: all ids that a backup says something of */
+        StoreMemory memory;  /* the same */
         uint64_t bytes;      /* what counts against BytesPerUser= */
 } StoreOwnerRow;
 

@@ -267,6 +267,53 @@ static void test_backup_of_a_later_time_of_the_store_is_set_aside(void **state) 
         }
 }
 
+/* Under a seal it would be damage. */
+static void set_generation(World *world, const char *generation) {
+        g_autofree char *sql = g_strdup_printf("UPDATE licenses SET generation = %s, digest = substr(digest, 1, 32)",
+                generation);
+
+        edit_store(world, sql);
+}
+
+/* What was stored again after the old copy was made is newer, and no more. */
+static void test_backup_of_what_was_stored_again_is_set_aside(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        put_some(world, 1, 11);
+        back_up_over_other(world, false);
+        g_autoptr(GBytes) later = read_path(world->target);
+        set_generation(world, "1");
+        back_up_over_other(world, true);
+        assert_aside(world, FORMER_STORE, later);
+}
+
+/* However often what the copy has is stored again, the rest is not there. */
+static void test_what_is_stored_often_is_not_what_was_lost(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        back_up_over_other(world, false);
+        g_autoptr(GBytes) later = read_path(world->target);
+        forget_newest_license(world);
+        for (unsigned i = 0; i < 5; i++)
+                put_some(world, 2, 11);
+        back_up_over_other(world, true);
+        assert_aside(world, FORMER_STORE, later);
+}
+
+/* From a backup that was edited, or a row that has rotted: what is added up has room for it. */
+static void test_largest_generation_is_counted(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        set_generation(world, "9223372036854775807");
+        back_up_over_other(world, false);
+        put_some(world, 3, 10);
+        back_up_over_other(world, false);
+        assert_nothing_left(world);
+}
+
 /* So it did on the other machine, and its last backup was set aside before. */
 static void test_backup_of_a_later_time_of_another_store_stays_set_aside(void **state) {
         World *world = *state;
@@ -580,6 +627,9 @@ int main(void) {
                 IN_WORLD(test_backup_of_another_machine_is_set_aside),
                 IN_WORLD(test_new_id_of_the_machine_sets_nothing_aside_beside_the_store),
                 IN_WORLD(test_backup_of_a_later_time_of_the_store_is_set_aside),
+                IN_WORLD(test_backup_of_what_was_stored_again_is_set_aside),
+                IN_WORLD(test_what_is_stored_often_is_not_what_was_lost),
+                IN_WORLD(test_largest_generation_is_counted),
                 IN_WORLD(test_backup_of_a_later_time_of_another_store_stays_set_aside),
                 IN_WORLD(test_other_store_that_knows_less_adds_one_file_alone),
                 IN_WORLD(test_what_is_set_aside_takes_the_place_of_no_former_users),

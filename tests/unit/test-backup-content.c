@@ -43,14 +43,14 @@ static void test_manifest_within_its_limits_is_taken(void **state) {
 static void test_manifest_says_how_much_is_remembered(void **state) {
         static const struct {
                 const char *owner, *said;
-                uint64_t remembered;
+                StoreMemory memory;
         } cases[] = {
-                { OWNED("1", "\"a\""), "", 2 },
-                { OWNED("1", "\"a\""), ",\"remembered\":1", 2 },
-                { OWNED("1", "\"a\""), ",\"remembered\":7", 7 },
-                { OWNED("1", "\"a\""), ",\"remembered\":-7", 2 },
-                { OWNED("1", "\"a\""), ",\"remembered\":\"7\"", 2 },
-                { "\"all_users\":true", ",\"remembered\":7", 7 },
+                { OWNED("1", "\"a\""), "", { 2, 0 } },
+                { OWNED("1", "\"a\""), ",\"remembered\":1", { 2, 0 } },
+                { OWNED("1", "\"a\""), ",\"remembered\":7", { 7, 0 } },
+                { OWNED("1", "\"a\""), ",\"remembered\":-7,\"stored\":-9", { 2, 0 } },
+                { OWNED("1", "\"a\""), ",\"remembered\":\"7\",\"stored\":\"9\"", { 2, 0 } },
+                { "\"all_users\":true", ",\"remembered\":7,\"stored\":9", { 7, 9 } },
         };
 
         for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -60,7 +60,8 @@ static void test_manifest_says_how_much_is_remembered(void **state) {
                 _cleanup_fd_ int fd = make_manifest(manifest);
 
                 assert_good(backup_read_origin(fd, &origin, &error), &error);
-                assert_int_equal(origin.remembered, cases[i].remembered);
+                assert_int_equal(origin.memory.ids, cases[i].memory.ids);
+                assert_int_equal(origin.memory.stored, cases[i].memory.stored);
         }
 }
 
