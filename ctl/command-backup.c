@@ -448,19 +448,32 @@ static Status export_to_file(Ctl *ctl, const char *file, const Source *backup, u
         return STATUS_OK;
 }
 
-static Status export_to_stdout(Ctl *ctl, int backup, uint64_t size) {
+/* Afterwards, for whole documents can be had out of a damaged one: but who keeps it must not take it for a good one. */
+static Status check_sent(Ctl *ctl, const Source *backup) {
+        uint64_t licenses;
+        Status status;
+
+        if (lseek(backup->fd, 0, SEEK_SET) < 0)
+                return ctl_fail_errno(ctl, -errno, "The backup cannot be read");
+        status = verify_descriptor(ctl, backup->fd, backup->name, &licenses);
+        if (status == STATUS_CORRUPT)
+                ctl_note(ctl, "What was written is as damaged. To make a new one: licensevaultctl backup --overwrite");
+        return status;
+}
+
+static Status export_to_stdout(Ctl *ctl, const Source *backup, uint64_t size) {
         g_autofree uint8_t *buffer = g_malloc(COPY_SIZE);
         Status status = STATUS_OK;
 
         for (uint64_t done = 0; status == STATUS_OK && done < size;) {
-                ssize_t n = io_pread_all(backup, buffer, MIN(COPY_SIZE, size - done), done);
+                ssize_t n = io_pread_all(backup->fd, buffer, MIN(COPY_SIZE, size - done), done);
 
                 if (n <= 0)
                         return ctl_fail_errno(ctl, n < 0 ? (int)n : -EIO, "The backup cannot be read");
                 status = ctl_write(ctl, buffer, (size_t)n);
                 done += (size_t)n;
         }
-        return status;
+        return status == STATUS_OK ? check_sent(ctl, backup) : status;
 }
 
 Status command_export(Ctl *ctl, char **arguments) {
@@ -478,6 +491,6 @@ Status command_export(Ctl *ctl, char **arguments) {
         if (fstat(backup.fd, &st) < 0)
                 return ctl_fail_errno(ctl, -errno, "The backup cannot be read");
 
-        return is_stdout(file) ? export_to_stdout(ctl, backup.fd, (uint64_t)st.st_size) :
+        return is_stdout(file) ? export_to_stdout(ctl, &backup, (uint64_t)st.st_size) :
                 export_to_file(ctl, file, &backup, (uint64_t)st.st_size);
 }
