@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "archive.h"
 #include "text.h"
 
 bool origin_read(int fd, BackupOrigin *ret) {
@@ -30,6 +31,37 @@ bool origin_knows_more(const BackupOrigin *one, const BackupOrigin *other) {
         return store_memory_exceeds(&one->memory, &other->memory);
 }
 
+/* Whether what is damaged, or of a newer version, begins as a backup does. */
+static bool begins_as_backup(int fd) {
+        g_autoptr(ArchiveReader) reader = NULL;
+        const ArchiveEntry *entry = NULL;
+        g_auto(Error) ignored = {};
+        int r;
+
+        r = lseek(fd, 0, SEEK_SET) == 0 ? archive_reader_new(fd, 0, -1, NULL, &reader, &ignored) : -errno;
+        if (r == 0)
+                r = archive_reader_next(reader, &entry, &ignored);
+        return r == 0 ? entry != NULL : r != ERROR_BACKUP_CORRUPT;
+}
+
+/* *ret_known is false where the file is no backup: it was named on purpose. That it cannot be read does not say so. */
+static Status read_replaced(Ctl *ctl, const Output *output, int fd, BackupOrigin *ret, bool *ret_known) {
+        g_auto(Error) error = {};
+        struct stat st;
+        int r;
+
+        *ret_known = false;
+        if (fstat(fd, &st) >= 0 && !S_ISREG(st.st_mode))
+                return STATUS_OK;
+        r = backup_read_origin(fd, ret, &error);
+        *ret_known = r == 0;
+        if (r == 0 || (r == ERROR_BACKUP_CORRUPT && !begins_as_backup(fd)))
+                return STATUS_OK;
+        return ctl_fail(ctl, STATUS_EXISTS,
+                "Move '%s' away, or name another file: what it is a backup of cannot be told. %s", output->path,
+                error_message(&error));
+}
+
 /* A newer backup of the service may be all that is wanting. */
 static Status refuse_copy(Ctl *ctl, const Output *output, const BackupOrigin *old, const BackupOrigin *copy) {
         g_autofree char *count = text_licenses(old->licenses);
@@ -37,14 +69,16 @@ static Status refuse_copy(Ctl *ctl, const Output *output, const BackupOrigin *ol
         return ctl_fail(ctl, STATUS_EXISTS,
                 "The backup in the folder of the service %s, and '%s' has %s. If some were lost, restore that first. Then "
                 "make the backup of the service anew, with: licensevaultctl backup --overwrite. Else name another file.",
-                copy->licenses == 0 ? "has no licenses" : "is of a time when it knew of fewer or older licenses of its user",
-                output->path, count);
+                copy->licenses == 0 ? "has no licenses" :
+                        "is of a time when it knew of fewer or older licenses of its user", output->path, count);
 }
 
 Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy) {
         g_auto(BackupOrigin) old = {}, new = {};
         g_autofree char *from = NULL, *count = NULL;
         _cleanup_fd_ int fd = -1;
+        bool known = false;
+        Status status;
 
         if (!output->replace)
                 return STATUS_OK;
@@ -54,11 +88,13 @@ Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy) {
          */
         fd = openat(output->folder, output->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
         if (fd < 0 && errno != ENOENT && errno != ELOOP)
-                return ctl_fail_errno(ctl, -errno, "Move '%s' away, or name another file: whether it may be replaced "
-                        "cannot be told, for it cannot be opened", output->path);
-        /* What is no backup was named on purpose. */
-        if (fd < 0 || !origin_read(fd, &old) || !origin_read(output->draft.fd, &new))
-                return STATUS_OK;
+                return ctl_fail_errno(ctl, -errno, "Move '%s' away, or name another file: whether it may be replaced cannot "
+                        "be told, for it cannot be opened", output->path);
+        status = fd < 0 ? STATUS_OK : read_replaced(ctl, output, fd, &old, &known);
+        if (status != STATUS_OK || !known)
+                return status;
+        if (!origin_read(output->draft.fd, &new))
+                return ctl_fail(ctl, STATUS_MEDIUM, "What was written for '%s' cannot be read back.", output->path);
 
         from = backup_origin_describe(&old);
         count = text_licenses(old.licenses);

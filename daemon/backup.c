@@ -371,7 +371,7 @@ static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result,
                 .user = backup->plan.name,
                 .store = backup->store_id,
                 .machine = backup->plan.machine,
-                .remembered = backup->memory,
+                .memory = backup->memory,
                 .beside_store = is_in_own_folder(backup),
                 .overwrite = backup->plan.overwrite,
         };
