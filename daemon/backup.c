@@ -351,6 +351,13 @@ static int check_place(const Backup *backup, int folder, Error *error) {
                 "backup was written. See that the right one is mounted, and make another backup.", backup->path);
 }
 
+/* Who hears of an error gets no result, which has the name. Returns the error's code. */
+static int tell_aside(const Aside *aside, Error *error) {
+        return aside->name[0] && aside->is_own ? error_set(error, error->code,
+                "%s The backup that was there is called '%s' now.", error_message(error), aside->name) :
+                (int)error->code;
+}
+
 /*
  * The new one failed: what was set aside gets its name back, or its user hears which it has. Returns the error's code.
  */
@@ -358,8 +365,7 @@ static int undo_aside(Backup *backup, int folder, const Aside *aside, Error *err
         if (aside_undo(folder, aside) >= 0)
                 return (int)error->code;
         backup->replaced = true;
-        return aside->is_own ? error_set(error, error->code, "%s The backup that was there is called '%s' now.",
-                error_message(error), aside->name) : (int)error->code;
+        return tell_aside(aside, error);
 }
 
 /*
@@ -400,9 +406,10 @@ static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result,
         }
         if (r == DRAFT_NOT_DURABLE) {
                 backup->replaced = true;
-                return error_set(error, ERROR_MEDIUM,
+                error_set(error, ERROR_MEDIUM,
                         "The new backup is whole and in its place, but its folder could not be synced (%s): after a "
                         "power cut what was there before may be back. Make another one.", g_strerror(errno));
+                return tell_aside(&aside, error);
         }
         if (r < 0) {
                 error_set_errno(error, ERROR_MEDIUM, r, "Putting it in its place failed");
@@ -411,7 +418,7 @@ static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result,
 
         r = check_place(backup, folder, error);
         backup->replaced = r != 0;
-        return r;
+        return r != 0 ? tell_aside(&aside, error) : 0;
 }
 
 /* A backup into the user's folder: the draft that is verified is the file that gets the name. */

@@ -165,6 +165,10 @@ static void check_aside(World *world, const Outcome *outcome, BackupState found)
                 complain(world, "The backup of the former store is gone (%d).", found);
         if (found == BACKUP_OLD && is_there && !is_killed)
                 complain(world, "What was set aside was not put back.");
+        /* Who hears of an error hears nothing of what was done but by it. */
+        if (found == BACKUP_NEW && is_there && !is_killed && outcome->error &&
+            !strstr(outcome->message, world->operation->aside))
+                complain(world, "What was set aside is not told: %s", outcome->message);
 }
 
 static bool promises_nothing_happened(const char *message) {
