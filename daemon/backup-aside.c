@@ -97,7 +97,8 @@ static int choose_name_of_own(int folder, int fd, const ArchiveStore *store, con
  * administrator may want it; and what does not say whose it is may be such a one. What is this user's, and of another
  * store, may be all that there is of one that was lost, however little there is in the new one by now; or two machines
  * share a disk. Of each store the newest is kept. Where more was stored than this store knows of, it is of a later time
- * of it, for it forgets none: an old copy of it was put back. A backup of nothing replaces none of something in any case.
+ * of it, for it forgets none: an old copy of it was put back. A backup of nothing replaces none of something in any
+ * case.
  */
 static int choose_name(int folder, const NewBackup *backup, Aside *ret) {
         _cleanup_fd_ int fd = -1;
