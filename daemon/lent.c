@@ -144,7 +144,8 @@ static int check(const User *user, LentKind kind, Error *error) {
                         "Documents that you have open take 64 MiB of memory. Close some, then try again.");
         if (kind == LENT_BACKUP && user->lent[kind] >= BACKUPS_MAX)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
-                        "%u backups that you have opened are still on the disk. Close some, then try again.", BACKUPS_MAX);
+                        "%u backups that you have opened are still on the disk. Close some, then try again.",
+                        BACKUPS_MAX);
         return 0;
 }
 

@@ -8,10 +8,10 @@
 #include "error.h"
 
 /*
- * What clients were given a descriptor of, and keep for as long as they like: a document is memory of the service's, and a
- * backup that was replaced since takes its place on the service's disk. Who has it, and has copied, mapped or passed it on,
- * tells nobody; but inotify tells when the file itself has gone, which is when nobody has it any more. Until then it counts
- * for the user who asked for it.
+ * What clients were given a descriptor of, and keep for as long as they like: a document is memory of the service's,
+ * and a backup that was replaced since takes its place on the service's disk. Who has it, and has copied, mapped or
+ * passed it on, tells nobody; but inotify tells when the file itself has gone, which is when nobody has it any more.
+ * Until then it counts for the user who asked for it.
  */
 
 typedef struct User User;
@@ -30,13 +30,13 @@ int lent_new(sd_event *event, Lent **ret);
 Lent *lent_free(Lent *lent);
 
 /*
- * Has the kernel tell when the file goes: from any thread, for a backup may lie on a disk that makes one wait. Returns a
- * number for lent_add(), or a negative errno; then it is not to be given to anybody.
+ * Has the kernel tell when the file goes: from any thread, for a backup may lie on a disk that makes one wait. Returns
+ * a number for lent_add(), or a negative errno; then it is not to be given to anybody.
  */
 int lent_watch(const Lent *lent, int fd);
 
 /*
- * It is to be given to a user, and counts from now on; its descriptor is still open here. A backup that counts already is
- * given again and counts once. ERROR_LIMIT_EXCEEDED where what the user has comes to 64 MiB, or to 16 backups.
+ * It is to be given to a user, and counts from now on; its descriptor is still open here. A backup that counts already
+ * is given again and counts once. ERROR_LIMIT_EXCEEDED where what the user has comes to 64 MiB, or to 16 backups.
  */
 int lent_add(User *user, LentKind kind, int watch, uint64_t bytes, Error *error);

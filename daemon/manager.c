@@ -348,7 +348,8 @@ static int set_up_event(Manager *manager) {
             (r = add_signal(manager, SIGHUP, on_reload)) < 0 ||
             (r = sd_event_add_post(manager->event, NULL, on_turn, manager)) < 0 ||
             (r = sd_event_set_watchdog(manager->event, true)) < 0 ||
-            (r = mailbox_new(manager->event, &manager->mailbox)) < 0 || (r = lent_new(manager->event, &manager->lent)) < 0) {
+            (r = mailbox_new(manager->event, &manager->mailbox)) < 0 ||
+            (r = lent_new(manager->event, &manager->lent)) < 0) {
                 log_error("The event loop cannot be set up: %s", g_strerror(-r));
                 return EXIT_FAILED;
         }
