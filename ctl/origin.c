@@ -67,8 +67,9 @@ static Status refuse_copy(Ctl *ctl, const Output *output, const BackupOrigin *ol
         g_autofree char *count = text_licenses(old->licenses);
 
         return ctl_fail(ctl, STATUS_EXISTS,
-                "The backup in the folder of the service %s, and '%s' has %s. If some were lost, restore that first. Then "
-                "make the backup of the service anew, with: licensevaultctl backup --overwrite. Else name another file.",
+                "The backup in the folder of the service %s, and '%s' has %s. If some were lost, restore that first. "
+                "Then make the backup of the service anew, with: licensevaultctl backup --overwrite. Else name another "
+                "file.",
                 copy->licenses == 0 ? "has no licenses" :
                         "is of a time when it knew of fewer or older licenses of its user", output->path, count);
 }
@@ -88,8 +89,8 @@ Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy) {
          */
         fd = openat(output->folder, output->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
         if (fd < 0 && errno != ENOENT && errno != ELOOP)
-                return ctl_fail_errno(ctl, -errno, "Move '%s' away, or name another file: whether it may be replaced cannot "
-                        "be told, for it cannot be opened", output->path);
+                return ctl_fail_errno(ctl, -errno, "Move '%s' away, or name another file: whether it may be replaced "
+                        "cannot be told, for it cannot be opened", output->path);
         status = fd < 0 ? STATUS_OK : read_replaced(ctl, output, fd, &old, &known);
         if (status != STATUS_OK || !known)
                 return status;

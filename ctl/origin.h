@@ -21,8 +21,8 @@ bool origin_knows_more(const BackupOrigin *one, const BackupOrigin *other);
 
 /*
  * Refuses (STATUS_EXISTS) to replace a file with the new backup in output, where that would take away what the new one
- * cannot have: the file is a backup of other users or of another store, or of this one when it knew more, or the new one
- * has no license. So it does where what the file is cannot be read, or is of a newer version. is_copy: the new one is
- * not of now, but a copy of that in the folder of the service.
+ * cannot have: the file is a backup of other users or of another store, or of this one when it knew more, or the new
+ * one has no license. So it does where what the file is cannot be read, or is of a newer version. is_copy: the new one
+ * is not of now, but a copy of that in the folder of the service.
  */
 Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy);

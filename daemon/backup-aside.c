@@ -39,7 +39,8 @@ static void name_by_store(const char *user, const ArchiveStore *store, unsigned 
         uint32_t number;
 
         crypto_generichash_init(&state, NULL, 0, sizeof digest);
-        crypto_generichash_update(&state, (const unsigned char *)store, offsetof(ArchiveStore, memory));
+        crypto_generichash_update(&state, (const unsigned char *)store->store, sizeof store->store);
+        crypto_generichash_update(&state, (const unsigned char *)store->machine, sizeof store->machine);
         crypto_generichash_update(&state, (const unsigned char *)&place, sizeof place);
         crypto_generichash_update(&state, (const unsigned char *)user, strlen(user));
         crypto_generichash_final(&state, digest, sizeof digest);

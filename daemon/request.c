@@ -133,9 +133,10 @@ static void on_mail(Mail *mail) {
 }
 
 /*
- * To read a document of 1 MiB may take a quarter of a second, and each write there is would wait for it behind the store's
- * thread. So that is done before, on one thread (for it takes much memory, too), a little of each user's in turn. Nor
- * does the store get all that a user has called at once. What else the user changes comes behind it, as it was sent.
+ * To read a document of 1 MiB may take a quarter of a second, and each write there is would wait for it behind the
+ * store's thread. So that is done before, on one thread (for it takes much memory, too), a little of each user's in
+ * turn. Nor does the store get all that a user has called at once. What else the user changes comes behind it, as it
+ * was sent.
  */
 
 static void submit_write(Request *request) {
