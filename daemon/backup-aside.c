@@ -9,6 +9,7 @@
 
 #include <sodium.h>
 
+#include "backup-read.h"
 #include "backup.h"
 #include "folder.h"
 
@@ -48,19 +49,36 @@ static void name_by_store(const char *user, const ArchiveStore *store, unsigned 
         name_by_number("store", number, ret);
 }
 
+/* As large as any service can be set to take a document (DocumentBytes=): it bounds our memory. */
+#define DOCUMENT_MAX (16U * 1024 * 1024)
+
+/* What has rotted since it was made is not what another, which is whole, may go for. */
+static bool is_whole(int fd, const NewBackup *backup) {
+        const WorkEvents *events = backup->events;
+        const BackupVisitor visitor = { .watch = { .moved = events->moved, .userdata = events->userdata } };
+        g_auto(Error) ignored = {};
+        ArchiveCounts counts;
+
+        return lseek(fd, 0, SEEK_SET) == 0 &&
+                backup_read(fd, DOCUMENT_MAX, -1, backup->cancel, &visitor, &counts, &ignored) == 0;
+}
+
 /*
  * The first place of such a store that is free, or has one that this one would have replaced where it was made. The
  * other machine may have put an old copy of its store back, or purged somebody: its newest backup then is not the
  * last, but has a place of its own, or each would stay for ever.
  */
-static void choose_place(int folder, const char *user, const ArchiveStore *store, Aside *ret) {
+static void choose_place(int folder, int fd, const ArchiveStore *store, const NewBackup *backup, Aside *ret) {
+        bool may_take = true;
+
         for (unsigned i = 0; i < PLACES; i++) {
                 ArchiveStore former;
                 int found;
 
-                name_by_store(user, store, i, ret->name);
-                found = backup_find(folder, ret->name, user, NULL, &former);
-                ret->takes_place = found == BACKUP_FILE_OWN && !store_memory_exceeds(&former.memory, &store->memory);
+                name_by_store(backup->user, store, i, ret->name);
+                found = backup_find(folder, ret->name, backup->user, NULL, &former);
+                if (may_take && found == BACKUP_FILE_OWN && !store_memory_exceeds(&former.memory, &store->memory))
+                        ret->takes_place = may_take = is_whole(fd, backup);
                 if (found == BACKUP_FILE_NONE || ret->takes_place)
                         return;
         }
@@ -84,7 +102,7 @@ static int choose_name_of_own(int folder, int fd, const ArchiveStore *store, con
                         return MIN(r, 0);
         }
         if (of_another)
-                choose_place(folder, backup->user, store, ret);
+                choose_place(folder, fd, store, backup, ret);
         else if (backup->memory.ids == 0 || store_memory_exceeds(&store->memory, &backup->memory))
                 name_by_number("store", randombytes_random(), ret->name);
         return 0;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include "io.h"
 #include "store.h"
+#include "work.h"
 
 /* What must not be replaced by a backup is set aside: it gets another name in the same folder. */
 
@@ -12,6 +14,8 @@ typedef struct NewBackup {
         StoreMemory memory;  /* what that knows of the user */
         bool beside_store;   /* in a folder of the service's own */
         bool overwrite;      /* it replaces what lies there */
+        const WorkEvents *events;
+        const Cancel *cancel;
 } NewBackup;
 
 #define ASIDE_SIZE sizeof "licenses-of-former-store-01234567.tar"

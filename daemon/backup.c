@@ -380,6 +380,8 @@ static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result,
                 .memory = backup->memory,
                 .beside_store = is_in_own_folder(backup),
                 .overwrite = backup->plan.overwrite,
+                .events = &backup->events,
+                .cancel = backup->cancel,
         };
         Aside aside;
         int r;

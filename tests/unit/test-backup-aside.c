@@ -336,10 +336,36 @@ static void test_backup_of_a_later_time_of_another_store_stays_set_aside(void **
         assert_has(world, other, old);
 }
 
-/*
- * Week for week, after somebody was purged there: its last backup from before that is kept, and the newest, and no
- * more.
- */
+/* The newest of the other machine has rotted where it lay: its last one that is whole stays beside it. */
+static void test_damaged_backup_takes_the_place_of_none(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10000);
+        set_store(world, ONE_STORE);
+        back_up_over_other(world, false);
+        g_autoptr(GBytes) whole = read_path(world->target);
+        set_store(world, OTHER_STORE);
+        back_up_over_other(world, true);
+        for (unsigned i = 0; i < 3; i++) {
+                _cleanup_fd_ int fd = -1;
+
+                set_store(world, ONE_STORE);
+                back_up_over_other(world, true);
+                fd = open(world->target, O_WRONLY | O_CLOEXEC);
+                assert_int_equal(pwrite(fd, "x", 1, 20000), 1);
+                set_store(world, OTHER_STORE);
+                back_up_over_other(world, true);
+                assert_int_equal(count_files(world, whole), 1);
+        }
+        put_some(world, 3, 11);
+        set_store(world, ONE_STORE);
+        back_up_over_other(world, true);
+        set_store(world, OTHER_STORE);
+        back_up_over_other(world, true);
+        assert_int_equal(count_files(world, whole), 0);
+}
+
+/* Week for week, after somebody was purged there: its last backup from before that is kept, and the newest, and no more. */
 static void test_other_store_that_knows_less_adds_one_file_alone(void **state) {
         World *world = *state;
 
@@ -631,6 +657,7 @@ int main(void) {
                 IN_WORLD(test_what_is_stored_often_is_not_what_was_lost),
                 IN_WORLD(test_largest_generation_is_counted),
                 IN_WORLD(test_backup_of_a_later_time_of_another_store_stays_set_aside),
+                IN_WORLD(test_damaged_backup_takes_the_place_of_none),
                 IN_WORLD(test_other_store_that_knows_less_adds_one_file_alone),
                 IN_WORLD(test_what_is_set_aside_takes_the_place_of_no_former_users),
                 IN_WORLD(test_backup_without_the_id_of_a_store_is_replaced),
