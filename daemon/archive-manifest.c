@@ -79,6 +79,12 @@ static StoreMemory find_memory(const json_t *root) {
         return (StoreMemory) { MAX(licenses, find_number(root, "remembered")), find_number(root, "stored") };
 }
 
+static const char *find_epoch(const json_t *root) {
+        const char *epoch = json_string_value(json_object_get(root, "epoch"));
+
+        return epoch && store_epoch_is_valid(epoch) ? epoch : "";
+}
+
 int archive_manifest_owner(const void *content, size_t size, char **ret, ArchiveStore *ret_store, Error *error) {
         const char *name;
         json_t *root;
@@ -94,6 +100,7 @@ int archive_manifest_owner(const void *content, size_t size, char **ret, Archive
                 r = error_set_no_memory(error);
         *ret_store = (ArchiveStore) { .memory = find_memory(root) };
         g_strlcpy(ret_store->store, find_store(root), sizeof ret_store->store);
+        g_strlcpy(ret_store->epoch, find_epoch(root), sizeof ret_store->epoch);
         g_strlcpy(ret_store->machine, json_string_value(json_object_get(root, "machine")) ?: "",
                 sizeof ret_store->machine);
         json_decref(root);

@@ -24,6 +24,7 @@ int archive_manifest_parse(const void *content, size_t size, ArchiveClaim *ret, 
 typedef struct ArchiveStore {
         char store[STORE_ID_SIZE];   /* "" where it does not say */
         char machine[STORE_ID_SIZE]; /* the same; what is longer than an id is cut off */
+        char epoch[STORE_EPOCH_SIZE]; /* in which it was made; "" where it does not say */
         StoreMemory memory;          /* see BackupOrigin */
 } ArchiveStore;
 

@@ -138,7 +138,7 @@ static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restrict
         }
 
         return add_json(writing, ARCHIVE_MANIFEST,
-                json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:o*, s:I, s:I, s:I, s:I, s:o*}",
+                json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:o*, s:I, s:I, s:I, s:I, s:s*, s:o*}",
                 "format", ARCHIVE_FORMAT,
                 "software", "licensevault " PROJECT_VERSION,
                 "created", created,
@@ -151,6 +151,7 @@ static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restrict
                 "restricted", (json_int_t)restricted,
                 "remembered", (json_int_t)writing->archive->memory.ids,
                 "stored", (json_int_t)writing->archive->memory.stored,
+                "epoch", store_epochs_last(writing->archive->epochs),
                 "damaged", writing->result->damaged > 0 ? json_integer((json_int_t)writing->result->damaged) : NULL),
                 error);
 }

@@ -89,6 +89,12 @@ static bool differ(const char *ours, const char *theirs) {
         return *ours && *theirs && strcmp(ours, theirs) != 0;
 }
 
+/* Whether a backup of the same store has what that does not know: it was made later than an old copy that was put back. */
+static bool is_of_later_time(const ArchiveStore *store, const NewBackup *backup) {
+        return store_memory_exceeds(&store->memory, &backup->memory) ||
+                (*store->epoch && *backup->epochs && !store_epochs_know(backup->epochs, store->epoch));
+}
+
 /* What becomes of a backup that is the user's own, and is to be replaced: the rules are below. */
 static int choose_name_of_own(int folder, int fd, const ArchiveStore *store, const NewBackup *backup, Aside *ret) {
         /* Where it lies beside the store itself, another machine is this one: some have a new id at each start. */
@@ -103,7 +109,7 @@ static int choose_name_of_own(int folder, int fd, const ArchiveStore *store, con
         }
         if (of_another)
                 choose_place(folder, fd, store, backup, ret);
-        else if (backup->memory.ids == 0 || store_memory_exceeds(&store->memory, &backup->memory))
+        else if (backup->memory.ids == 0 || is_of_later_time(store, backup))
                 name_by_number("store", randombytes_random(), ret->name);
         return 0;
 }

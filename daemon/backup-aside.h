@@ -12,6 +12,7 @@ typedef struct NewBackup {
         const char *store;   /* the id of the store that it is of */
         const char *machine; /* and that of the machine */
         StoreMemory memory;  /* what that knows of the user */
+        const char *epochs;  /* and its epochs */
         bool beside_store;   /* in a folder of the service's own */
         bool overwrite;      /* it replaces what lies there */
         const WorkEvents *events;

@@ -24,6 +24,7 @@ struct Backup {
         /* While it runs. */
         char store_id[STORE_ID_SIZE];
         StoreMemory memory; /* what the store knows of who is in it */
+        GString *epochs;    /* of the store */
         bool replaced; /* what was there before */
         int former;    /* that file, which goes with this descriptor; -1 */
         uint64_t completed;
@@ -49,6 +50,7 @@ int backup_new(BackupPlan *plan, Cancel *cancel, Backup **ret) {
         *plan = (BackupPlan) { .fd = -1 };
         backup->cancel = cancel_ref(cancel);
         backup->former = -1;
+        backup->epochs = g_string_new("");
 
         r = restricted_new(store_folder(backup->plan.store), &backup->restricted);
         if (r < 0)
@@ -65,6 +67,7 @@ Backup *backup_free(Backup *backup) {
                 g_free(backup->root);
                 g_free(backup->path);
                 fd_closep(&backup->former);
+                g_string_free(backup->epochs, true);
                 g_free(backup);
         }
         return NULL;
@@ -271,7 +274,10 @@ static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned rese
         archive.owner_name = name;
         archive.store_id = backup->store_id;
 
+        g_string_truncate(backup->epochs, 0);
         r = store_snapshot_id(connection, backup->store_id, error);
+        if (r == 0)
+                r = store_snapshot_epochs(connection, backup->epochs, error);
         if (r == 0)
                 r = read_owners(plan, connection, name, owners, error);
         if (r == 0) {
@@ -284,6 +290,7 @@ static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned rese
                         backup->memory.stored += owner->memory.stored;
                 }
                 archive.memory = backup->memory;
+                archive.epochs = backup->epochs->str;
                 backup->events.begin(archive.total, backup->events.userdata);
                 r = backup_archive_write(&archive, ret, error);
         }
@@ -378,6 +385,7 @@ static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result,
                 .store = backup->store_id,
                 .machine = backup->plan.machine,
                 .memory = backup->memory,
+                .epochs = backup->epochs->str,
                 .beside_store = is_in_own_folder(backup),
                 .overwrite = backup->plan.overwrite,
                 .events = &backup->events,

@@ -124,6 +124,7 @@ typedef struct BackupArchive {
         unsigned reserve_percent;    /* that must stay free there; 0: no care */
         unsigned percent_end;        /* of the whole work, when the archive is written */
         StoreMemory memory;          /* what the store knows of these owners */
+        const char *epochs;          /* and its epochs */
         uint64_t total;              /* licenses to do, restricted ones included */
 } BackupArchive;
 

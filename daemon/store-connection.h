@@ -15,6 +15,7 @@ struct StoreConnection {
         bool store_full;        /* the writer's: the database is as large as it may be, */
         bool staging_full;      /* or with what restores may stage beside it */
         bool properties_changed; /* the writer's: by this transaction, if it is committed */
+        int64_t epoch_until;    /* the writer's: monotonic; what is changed then begins another epoch */
         GHashTable *counted;    /* the writer's: numbers of owners whose sums were seen to be right; NULL: none */
 };
 
@@ -82,6 +83,9 @@ int store_schema_create(StoreConnection *connection, Error *error);
 int store_schema_check(StoreConnection *connection, Error *error);
 /* Brings an older store to the present version, keeping all that is in it. */
 int store_schema_upgrade(StoreConnection *connection, Error *error);
+
+/* store-epoch.c: before something is changed, begins another epoch where it is time, in a transaction of its own. */
+void store_epoch_enter(StoreConnection *connection);
 
 /* store-owner.c */
 /* The number of an owner, 0 where the store does not know it. */

@@ -5,9 +5,10 @@
 #include <stdio.h>
 
 #define APPLICATION_ID 0x4C564C54 /* "LVLT" */
-#define SCHEMA_VERSION 4
+#define SCHEMA_VERSION 5
 #define VERSION_OF_STAGING 2
 #define VERSION_OF_IDENTITY 4
+#define VERSION_OF_EPOCHS 5
 
 /*
  * Owners are (uid, name), so that a number that goes to another person does not take the licenses with
@@ -111,6 +112,10 @@ static const char identity_table[] =
         "CREATE TABLE identity (id TEXT NOT NULL) STRICT;"
         "INSERT INTO identity VALUES (lower(hex(randomblob(16))));";
 
+/* Since version 5: see store-epoch.c. */
+static const char epochs_table[] =
+        "CREATE TABLE epochs (number INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;";
+
 static int set_version(StoreConnection *connection) {
         char version[128];
 
@@ -128,6 +133,7 @@ int store_schema_create(StoreConnection *connection, Error *error) {
             (rc = store_connection_exec(connection, tables)) != SQLITE_OK ||
             (rc = store_connection_exec(connection, staged_tables)) != SQLITE_OK ||
             (rc = store_connection_exec(connection, identity_table)) != SQLITE_OK ||
+            (rc = store_connection_exec(connection, epochs_table)) != SQLITE_OK ||
             (rc = set_version(connection)) != SQLITE_OK ||
             (rc = store_connection_exec(connection, "COMMIT")) != SQLITE_OK)
                 return store_connection_failed(connection, rc, true, error);
@@ -170,6 +176,7 @@ int store_schema_upgrade(StoreConnection *connection, Error *error) {
         if ((rc = store_connection_exec(connection, "BEGIN IMMEDIATE")) != SQLITE_OK ||
             (version < VERSION_OF_STAGING && (rc = store_connection_exec(connection, staged_tables)) != SQLITE_OK) ||
             (version < VERSION_OF_IDENTITY && (rc = store_connection_exec(connection, identity_table)) != SQLITE_OK) ||
+            (version < VERSION_OF_EPOCHS && (rc = store_connection_exec(connection, epochs_table)) != SQLITE_OK) ||
             (rc = set_version(connection)) != SQLITE_OK ||
             (rc = store_connection_exec(connection, "COMMIT")) != SQLITE_OK) {
                 r = store_connection_failed(connection, rc, true, error);

@@ -124,6 +124,7 @@ static int transact(Store *store, GQueue *tasks, GQueue *ret_done, Error *error)
         bool any = false;
         int r;
 
+        store_epoch_enter(connection);
         if ((r = store_write_begin(connection, error)) != 0)
                 return r;
         r = prepare_limits(store, connection, error);

@@ -192,6 +192,13 @@ void edit_store(World *world, const char *sql) {
         assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
+void reopen_store(World *world) {
+        g_auto(Error) error = {};
+
+        store_free(world->store);
+        assert_good(store_open(world->folder, &no_limits, &world->store, &error), &error);
+}
+
 unsigned count_entries(const char *path) {
         DIR *entries = opendir(path);
         unsigned n = 0;

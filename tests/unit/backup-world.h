@@ -49,6 +49,9 @@ void put_some(World *world, unsigned n, size_t size);
 /* SQL on the store, behind the service's back. */
 void edit_store(World *world, const char *sql);
 
+/* As where the service is started anew. */
+void reopen_store(World *world);
+
 unsigned count_entries(const char *path);
 /* There is no file but the backup in alice's folder, and nothing of a backup's in the state directory. */
 void assert_nothing_left(World *world);

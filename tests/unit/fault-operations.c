@@ -226,7 +226,8 @@ static int run_check(FaultWorld *world, Error *error) {
         return r;
 }
 
-#define VERSION_2 "UPDATE licenses SET digest = substr(digest, 1, 32); DROP TABLE identity; PRAGMA user_version = 2"
+#define VERSION_2 "UPDATE licenses SET digest = substr(digest, 1, 32); DROP TABLE identity; DROP TABLE epochs; " \
+        "PRAGMA user_version = 2"
 #define VERSION_1 VERSION_2 "; DROP TABLE staged_licenses; DROP TABLE staged_ids; PRAGMA user_version = 1"
 
 /* Of a restore that a daemon before was killed in. */

@@ -365,6 +365,41 @@ static void test_damaged_backup_takes_the_place_of_none(void **state) {
         assert_int_equal(count_files(world, whole), 0);
 }
 
+/*
+ * What was lost with the old copy is made up for in numbers by what came after: the store that knows nothing of the
+ * days between does not know the epoch of that backup, either.
+ */
+static void test_backup_of_an_epoch_that_the_store_does_not_know_is_set_aside(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        back_up_over_other(world, false);
+        g_autoptr(GBytes) before = read_path(world->target);
+        edit_store(world, "UPDATE epochs SET name = '0123456789abcdef'");
+        reopen_store(world);
+        put_some(world, 5, 10);
+        back_up_over_other(world, true);
+        for (unsigned i = 0; i < 2; i++) {
+                assert_aside(world, FORMER_STORE, before);
+                put_some(world, 6 + i, 10);
+                back_up_over_other(world, false);
+        }
+}
+
+/* The service was started anew, again and again, as each day. */
+static void test_backups_of_earlier_epochs_are_replaced(void **state) {
+        World *world = *state;
+
+        for (unsigned i = 0; i < 3; i++) {
+                put_some(world, 3, 10);
+                back_up_over_other(world, false);
+                reopen_store(world);
+        }
+        assert_nothing_left(world);
+        /* There were so many, or this fails. */
+        edit_store(world, "CREATE TEMP TABLE seen (n CHECK (n = 3)); INSERT INTO seen SELECT count(*) FROM epochs");
+}
+
 /* Week for week, after somebody was purged there: its last backup from before that is kept, and the newest, and no more. */
 static void test_other_store_that_knows_less_adds_one_file_alone(void **state) {
         World *world = *state;
@@ -652,7 +687,9 @@ int main(void) {
                 IN_WORLD(test_empty_backup_of_another_store_takes_the_place_of_none),
                 IN_WORLD(test_backup_of_another_machine_is_set_aside),
                 IN_WORLD(test_new_id_of_the_machine_sets_nothing_aside_beside_the_store),
+                IN_WORLD(test_backup_of_an_epoch_that_the_store_does_not_know_is_set_aside),
                 IN_WORLD(test_backup_of_a_later_time_of_the_store_is_set_aside),
+                IN_WORLD(test_backups_of_earlier_epochs_are_replaced),
                 IN_WORLD(test_backup_of_what_was_stored_again_is_set_aside),
                 IN_WORLD(test_what_is_stored_often_is_not_what_was_lost),
                 IN_WORLD(test_largest_generation_is_counted),

@@ -184,25 +184,37 @@ static void test_count_that_is_damaged_is_not_believed(void **state) {
         assert_proved(fd, &result);
 }
 
-/* It serves to tell an old backup from one of another store, and no license is in it. */
-static void test_damaged_id_of_the_store_keeps_nobody_from_a_backup(void **state) {
-        World *world = *state;
+static void damage_table(World *world, const char *name) {
+        g_autofree char *sql = g_strdup_printf("PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = "
+                "(SELECT rootpage FROM sqlite_schema WHERE type = 'index' LIMIT 1) WHERE name = '%s'; "
+                "PRAGMA schema_version = 1000", name);
+
+        edit_store(world, sql);
+}
+
+/* It serves to tell an old backup from one of another store, or time, and no license is in it. */
+static void assert_table_is_no_matter(World *world, const char *name) {
         _cleanup_fd_ int fd = new_target();
         g_auto(BackupOrigin) origin = {};
         g_auto(WorkResult) result = {};
         g_auto(Error) error = {};
 
+        damage_table(world, name);
         put_some(world, 3, 100);
-        edit_store(world,
-                "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = "
-                "(SELECT rootpage FROM sqlite_schema WHERE type = 'index' LIMIT 1) WHERE name = 'identity'; "
-                "PRAGMA schema_version = 1000");
         assert_good(run(world, plan_to(world, fd), &result, &error), &error);
         assert_int_equal(result.licenses, 3);
         assert_proved(fd, &result);
         assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
         assert_good(backup_read_origin(fd, &origin, &error), &error);
-        assert_string_equal(origin.store, "");
+        assert_int_equal(*origin.store == '\0', strcmp(name, "identity") == 0);
+}
+
+static void test_damaged_id_of_the_store_keeps_nobody_from_a_backup(void **state) {
+        assert_table_is_no_matter(*state, "identity");
+}
+
+static void test_damaged_epochs_keep_nobody_from_a_change_or_a_backup(void **state) {
+        assert_table_is_no_matter(*state, "epochs");
 }
 
 int main(void) {
@@ -216,6 +228,7 @@ int main(void) {
                 IN_WORLD(test_damaged_memory_of_a_deleted_license_is_named_or_left_out),
                 IN_WORLD(test_count_that_is_damaged_is_not_believed),
                 IN_WORLD(test_damaged_id_of_the_store_keeps_nobody_from_a_backup),
+                IN_WORLD(test_damaged_epochs_keep_nobody_from_a_change_or_a_backup),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -306,22 +306,26 @@ static void make_version(StageWorld *world, int version) {
         /* That one knew seals, too, and had no other tables. */
         if (version >= 3)
                 run_sql(world->folder, "PRAGMA user_version = 3");
+        if (version >= 4)
+                run_sql(world->folder, "CREATE TABLE identity (id TEXT NOT NULL) STRICT;"
+                        "INSERT INTO identity VALUES ('0123456789abcdef0123456789abcdef'); PRAGMA user_version = 4");
 }
 
 static void test_older_store_is_brought_up_to_date_and_keeps_everything(void **state) {
         StageWorld *world = *state;
 
-        for (int version = 1; version <= 3; version++) {
+        for (int version = 1; version <= 4; version++) {
                 g_autofree char *path = NULL;
                 g_auto(Error) error = {};
                 StoreMerge result;
 
                 make_version(world, version);
                 stage_world_open(world);
-                assert_int_equal(ask(world->reader, "PRAGMA user_version"), 4);
+                assert_int_equal(ask(world->reader, "PRAGMA user_version"), 5);
                 assert_int_equal(ask(world->reader, "PRAGMA application_id"), 1280724052);
                 assert_int_equal(ask(world->reader, "SELECT count(*) FROM identity WHERE length(id) = 32"), 1);
                 assert_owner(world->reader, &alice, version_1_kept);
+                assert_int_equal(ask(world->reader, "SELECT count(*) FROM epochs"), 0);
                 assert_sums(world->reader);
                 assert_int_equal(count_judged(world->reader, LICENSE_UNSEALED), 1);
                 assert_int_equal(store_count(world->store), 1);

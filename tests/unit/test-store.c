@@ -258,14 +258,14 @@ static void test_other_database_is_left_alone(void **state) {
 
 static void test_newer_store_is_left_alone(void **state) {
         make_store(*state);
-        edit_store(*state, "PRAGMA user_version = 5");
+        edit_store(*state, "PRAGMA user_version = 6");
         assert_left_alone(*state, ERROR_STORE_READ, "newer licensevaultd");
 
         edit_store(*state, "PRAGMA user_version = 0");
         assert_left_alone(*state, ERROR_STORE_CORRUPT, "format 0");
 
         /* With its version back it is what it was. */
-        edit_store(*state, "PRAGMA user_version = 4");
+        edit_store(*state, "PRAGMA user_version = 5");
         g_autoptr(Store) store = open_store(*state);
         assert_has_license(store, "a", "the document");
 }
