@@ -89,7 +89,9 @@ static bool differ(const char *ours, const char *theirs) {
         return *ours && *theirs && strcmp(ours, theirs) != 0;
 }
 
-/* Whether a backup of the same store has what that does not know: it was made later than an old copy that was put back. */
+/*
+ * Whether a backup of the same store has what that does not know: it was made later than an old copy that was put back.
+ */
 static bool is_of_later_time(const ArchiveStore *store, const NewBackup *backup) {
         return store_memory_exceeds(&store->memory, &backup->memory) ||
                 (*store->epoch && *backup->epochs && !store_epochs_know(backup->epochs, store->epoch));

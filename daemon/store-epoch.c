@@ -4,19 +4,20 @@
 #include <string.h>
 
 /*
- * What tells the present of a store from that of a copy of it: with the first change after each start, and once a day, an
- * epoch begins, which has a name at random. A backup says in which it was made. Where the store does not know that epoch,
- * the backup is of a later time: an old copy of licenses.db was put back.
+ * What tells the present of a store from that of a copy of it: with the first change after each start, and once a day,
+ * an epoch begins, which has a name at random. A backup says in which it was made. Where the store does not know that
+ * epoch, the backup is of a later time: an old copy of licenses.db was put back.
  */
 
 #define EPOCH_USEC (INT64_C(24) * 60 * 60 * G_USEC_PER_SEC)
-/* A backup of an older one counts as one of a later time, which is set aside: nothing is lost by that. */
-#define EPOCHS_MAX "1000"
+
+/* A backup of an older epoch counts as one of a later time, which is set aside: nothing is lost by that. */
+static const char prune[] = "DELETE FROM epochs WHERE number <= (SELECT max(number) FROM epochs) - 1000";
 
 static int write_epoch(StoreConnection *connection, Error *error) {
         static const char *const steps[] = {
                 "INSERT INTO epochs (name) VALUES (lower(hex(randomblob(8))))",
-                "DELETE FROM epochs WHERE number <= (SELECT max(number) FROM epochs) - " EPOCHS_MAX,
+                prune,
                 "COMMIT",
         };
         int r;
