@@ -27,8 +27,13 @@ bool origin_is_same(const BackupOrigin *a, const BackupOrigin *b) {
         return !*a->store || !*b->store || strcmp(a->store, b->store) == 0;
 }
 
+/* Whether the store of the other did not know the epoch in which the one was made. */
+static bool is_of_unknown_time(const BackupOrigin *one, const BackupOrigin *other) {
+        return !store_epochs_include(other->epochs, one->epochs);
+}
+
 bool origin_knows_more(const BackupOrigin *one, const BackupOrigin *other) {
-        return store_memory_exceeds(&one->memory, &other->memory);
+        return store_memory_exceeds(&one->memory, &other->memory) || is_of_unknown_time(one, other);
 }
 
 /* Whether what is damaged, or of a newer version, begins as a backup does. */
@@ -71,7 +76,7 @@ static Status refuse_copy(Ctl *ctl, const Output *output, const BackupOrigin *ol
                 "Then make the backup of the service anew, with: licensevaultctl backup --overwrite. Else name another "
                 "file.",
                 copy->licenses == 0 ? "has no licenses" :
-                        "is of a time when it knew of fewer or older licenses of its user", output->path, count);
+                        "is of a time when it knew of fewer, older or other licenses of its user", output->path, count);
 }
 
 Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy) {
@@ -103,16 +108,17 @@ Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy) {
                 return ctl_fail(ctl, STATUS_EXISTS,
                         "'%s' is a backup of %s, %s, of another store or machine or other users than the new one: what "
                         "it has may be nowhere else. Move it away, or name another file.", output->path, from, count);
-        /* After a purge there would be no new one of all users. */
-        bool lost = !new.all_users && origin_knows_more(&old, &new), is_empty = new.licenses == 0 && old.licenses > 0;
+        /* By numbers, there would be no new one of all users after a purge. */
+        bool lost = new.all_users ? is_of_unknown_time(&old, &new) : origin_knows_more(&old, &new),
+             is_empty = new.licenses == 0 && old.licenses > 0;
 
         if (is_copy && (lost || is_empty))
                 return refuse_copy(ctl, output, &old, &new);
         if (lost)
                 return ctl_fail(ctl, STATUS_EXISTS,
-                        "'%s' has %s, and is of a time when the service knew of more or newer licenses of its user "
-                        "than it does now: an old copy of its store may have been put back. Restore it first. Else "
-                        "move it away, or name another file.", output->path, count);
+                        "'%s' has %s, and is of a time when the service knew of more, newer or other licenses of its "
+                        "%s than it does now: an old copy of its store may have been put back. Restore it, then move "
+                        "it away, or name another file.", output->path, count, new.all_users ? "users" : "user");
         if (is_empty)
                 return ctl_fail(ctl, STATUS_EXISTS,
                         "There are no licenses now, and '%s' has %s. If they were lost, restore it. Else move it away, "

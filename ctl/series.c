@@ -198,9 +198,9 @@ static void tell_left(Ctl *ctl, const Left *left) {
                         left->n_others == 1 ? "stays" : "stay");
         /* The newest of them has what they have, but for what was removed on purpose. */
         if (left->n_richer > 0)
-                ctl_note(ctl, "%u older %s a time when the service knew of more or newer licenses, and %s: '%s'%s. If "
-                        "an old copy of its store was put back, restore that. If licenses were purged, remove what is "
-                        "of no use any more.",
+                ctl_note(ctl, "%u older %s a time when the service knew of more, newer or other licenses, and %s: "
+                        "'%s'%s. If an old copy of its store was put back, restore that. Remove what is of no use any "
+                        "more.",
                         left->n_richer, left->n_richer == 1 ? "backup there is of" : "backups there are of",
                         left->n_richer == 1 ? "stays" : "stay", left->richest,
                         left->n_richer == 1 ? "" : " is the newest");

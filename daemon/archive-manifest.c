@@ -79,10 +79,16 @@ static StoreMemory find_memory(const json_t *root) {
         return (StoreMemory) { MAX(licenses, find_number(root, "remembered")), find_number(root, "stored") };
 }
 
-static const char *find_epoch(const json_t *root) {
-        const char *epoch = json_string_value(json_object_get(root, "epoch"));
+static int find_epochs(const json_t *root, char **ret, Error *error) {
+        const char *epochs = json_string_value(json_object_get(root, "epochs"));
 
-        return epoch && store_epoch_is_valid(epoch) ? epoch : "";
+        return license_set_string(ret, epochs && store_epochs_are_valid(epochs) ? epochs : "") < 0 ?
+                error_set_no_memory(error) : 0;
+}
+
+void archive_store_clear(ArchiveStore *store) {
+        g_free(store->epochs);
+        *store = (ArchiveStore) {};
 }
 
 int archive_manifest_owner(const void *content, size_t size, char **ret, ArchiveStore *ret_store, Error *error) {
@@ -98,9 +104,10 @@ int archive_manifest_owner(const void *content, size_t size, char **ret, Archive
         name = json_string_value(json_object_get(json_object_get(root, "owner"), "name"));
         if (name && license_set_string(ret, name) < 0)
                 r = error_set_no_memory(error);
-        *ret_store = (ArchiveStore) { .memory = find_memory(root) };
+        if (r == 0)
+                r = find_epochs(root, &ret_store->epochs, error);
+        ret_store->memory = find_memory(root);
         g_strlcpy(ret_store->store, find_store(root), sizeof ret_store->store);
-        g_strlcpy(ret_store->epoch, find_epoch(root), sizeof ret_store->epoch);
         g_strlcpy(ret_store->machine, json_string_value(json_object_get(root, "machine")) ?: "",
                 sizeof ret_store->machine);
         json_decref(root);
@@ -160,6 +167,9 @@ static int read_origin(const json_t *root, BackupOrigin *ret, Error *error) {
         ret->damaged = damaged ? (uint64_t)json_integer_value(damaged) : 0;
         ret->memory = find_memory(root);
         g_strlcpy(ret->store, find_store(root), sizeof ret->store);
+        r = find_epochs(root, &ret->epochs, error);
+        if (r != 0)
+                return r;
 
         for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
                 r = read_text(root, texts[i].key, texts[i].text, error);

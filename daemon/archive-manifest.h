@@ -24,13 +24,16 @@ int archive_manifest_parse(const void *content, size_t size, ArchiveClaim *ret, 
 typedef struct ArchiveStore {
         char store[STORE_ID_SIZE];   /* "" where it does not say */
         char machine[STORE_ID_SIZE]; /* the same; what is longer than an id is cut off */
-        char epoch[STORE_EPOCH_SIZE]; /* in which it was made; "" where it does not say */
         StoreMemory memory;          /* see BackupOrigin */
+        char *epochs;                /* the same */
 } ArchiveStore;
+
+void archive_store_clear(ArchiveStore *store);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ArchiveStore, archive_store_clear)
 
 /*
  * The name of the user whose licenses a backup holds, by its manifest; *ret is NULL where it holds those
- * of all users (g_free). Returns 0 or a code.
+ * of all users (g_free). *ret_store, which was empty, is to be cleared in both cases. Returns 0 or a code.
  */
 int archive_manifest_owner(const void *content, size_t size, char **ret, ArchiveStore *ret_store, Error *error);
 

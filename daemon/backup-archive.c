@@ -151,7 +151,7 @@ static int write_manifest(Writing *writing, uint64_t licenses, uint64_t restrict
                 "restricted", (json_int_t)restricted,
                 "remembered", (json_int_t)writing->archive->memory.ids,
                 "stored", (json_int_t)writing->archive->memory.stored,
-                "epoch", store_epochs_last(writing->archive->epochs),
+                "epochs", *writing->archive->epochs ? writing->archive->epochs : NULL,
                 "damaged", writing->result->damaged > 0 ? json_integer((json_int_t)writing->result->damaged) : NULL),
                 error);
 }

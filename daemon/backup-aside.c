@@ -64,6 +64,14 @@ static bool is_whole(int fd, const NewBackup *backup) {
 }
 
 /*
+ * Whether a backup has what its store did not know with this memory and these epochs: it was made later than an old copy
+ * that was put back.
+ */
+static bool is_of_later_time(const ArchiveStore *store, const StoreMemory *memory, const char *epochs) {
+        return store_memory_exceeds(&store->memory, memory) || !store_epochs_include(epochs, store->epochs);
+}
+
+/*
  * The first place of such a store that is free, or has one that this one would have replaced where it was made. The
  * other machine may have put an old copy of its store back, or purged somebody: its newest backup then is not the
  * last, but has a place of its own, or each would stay for ever.
@@ -72,12 +80,12 @@ static void choose_place(int folder, int fd, const ArchiveStore *store, const Ne
         bool may_take = true;
 
         for (unsigned i = 0; i < PLACES; i++) {
-                ArchiveStore former;
+                g_auto(ArchiveStore) former = {};
                 int found;
 
                 name_by_store(backup->user, store, i, ret->name);
                 found = backup_find(folder, ret->name, backup->user, NULL, &former);
-                if (may_take && found == BACKUP_FILE_OWN && !store_memory_exceeds(&former.memory, &store->memory))
+                if (may_take && found == BACKUP_FILE_OWN && !is_of_later_time(&former, &store->memory, store->epochs))
                         ret->takes_place = may_take = is_whole(fd, backup);
                 if (found == BACKUP_FILE_NONE || ret->takes_place)
                         return;
@@ -87,14 +95,6 @@ static void choose_place(int folder, int fd, const ArchiveStore *store, const Ne
 
 static bool differ(const char *ours, const char *theirs) {
         return *ours && *theirs && strcmp(ours, theirs) != 0;
-}
-
-/*
- * Whether a backup of the same store has what that does not know: it was made later than an old copy that was put back.
- */
-static bool is_of_later_time(const ArchiveStore *store, const NewBackup *backup) {
-        return store_memory_exceeds(&store->memory, &backup->memory) ||
-                (*store->epoch && *backup->epochs && !store_epochs_know(backup->epochs, store->epoch));
 }
 
 /* What becomes of a backup that is the user's own, and is to be replaced: the rules are below. */
@@ -111,7 +111,7 @@ static int choose_name_of_own(int folder, int fd, const ArchiveStore *store, con
         }
         if (of_another)
                 choose_place(folder, fd, store, backup, ret);
-        else if (backup->memory.ids == 0 || is_of_later_time(store, backup))
+        else if (backup->memory.ids == 0 || is_of_later_time(store, &backup->memory, backup->epochs))
                 name_by_number("store", randombytes_random(), ret->name);
         return 0;
 }
@@ -129,7 +129,7 @@ static int choose_name_of_own(int folder, int fd, const ArchiveStore *store, con
  */
 static int choose_name(int folder, const NewBackup *backup, Aside *ret) {
         _cleanup_fd_ int fd = -1;
-        ArchiveStore store;
+        g_auto(ArchiveStore) store = {};
         int found;
 
         found = backup_find(folder, FOLDER_BACKUP_NAME, backup->user, &fd, &store);

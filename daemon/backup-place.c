@@ -74,7 +74,7 @@ bool backup_folder_is_ours(int folder) {
 }
 
 int backup_find(int folder, const char *file, const char *name, int *ret_fd, ArchiveStore *ret_store) {
-        ArchiveStore store = {};
+        g_auto(ArchiveStore) store = {};
         _cleanup_fd_ int fd = -1;
         struct stat st;
         int found;
@@ -105,8 +105,10 @@ int backup_find(int folder, const char *file, const char *name, int *ret_fd, Arc
                 return -errno;
         if (ret_fd && found == BACKUP_FILE_OWN)
                 *ret_fd = fd_steal(&fd);
-        if (ret_store)
+        if (ret_store) {
                 *ret_store = store;
+                store.epochs = NULL;
+        }
         return found;
 }
 

@@ -25,6 +25,7 @@ void backup_origin_clear(BackupOrigin *origin) {
         g_free(origin->host);
         g_free(origin->machine);
         g_free(origin->name);
+        g_free(origin->epochs);
         *origin = (BackupOrigin) {};
 }
 

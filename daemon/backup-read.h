@@ -32,6 +32,7 @@ typedef struct BackupOrigin {
          * reassigned them, or put an old copy of it back.
          */
         StoreMemory memory;
+        char *epochs;     /* those that the store knew, as store_snapshot_epochs(); "" where it does not say */
         uint64_t damaged; /* left out, for their documents were damaged in the store */
 } BackupOrigin;
 

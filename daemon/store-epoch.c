@@ -9,6 +9,7 @@
  * epoch, the backup is of a later time: an old copy of licenses.db was put back.
  */
 
+#define NAME_LENGTH 16U
 #define EPOCH_USEC (INT64_C(24) * 60 * 60 * G_USEC_PER_SEC)
 
 /* A backup of an older epoch counts as one of a later time, which is set aside: nothing is lost by that. */
@@ -45,8 +46,15 @@ void store_epoch_enter(StoreConnection *connection) {
         }
 }
 
-bool store_epoch_is_valid(const char *name) {
-        return strlen(name) == STORE_EPOCH_SIZE - 1 && strspn(name, "0123456789abcdef") == STORE_EPOCH_SIZE - 1;
+/* One name, and whatever follows it. */
+static bool is_name(const char *text) {
+        return strspn(text, "0123456789abcdef") == NAME_LENGTH;
+}
+
+bool store_epochs_are_valid(const char *text) {
+        while (is_name(text) && text[NAME_LENGTH] == ' ')
+                text += NAME_LENGTH + 1;
+        return is_name(text) && text[NAME_LENGTH] == '\0';
 }
 
 int store_snapshot_epochs(StoreConnection *connection, GString *ret, Error *error) {
@@ -57,8 +65,8 @@ int store_snapshot_epochs(StoreConnection *connection, GString *ret, Error *erro
         while (statement && (r = statement_row(connection, statement, error)) > 0) {
                 const char *name = (const char *)sqlite3_column_text(statement, 0);
 
-                if (name && store_epoch_is_valid(name))
-                        g_string_append(ret, name);
+                if (name && is_name(name) && name[NAME_LENGTH] == '\0')
+                        g_string_append_printf(ret, "%s%s", ret->len > 0 ? " " : "", name);
         }
         /* As of the store's id: damage to them, be it of their page, is no reason to make no backup. */
         if (r < 0 && error->code == ERROR_STORE_CORRUPT)
@@ -66,15 +74,8 @@ int store_snapshot_epochs(StoreConnection *connection, GString *ret, Error *erro
         return (int)error->code;
 }
 
-bool store_epochs_know(const char *epochs, const char *name) {
-        for (; *epochs; epochs += STORE_EPOCH_SIZE - 1)
-                if (strncmp(epochs, name, STORE_EPOCH_SIZE - 1) == 0)
-                        return true;
-        return false;
-}
+bool store_epochs_include(const char *these, const char *those) {
+        size_t n = strlen(those);
 
-const char *store_epochs_last(const char *epochs) {
-        size_t n = strlen(epochs);
-
-        return n == 0 ? NULL : epochs + n - (STORE_EPOCH_SIZE - 1);
+        return !*these || n < NAME_LENGTH || strstr(these, those + n - NAME_LENGTH);
 }

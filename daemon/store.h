@@ -237,15 +237,14 @@ int store_snapshot_begin(StoreConnection *connection, Error *error);
 int store_snapshot_id(StoreConnection *connection, char ret[STORE_ID_SIZE], Error *error);
 
 /*
- * The epochs of a store (store-epoch.c), the oldest first, each a name of 16 characters, one after the other; "" where
+ * The epochs of a store (store-epoch.c), the oldest first, each a name of 16 characters, with a space between; "" where
  * it has none, or they are damaged. A store and a copy of it have those in common that began before the copy was made.
  */
-#define STORE_EPOCH_SIZE 17U
 int store_snapshot_epochs(StoreConnection *connection, GString *ret, Error *error);
-bool store_epochs_know(const char *epochs, const char *name);
-/* The one that lasts, NULL where there is none. */
-const char *store_epochs_last(const char *epochs);
-bool store_epoch_is_valid(const char *name);
+/* Whether a text is as the above. */
+bool store_epochs_are_valid(const char *text);
+/* Whether a store with these epochs knows the last of those; false only where both say so much. */
+bool store_epochs_include(const char *these, const char *those);
 bool store_id_is_valid(const char *id);
 void store_snapshot_end(StoreConnection *connection);
 

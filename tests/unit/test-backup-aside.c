@@ -422,6 +422,26 @@ static void test_other_store_that_knows_less_adds_one_file_alone(void **state) {
         assert_int_equal(count_files(world, later), 1);
 }
 
+/* In an old copy of the other store as much was stored as it lacks: numbers do not tell. */
+static void test_other_store_of_a_time_that_it_does_not_know_adds_a_file(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        set_store(world, ONE_STORE);
+        back_up_over_other(world, false);
+        g_autoptr(GBytes) later = read_path(world->target);
+        set_store(world, OTHER_STORE);
+        back_up_over_other(world, true);
+        edit_store(world, "UPDATE epochs SET name = '0123456789abcdef'");
+        for (unsigned i = 0; i < 2; i++) {
+                set_store(world, ONE_STORE);
+                back_up_over_other(world, true);
+                set_store(world, OTHER_STORE);
+                back_up_over_other(world, true);
+        }
+        assert_int_equal(count_files(world, later), 1);
+}
+
 /* Who had the number has some of the same store there, more than there are names that stay. */
 static void test_what_is_set_aside_takes_the_place_of_no_former_users(void **state) {
         World *world = *state;
@@ -696,6 +716,7 @@ int main(void) {
                 IN_WORLD(test_backup_of_a_later_time_of_another_store_stays_set_aside),
                 IN_WORLD(test_damaged_backup_takes_the_place_of_none),
                 IN_WORLD(test_other_store_that_knows_less_adds_one_file_alone),
+                IN_WORLD(test_other_store_of_a_time_that_it_does_not_know_adds_a_file),
                 IN_WORLD(test_what_is_set_aside_takes_the_place_of_no_former_users),
                 IN_WORLD(test_backup_without_the_id_of_a_store_is_replaced),
                 IN_WORLD(test_what_is_remembered_is_not_nothing),
