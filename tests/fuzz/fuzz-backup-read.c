@@ -67,6 +67,8 @@ static int on_origin(const BackupOrigin *origin, void *userdata, Error *error) {
                 FUZZ_CHECK(origin->uid != (uid_t)-1);
         }
         FUZZ_CHECK(origin->licenses <= INT64_MAX && origin->restricted <= INT64_MAX);
+        FUZZ_CHECK(!*origin->epochs || store_epochs_are_valid(origin->epochs));
+        FUZZ_CHECK(store_epochs_include(origin->epochs, origin->epochs));
         FUZZ_CHECK(*whence && license_text_is_valid(whence, strlen(whence)));
         reading->all_users = origin->all_users;
         g_string_append_printf(reading->text, "%s %s %s %u %s\n", origin->software, origin->created, origin->machine,
