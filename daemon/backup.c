@@ -239,6 +239,17 @@ static int read_owners(const BackupPlan *plan, StoreConnection *connection, cons
         return plan->all_users ? tell_namesakes_apart(owners, error) : 0;
 }
 
+/* The step of the epoch that the snapshot belongs to, where the store can be written. */
+static int read_epochs(Backup *backup, StoreConnection *connection, Error *error) {
+        g_auto(Error) ignored = {};
+        int r;
+
+        backup->events.in_store(true, backup->events.userdata);
+        r = store_enter_backup(backup->plan.store, backup->epochs, &ignored);
+        backup->events.in_store(false, backup->events.userdata);
+        return r == 0 ? 0 : store_read_epochs(connection, backup->epochs, error);
+}
+
 /* Writes the archive from one snapshot of the store, which ends when all is given that was in it. */
 static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned reserve, unsigned percent_end,
         WorkResult *ret, Error *error) {
@@ -274,10 +285,9 @@ static int write_archive(Backup *backup, ProvedFile *file, int fd, unsigned rese
         archive.owner_name = name;
         archive.store_id = backup->store_id;
 
-        g_string_truncate(backup->epochs, 0);
         r = store_snapshot_id(connection, backup->store_id, error);
         if (r == 0)
-                r = store_snapshot_epochs(connection, backup->epochs, error);
+                r = read_epochs(backup, connection, error);
         if (r == 0)
                 r = read_owners(plan, connection, name, owners, error);
         if (r == 0) {

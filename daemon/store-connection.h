@@ -15,7 +15,8 @@ struct StoreConnection {
         bool store_full;        /* the writer's: the database is as large as it may be, */
         bool staging_full;      /* or with what restores may stage beside it */
         bool properties_changed; /* the writer's: by this transaction, if it is committed */
-        int64_t epoch_until;    /* the writer's: monotonic; what is changed then begins another epoch */
+        bool epoch_begun;       /* the writer's: one has, since the start */
+        int64_t epoch_changes;  /* the writer's: how many there were at its last step */
         GHashTable *counted;    /* the writer's: numbers of owners whose sums were seen to be right; NULL: none */
 };
 
@@ -84,8 +85,11 @@ int store_schema_check(StoreConnection *connection, Error *error);
 /* Brings an older store to the present version, keeping all that is in it. */
 int store_schema_upgrade(StoreConnection *connection, Error *error);
 
-/* store-epoch.c: before something is changed, begins another epoch where it is time, in a transaction of its own. */
-void store_epoch_enter(StoreConnection *connection);
+/*
+ * store-epoch.c: before something is changed, or for a backup, begins an epoch or a step of it where there is to be one,
+ * in a transaction of its own.
+ */
+void store_epoch_enter(StoreConnection *connection, bool for_backup);
 
 /* store-owner.c */
 /* The number of an owner, 0 where the store does not know it. */

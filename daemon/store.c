@@ -124,7 +124,7 @@ static int transact(Store *store, GQueue *tasks, GQueue *ret_done, Error *error)
         bool any = false;
         int r;
 
-        store_epoch_enter(connection);
+        store_epoch_enter(connection, ((const StoreTask *)g_queue_peek_head(tasks))->for_backup);
         if ((r = store_write_begin(connection, error)) != 0)
                 return r;
         r = prepare_limits(store, connection, error);
@@ -471,6 +471,25 @@ int store_call_wait(StoreCall *call, Error *error) {
         pthread_cond_destroy(&call->changed);
         pthread_mutex_destroy(&call->mutex);
         return error_move(error, &call->task.error);
+}
+
+typedef struct EpochsCall {
+        StoreCall call;
+        GString *epochs;
+} EpochsCall;
+
+static int epochs_run(StoreTask *task, StoreConnection *connection, Error *error) {
+        return store_read_epochs(connection, ((EpochsCall *)task)->epochs, error);
+}
+
+int store_enter_backup(Store *store, GString *ret, Error *error) {
+        EpochsCall call = {
+                .call.task = { .run = epochs_run, .alone = true, .for_backup = true },
+                .epochs = ret,
+        };
+
+        store_call_write(store, &call.call);
+        return store_call_wait(&call.call, error);
 }
 
 /* Reads a property from a thread that has no connection, through one that has. */

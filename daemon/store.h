@@ -53,6 +53,7 @@ struct StoreTask {
         void (*done)(StoreTask *task);
         Error error;
         bool alone; /* a transaction of its own: for what is large. A write that fails takes nobody along. */
+        bool for_backup; /* see store_enter_backup(); alone */
 };
 
 /*
@@ -237,13 +238,18 @@ int store_snapshot_begin(StoreConnection *connection, Error *error);
 int store_snapshot_id(StoreConnection *connection, char ret[STORE_ID_SIZE], Error *error);
 
 /*
- * The epochs of a store (store-epoch.c), the oldest first, each a name of 16 characters, with a space between; "" where
- * it has none, or they are damaged. A store and a copy of it have those in common that began before the copy was made.
+ * The epochs of a store (store-epoch.c), the oldest first, with a space between; "" where it has none, or they are
+ * damaged. A store and a copy of it have in common what came before the copy was made.
+ *
+ * After the snapshot of a backup has begun: those in the last of which, and at the last step of which, the backup is
+ * made. Who knows that has all that is in the snapshot. Waits for the store's writer.
  */
-int store_snapshot_epochs(StoreConnection *connection, GString *ret, Error *error);
-/* Whether a text is as the above. */
+int store_enter_backup(Store *store, GString *ret, Error *error);
+/* As they are. Where there can be no other step: so that backup is told from one of a later time by numbers alone. */
+int store_read_epochs(StoreConnection *connection, GString *ret, Error *error);
+/* Whether a text is as the above, and not empty. */
 bool store_epochs_are_valid(const char *text);
-/* Whether a store with these epochs knows the last of those; false only where both say so much. */
+/* Whether a store with these epochs knows of the last step of those; false only where both say so much. */
 bool store_epochs_include(const char *these, const char *those);
 bool store_id_is_valid(const char *id);
 void store_snapshot_end(StoreConnection *connection);

@@ -136,6 +136,7 @@ int run_backup(World *world, Backup *backup, WorkResult *ret, Error *error) {
                 .watched = on_outside,
                 .settling = on_settling,
                 .outside = on_outside,
+                .in_store = on_outside,
                 .progress = on_progress,
                 .userdata = world,
         };
@@ -196,6 +197,23 @@ void reopen_store(World *world) {
         g_auto(Error) error = {};
 
         store_free(world->store);
+        assert_good(store_open(world->folder, &no_limits, &world->store, &error), &error);
+}
+
+void copy_store(World *world) {
+        g_autofree char *sql = g_strdup_printf("VACUUM INTO '%s/copy'", world->folder);
+
+        edit_store(world, sql);
+}
+
+void put_store_back(World *world) {
+        g_autofree char *path = g_build_filename(world->folder, "licenses.db", NULL);
+        g_autofree char *copy = g_build_filename(world->folder, "copy", NULL);
+        g_auto(Error) error = {};
+
+        /* It has taken its WAL with it. */
+        store_free(world->store);
+        assert_int_equal(rename(copy, path), 0);
         assert_good(store_open(world->folder, &no_limits, &world->store, &error), &error);
 }
 

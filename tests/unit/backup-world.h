@@ -51,6 +51,9 @@ void edit_store(World *world, const char *sql);
 
 /* As where the service is started anew. */
 void reopen_store(World *world);
+/* A copy of the store as it is now, as a snapshot of its disk has it; and that it is put back, to the one start. */
+void copy_store(World *world);
+void put_store_back(World *world);
 
 unsigned count_entries(const char *path);
 /* There is no file but the backup in alice's folder, and nothing of a backup's in the state directory. */

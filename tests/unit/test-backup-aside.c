@@ -375,7 +375,7 @@ static void test_backup_of_an_epoch_that_the_store_does_not_know_is_set_aside(vo
         put_some(world, 3, 10);
         back_up_over_other(world, false);
         g_autoptr(GBytes) before = read_path(world->target);
-        edit_store(world, "UPDATE epochs SET name = '0123456789abcdef'");
+        edit_store(world, "UPDATE epochs SET name = '0123456789abcdef.0'");
         reopen_store(world);
         put_some(world, 5, 10);
         back_up_over_other(world, true);
@@ -384,6 +384,118 @@ static void test_backup_of_an_epoch_that_the_store_does_not_know_is_set_aside(vo
                 put_some(world, 6 + i, 10);
                 back_up_over_other(world, false);
         }
+}
+
+static void put_named(World *world, const char *name) {
+        put(world->store, &alice, name, "a license");
+}
+
+/* The disk was taken back to a snapshot of an hour ago: the service ran all the time, and no new day has begun. */
+static void test_backup_from_after_a_copy_of_the_same_day_is_set_aside(void **state) {
+        World *world = *state;
+
+        for (unsigned i = 0; i < 2; i++) {
+                g_autofree char *lost = g_strdup_printf("lost-%u", i), *new = g_strdup_printf("new-%u", i);
+                g_autofree char *aside = NULL, *none = NULL;
+
+                put_some(world, 2, 10);
+                copy_store(world);
+                put_named(world, lost);
+                none = back_up_on(world, "machine");
+                assert_null(none);
+                g_autoptr(GBytes) later = read_path(world->target);
+                put_store_back(world);
+                put_named(world, new);
+                aside = back_up_on(world, "machine");
+                assert_non_null(aside);
+                assert_has(world, aside, later);
+        }
+}
+
+/* From before the store had epochs, it has none until something is changed. */
+static void test_backup_from_after_a_copy_that_has_no_epochs_is_set_aside(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        back_up_over_other(world, false);
+        g_autoptr(GBytes) later = read_path(world->target);
+        edit_store(world, "DELETE FROM epochs");
+        reopen_store(world);
+        back_up_over_other(world, true);
+        assert_aside(world, FORMER_STORE, later);
+        back_up_over_other(world, false);
+}
+
+/* So many, and so many steps in the last of them. */
+static void assert_epochs(World *world, unsigned n, unsigned n_steps) {
+        g_autofree char *sql = g_strdup_printf("CREATE TEMP TABLE seen (n CHECK (n = %u), steps CHECK (steps = %u)); "
+                "INSERT INTO seen SELECT count(*), (SELECT CAST(substr(name, 18) AS INTEGER) FROM epochs "
+                "ORDER BY number DESC LIMIT 1) FROM epochs", n, n_steps);
+
+        edit_store(world, sql);
+}
+
+/* Who calls without end makes no more of them. */
+static void test_backup_is_a_step_where_anything_was_changed(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        assert_epochs(world, 1, 0);
+        for (unsigned i = 1; i <= 3; i++) {
+                for (unsigned k = 0; k < 3; k++)
+                        back_up_over_other(world, false);
+                assert_epochs(world, 1, i);
+                put_some(world, 3, 10);
+                assert_epochs(world, 1, i);
+        }
+}
+
+/* More of them than are known: nobody can tell that it is old, so it is kept. */
+static void test_backup_of_an_epoch_that_is_forgotten_is_set_aside(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        back_up_over_other(world, false);
+        g_autoptr(GBytes) before = read_path(world->target);
+        edit_store(world, "WITH RECURSIVE n (i) AS (VALUES (100) UNION ALL SELECT i + 1 FROM n WHERE i < 2000) "
+                "INSERT INTO epochs SELECT i, printf('%016x.7', i) FROM n");
+        reopen_store(world);
+        put_some(world, 3, 10);
+        assert_epochs(world, 1000, 0);
+        back_up_over_other(world, true);
+        assert_aside(world, FORMER_STORE, before);
+        back_up_over_other(world, false);
+}
+
+#define ONE_EPOCH "0123456789abcdef"
+#define OTHER_EPOCH "fedcba9876543210"
+
+static void test_epochs_include_no_later_step(void **state) {
+        static const struct {
+                const char *these, *those;
+                bool include;
+        } cases[] = {
+                { ONE_EPOCH ".9", ONE_EPOCH ".9", true },
+                { ONE_EPOCH ".10", ONE_EPOCH ".9", true },
+                { ONE_EPOCH ".9", ONE_EPOCH ".10", false },
+                { ONE_EPOCH ".9 " OTHER_EPOCH ".0", ONE_EPOCH ".9", true },
+                { ONE_EPOCH ".9 " OTHER_EPOCH ".99", ONE_EPOCH ".10", false },
+                { OTHER_EPOCH ".99", ONE_EPOCH ".0", false },
+                { OTHER_EPOCH ".1", ONE_EPOCH ".5 " OTHER_EPOCH ".1", true },
+                { OTHER_EPOCH ".1", OTHER_EPOCH ".1 " ONE_EPOCH ".0", false },
+                { ONE_EPOCH ".0", "", true },
+                { "", ONE_EPOCH ".0", true },
+        };
+        static const char *const invalid[] = { "", " ", ONE_EPOCH, ONE_EPOCH ".", ONE_EPOCH "0.1", ONE_EPOCH ".1 ",
+                ONE_EPOCH ".1  " OTHER_EPOCH ".1", " " ONE_EPOCH ".1", ONE_EPOCH ".1x", "0123456789ABCDEF.1",
+                ONE_EPOCH ".1234567890123456", ONE_EPOCH ".1 " OTHER_EPOCH };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+                assert_int_equal(store_epochs_include(cases[i].these, cases[i].those), cases[i].include);
+                assert_int_equal(store_epochs_are_valid(cases[i].these), *cases[i].these != '\0');
+        }
+        for (size_t i = 0; i < G_N_ELEMENTS(invalid); i++)
+                assert_false(store_epochs_are_valid(invalid[i]));
 }
 
 /* The service was started anew, again and again, as each day. */
@@ -396,8 +508,7 @@ static void test_backups_of_earlier_epochs_are_replaced(void **state) {
                 reopen_store(world);
         }
         assert_nothing_left(world);
-        /* There were so many, or this fails. */
-        edit_store(world, "CREATE TEMP TABLE seen (n CHECK (n = 3)); INSERT INTO seen SELECT count(*) FROM epochs");
+        assert_epochs(world, 3, 1);
 }
 
 /* Week for week, after somebody was purged there: its last backup from before that is kept, and the newest, and no more. */
@@ -432,7 +543,7 @@ static void test_other_store_of_a_time_that_it_does_not_know_adds_a_file(void **
         g_autoptr(GBytes) later = read_path(world->target);
         set_store(world, OTHER_STORE);
         back_up_over_other(world, true);
-        edit_store(world, "UPDATE epochs SET name = '0123456789abcdef'");
+        edit_store(world, "UPDATE epochs SET name = '0123456789abcdef.0'");
         for (unsigned i = 0; i < 2; i++) {
                 set_store(world, ONE_STORE);
                 back_up_over_other(world, true);
@@ -708,6 +819,11 @@ int main(void) {
                 IN_WORLD(test_backup_of_another_machine_is_set_aside),
                 IN_WORLD(test_new_id_of_the_machine_sets_nothing_aside_beside_the_store),
                 IN_WORLD(test_backup_of_an_epoch_that_the_store_does_not_know_is_set_aside),
+                IN_WORLD(test_backup_from_after_a_copy_of_the_same_day_is_set_aside),
+                IN_WORLD(test_backup_from_after_a_copy_that_has_no_epochs_is_set_aside),
+                cmocka_unit_test(test_epochs_include_no_later_step),
+                IN_WORLD(test_backup_is_a_step_where_anything_was_changed),
+                IN_WORLD(test_backup_of_an_epoch_that_is_forgotten_is_set_aside),
                 IN_WORLD(test_backup_of_a_later_time_of_the_store_is_set_aside),
                 IN_WORLD(test_backups_of_earlier_epochs_are_replaced),
                 IN_WORLD(test_backup_of_what_was_stored_again_is_set_aside),
