@@ -9,7 +9,6 @@
 #include <sqlite3.h>
 
 #define OVERWRITE 1U
-#define OWN_FOLDER "state/backups/%u"
 #define ROOT_FOLDER "media/%u"
 #define TO_FILE "LicenseBackup.BackupLicensesToFile"
 #define FROM_FILE "LicenseRestore.RestoreLicensesFromFile"

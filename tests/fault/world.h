@@ -27,6 +27,9 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Outcome, outcome_clear)
 
 typedef struct World World;
 
+/* Of a user, below the test's. */
+#define OWN_FOLDER "state/backups/%u"
+
 typedef struct Operation {
         const char *name;
         FileSystem file_system;
