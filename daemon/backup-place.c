@@ -139,7 +139,7 @@ int backup_is_empty(int fd) {
 }
 
 int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const char *property, int *ret_fd,
-        Error *error) {
+        bool *ret_is_ours, Error *error) {
         bool restores = strcmp(property, RESTORE_PATH) == 0;
         g_autofree char *value = NULL, *root = NULL, *path = NULL, *own = NULL;
         _cleanup_fd_ int folder = -1, fd = -1;
@@ -176,6 +176,8 @@ int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const
                                    "Make a new one with BackupLicenses and the flag 1.");
         }
 
+        if (ret_is_ours)
+                *ret_is_ours = backup_folder_is_ours(folder);
         *ret_fd = fd_steal(&fd);
         return 0;
 }

@@ -103,10 +103,11 @@ int backup_is_empty(int fd);
 /*
  * Opens the backup in a user's BackupPath, or RestorePath, for reading. ERROR_BACKUP_MISSING, ERROR_BACKUP_CORRUPT.
  * May wait for a disk. To a client both errors have one name: that of the former begins with BACKUP_MISSING_WORDS.
+ * ret_is_ours, which may be NULL, gets what backup_folder_is_ours() says of the folder.
  */
 #define BACKUP_MISSING_WORDS "There is no backup of yours in "
 int backup_open(Store *store, char *const *roots, const StoreOwner *owner, const char *property, int *ret_fd,
-        Error *error);
+        bool *ret_is_ours, Error *error);
 
 /* backup-archive.c: what stands in a backup. */
 

@@ -120,10 +120,15 @@ typedef struct OpenRequest {
 
 static int open_run(Request *request, StoreConnection *connection, Error *error) {
         OpenRequest *open = (OpenRequest *)request;
+        bool is_ours;
         int r;
 
-        r = backup_open(request->manager->store, open->roots, &request->owner, BACKUP_PATH, &open->fd, error);
-        if (r != 0)
+        r = backup_open(request->manager->store, open->roots, &request->owner, BACKUP_PATH, &open->fd, &is_ours, error);
+        /*
+         * Whose folder it is may keep more of them under other names than a user may have open, and lay there as many
+         * as the kernel has watches for all.
+         */
+        if (r != 0 || !is_ours)
                 return r;
         r = request->watch = lent_watch(request->manager->lent, open->fd);
         return r < 0 ? error_set_errno(error, ERROR_MEDIUM, r, "The backup cannot be handed over") : 0;

@@ -15,7 +15,7 @@
 #define DOCUMENT_BYTES_MIN (UINT64_C(64) * 1024)
 /* Beside the one that is there, some may have been set aside: these are there, too, and nobody need have them. */
 #define BACKUPS_MAX 16U
-/* The kernel counts them from 1 on. */
+/* The kernel counts watches from 1 on. */
 #define UNWATCHED 0
 /* For a batch of events, none of which has a name. */
 #define EVENTS_BYTES (64 * sizeof(struct inotify_event))

@@ -20,7 +20,7 @@ typedef struct Lent Lent;
 typedef enum LentKind {
         LENT_NOTHING,
         LENT_DOCUMENT, /* counted by bytes, and no fewer than 64 KiB each: what a file is besides takes memory, too */
-        LENT_BACKUP,   /* counted by files: those that still have their name, and cost nothing, included */
+        LENT_BACKUP,   /* counted by files, in the service's folders: those that still have their name included */
         _LENT_KINDS,
 } LentKind;
 
@@ -31,7 +31,8 @@ Lent *lent_free(Lent *lent);
 
 /*
  * Has the kernel tell when the file goes: from any thread, for a backup may lie on a disk that makes one wait. Returns
- * a number for lent_add(), or a negative errno; then it is not to be given to anybody.
+ * a number for lent_add(), or a negative errno; then it is not to be given to anybody. 0 stands for a file that does
+ * not count.
  */
 int lent_watch(const Lent *lent, int fd);
 

@@ -41,7 +41,7 @@ struct Request {
         uint64_t weight;         /* and how much of the store's time it takes, roughly, in bytes of documents */
         uint64_t reply_bytes;    /* set by reply() where it may be large: how large, roughly */
         uint64_t held_bytes;     /* what its descriptor holds; set by run() */
-        int watch;               /* of the descriptor, see lent_watch(); set by run() */
+        int watch;               /* of the descriptor, see lent_watch(); set by run(), 0 where it does not count */
 };
 
 /* Makes a request, zeroed behind its head. ERROR_STORE_CORRUPT and the like where there is no store. */

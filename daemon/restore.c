@@ -93,7 +93,7 @@ int restore_check(Restore *restore, Error *error) {
 
         /* A second look, after the first took long, starts afresh. */
         fd_closep(&restore->source);
-        return backup_open(plan->store, plan->roots, &owner, RESTORE_PATH, &restore->source, error);
+        return backup_open(plan->store, plan->roots, &owner, RESTORE_PATH, &restore->source, NULL, error);
 }
 
 /* Whose licenses they become */

@@ -9,6 +9,8 @@
 #include "client.h"
 
 #define BACKUP "LicenseBackup.BackupLicenses"
+/* Of a folder of the service. */
+#define BACKUPS_OPEN_MAX 16U
 
 static char *default_folder(Harness *h) {
         return g_strdup_printf("%s/backups/%u", h->state, (unsigned)h->users[0]);
@@ -241,6 +243,24 @@ static void test_open_backup_of_no_file_does_not_hang(void **state) {
 }
 
 /* In a configured root even the user's own folder: what is not mounted must not be filled beneath. */
+/* Whoever makes files there itself has no need of the service to fill a disk, and may keep more than a user opens. */
+static void test_open_backup_counts_nothing_in_a_folder_that_others_write_to(void **state) {
+        Harness *h = *state;
+        sd_bus *bus = harness_connect(h, 0);
+        g_autofree char *folder = NULL;
+        use_media(h, bus, "", &folder);
+        g_autofree char *file = g_build_filename(folder, "licenses.tar", NULL);
+        assert_int_equal(chmod(folder, 0770), 0);
+
+        for (unsigned i = 0; i < 2 * BACKUPS_OPEN_MAX; i++) {
+                g_autofree char *kept = g_strdup_printf("%s/%u.tar", folder, i);
+
+                g_hash_table_unref(back_up(bus, 0));
+                call_void(bus, ROOT, "LicenseBackup.OpenBackup", "");
+                assert_int_equal(rename(file, kept), 0);
+        }
+}
+
 static void test_folder_that_is_gone_fails_with_the_medium(void **state) {
         static const char *const names[] = { "", "stick" };
         Harness *h = *state;
@@ -353,6 +373,7 @@ int main(void) {
                 MEDIA_TEST(test_link_in_the_path_is_refused),
                 MEDIA_TEST(test_link_as_the_backup_is_not_followed),
                 MEDIA_TEST(test_open_backup_of_no_file_does_not_hang),
+                MEDIA_TEST(test_open_backup_counts_nothing_in_a_folder_that_others_write_to),
                 MEDIA_TEST(test_folder_that_is_gone_fails_with_the_medium),
                 MEDIA_TEST(test_backup_that_appears_meanwhile_is_not_replaced),
                 MEDIA_TEST(test_change_of_the_path_counts_from_the_next_job_on),

@@ -146,7 +146,7 @@ static void test_link_in_the_backup_path_is_denied(void **state) {
 static int open_backup(World *world, int *ret_fd, Error *error) {
         char *roots[] = { world->root, NULL };
 
-        return backup_open(world->store, roots, &alice, BACKUP_PATH, ret_fd, error);
+        return backup_open(world->store, roots, &alice, BACKUP_PATH, ret_fd, NULL, error);
 }
 
 static void test_backup_is_opened_for_reading(void **state) {
@@ -228,7 +228,7 @@ static void test_backup_of_the_numbers_former_user_is_neither_shown_nor_replaced
 
         put_some(world, 3, 10);
         run_good(world, new_plan(world), &result);
-        assert_int_equal(backup_open(world->store, no_roots, &newcomer, BACKUP_PATH, &fd, &error),
+        assert_int_equal(backup_open(world->store, no_roots, &newcomer, BACKUP_PATH, &fd, NULL, &error),
                 ERROR_BACKUP_MISSING);
         assert_non_null(strstr(error.message, "There is no backup"));
 
@@ -241,7 +241,7 @@ static void test_backup_of_the_numbers_former_user_is_neither_shown_nor_replaced
         run_good(world, plan, &result);
         assert_int_equal(result.licenses, 0);
         assert_int_equal(count_entries(world->own), 2);
-        assert_int_equal(backup_open(world->store, no_roots, &newcomer, BACKUP_PATH, &fd, &error), 0);
+        assert_int_equal(backup_open(world->store, no_roots, &newcomer, BACKUP_PATH, &fd, NULL, &error), 0);
         assert_true(fd >= 0);
 }
 

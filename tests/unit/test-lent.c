@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What clients may still have; tests/bus/test-lent.c has it on a bus. */
+/* What clients may still have; tests/bus/test-limits.c has it on a bus. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
