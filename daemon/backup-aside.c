@@ -49,9 +49,6 @@ static void name_by_store(const char *user, const ArchiveStore *store, unsigned 
         name_by_number("store", number, ret);
 }
 
-/* As large as any service can be set to take a document (DocumentBytes=): it bounds our memory. */
-#define DOCUMENT_MAX (16U * 1024 * 1024)
-
 /* What has rotted since it was made is not what another, which is whole, may go for. */
 static bool is_whole(int fd, const NewBackup *backup) {
         const WorkEvents *events = backup->events;
@@ -60,7 +57,7 @@ static bool is_whole(int fd, const NewBackup *backup) {
         ArchiveCounts counts;
 
         return lseek(fd, 0, SEEK_SET) == 0 &&
-                backup_read(fd, DOCUMENT_MAX, -1, backup->cancel, &visitor, &counts, &ignored) == 0;
+                backup_read(fd, LICENSE_DOCUMENT_MAX, -1, backup->cancel, &visitor, &counts, &ignored) == 0;
 }
 
 /*
