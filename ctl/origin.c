@@ -79,12 +79,12 @@ static Status refuse_copy(Ctl *ctl, const Output *output, const BackupOrigin *ol
                         "is of a time when it knew of fewer, older or other licenses of its user", output->path, count);
 }
 
-Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy) {
+Status origin_check_replaced(Ctl *ctl, Output *output, bool is_copy) {
         g_auto(BackupOrigin) old = {}, new = {};
         g_autofree char *from = NULL, *count = NULL;
-        _cleanup_fd_ int fd = -1;
         bool known = false;
         Status status;
+        int fd;
 
         if (!output->replace)
                 return STATUS_OK;
@@ -96,6 +96,7 @@ Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy) {
         if (fd < 0 && errno != ENOENT && errno != ELOOP)
                 return ctl_fail_errno(ctl, -errno, "Move '%s' away, or name another file: whether it may be replaced "
                         "cannot be told, for it cannot be opened", output->path);
+        output->old = fd;
         status = fd < 0 ? STATUS_OK : read_replaced(ctl, output, fd, &old, &known);
         if (status != STATUS_OK || !known)
                 return status;

@@ -25,4 +25,4 @@ bool origin_knows_more(const BackupOrigin *one, const BackupOrigin *other);
  * one has no license. So it does where what the file is cannot be read, or is of a newer version. is_copy: the new one
  * is not of now, but a copy of that in the folder of the service.
  */
-Status origin_check_replaced(Ctl *ctl, const Output *output, bool is_copy);
+Status origin_check_replaced(Ctl *ctl, Output *output, bool is_copy);

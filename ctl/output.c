@@ -179,9 +179,14 @@ static void note_linked(Ctl *ctl, const Output *output) {
 Status output_publish(Ctl *ctl, Output *output) {
         int r;
 
+        output->draft.replaces = output->old;
         r = draft_publish(&output->draft, output->name, output->replace);
         if (r == -EEXIST)
                 return fail_exists(ctl, output->path);
+        if (r == DRAFT_OTHER)
+                return ctl_fail(ctl, STATUS_EXISTS,
+                        "Meanwhile '%s' was replaced by something else. See what it is now, then try again.",
+                        output_file(output));
         output->replaced = output->replace && r >= 0;
         if (r == DRAFT_NOT_DURABLE)
                 return ctl_fail(ctl, STATUS_MEDIUM,
@@ -196,6 +201,7 @@ Status output_publish(Ctl *ctl, Output *output) {
 
 void output_discard(Output *output) {
         draft_discard(&output->draft);
+        fd_closep(&output->old);
         fd_closep(&output->folder);
         g_free(output->name);
         g_free(output->file);

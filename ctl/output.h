@@ -20,10 +20,11 @@ typedef struct Output {
         int folder;       /* where that is */
         bool replace;
         bool replaced; /* it is there, whatever else may have failed */
+        int old;       /* the file that is to be replaced, once it was looked at; else -1 */
         Draft draft; /* draft.fd is what to write to */
 } Output;
 
-#define OUTPUT_NONE ((Output) { .folder = -1, .draft = DRAFT_NONE })
+#define OUTPUT_NONE ((Output) { .folder = -1, .old = -1, .draft = DRAFT_NONE })
 
 /* Without replace, a file that is there is STATUS_EXISTS; a link to a file that is not there is none. */
 Status output_open(Ctl *ctl, const char *path, bool replace, Output *ret);

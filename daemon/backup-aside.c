@@ -133,12 +133,15 @@ static int choose_name(int folder, const NewBackup *backup, Aside *ret) {
         if (found < 0)
                 return found;
 
+        ret->was_there = found != BACKUP_FILE_NONE;
         ret->is_own = found == BACKUP_FILE_OWN;
         if (found == BACKUP_FILE_FOREIGN || (backup->overwrite && found != BACKUP_FILE_NONE &&
             found != BACKUP_FILE_OWN))
                 name_by_number("user", randombytes_random(), ret->name);
-        else if (found == BACKUP_FILE_OWN && backup->overwrite)
-                return choose_name_of_own(folder, fd, &store, backup, ret);
+        else if (found == BACKUP_FILE_OWN && backup->overwrite) {
+                ret->former = fd_steal(&fd);
+                return choose_name_of_own(folder, ret->former, &store, backup, ret);
+        }
         return 0;
 }
 
@@ -158,7 +161,6 @@ static int give_name(int folder, bool overwrite, Aside *aside) {
 int aside_set(int folder, const NewBackup *backup, Aside *ret) {
         int r;
 
-        *ret = (Aside) {};
         r = choose_name(folder, backup, ret);
         if (r < 0 || !ret->name[0])
                 return r;
@@ -167,11 +169,16 @@ int aside_set(int folder, const NewBackup *backup, Aside *ret) {
         if (r == -EEXIST && ret->takes_place && unlinkat(folder, ret->name, 0) >= 0)
                 r = give_name(folder, backup->overwrite, ret);
         if (r < 0) {
-                *ret = (Aside) {};
+                ret->name[0] = 0;
                 return r;
         }
         /* Not with the new one's name: a power cut might leave that alone. */
         return fsync(folder) < 0 && errno != EINVAL ? -errno : 0;
+}
+
+void aside_clear(Aside *aside) {
+        fd_closep(&aside->former);
+        *aside = ASIDE_NONE;
 }
 
 int aside_undo(int folder, const Aside *aside) {

@@ -23,14 +23,21 @@ typedef struct NewBackup {
 
 typedef struct Aside {
         char name[ASIDE_SIZE]; /* "" where nothing was to be kept */
+        int former;            /* what was there, where it is the user's, and is to be replaced; else -1 */
+        bool was_there;        /* it, or whatever had the name */
         bool linked;           /* what was there still has its own name, too, until it is replaced */
         bool is_own;           /* the user's; of any other the user is told nothing */
         bool takes_place;      /* of an older one of that name, which knows no more */
 } Aside;
 
+#define ASIDE_NONE ((Aside) { .former = -1 })
+
+void aside_clear(Aside *aside);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Aside, aside_clear)
+
 /*
  * Sets aside what a new backup in the folder would take away for good. Returns 0, or a negative errno, after which
- * aside_undo() is to be called as after a new backup that failed.
+ * aside_undo() is to be called as after a new backup that failed. *ret was ASIDE_NONE, and is to be cleared.
  */
 int aside_set(int folder, const NewBackup *backup, Aside *ret);
 

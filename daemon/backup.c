@@ -401,7 +401,8 @@ static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result,
                 .events = &backup->events,
                 .cancel = backup->cancel,
         };
-        Aside aside;
+        g_auto(Aside) aside = ASIDE_NONE;
+        bool replaces;
         int r;
 
         r = aside_set(folder, &new, &aside);
@@ -409,21 +410,31 @@ static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result,
                 error_set_errno(error, ERROR_MEDIUM, r, "What lies there cannot be looked at, or be set aside");
                 return undo_aside(backup, folder, &aside, error);
         }
-        /*
-         * To free a large file takes a tenth of a second: not in the rename, but after Done. A medium that may be
-         * pulled then has to be left at rest.
-         */
-        if (new.overwrite && new.beside_store)
-                backup->former = openat(folder, FOLDER_BACKUP_NAME, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-        r = draft_publish(draft, FOLDER_BACKUP_NAME, new.overwrite);
-        if (r >= 0 && aside.name[0]) {
+        /* Another machine may use the folder, too: what it puts there now nobody has looked at. */
+        replaces = new.overwrite && aside.was_there && (!aside.name[0] || aside.linked);
+        draft->replaces = aside.former;
+        r = draft_publish(draft, FOLDER_BACKUP_NAME, replaces);
+        draft->replaces = -1;
+        if ((r == 0 || r == DRAFT_NOT_DURABLE) && aside.name[0]) {
                 result->set_aside = g_strdup(aside.name);
                 result->aside_is_own = aside.is_own;
         }
-        if (r == -EEXIST) {
+        if (r == -EEXIST && !new.overwrite) {
                 (void)aside_undo(folder, &aside);
                 return exists(backup, error);
         }
+        if (r == -EEXIST || r == DRAFT_OTHER) {
+                error_set(error, ERROR_MEDIUM,
+                        "Meanwhile another backup was put in its place, by another machine, it seems, that uses this "
+                        "folder, too. Make yours again.");
+                return undo_aside(backup, folder, &aside, error);
+        }
+        /*
+         * To free a large file takes a tenth of a second: not here, but after Done. A medium that may be pulled then has
+         * to be left at rest.
+         */
+        if (new.beside_store)
+                backup->former = fd_steal(&aside.former);
         if (r == DRAFT_NOT_DURABLE) {
                 backup->replaced = true;
                 error_set(error, ERROR_MEDIUM,

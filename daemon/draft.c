@@ -61,7 +61,7 @@ static bool is_of_this_process(const char *partial, const char *name) {
 
 int draft_open(int folder, const char *name, Draft *ret) {
         _cleanup_fd_ int fd = -1;
-        Draft draft = { .folder = folder };
+        Draft draft = { .folder = folder, .replaces = -1 };
         int r;
 
         fd = openat(folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, MODE);
@@ -134,6 +134,18 @@ static int rename_noreplace(Draft *draft, const char *name) {
         return 0;
 }
 
+/* A file that is open keeps its number. The other is opened, for a disk of the network is asked anew only then. */
+static bool is_other(const Draft *draft, const char *name) {
+        _cleanup_fd_ int fd = -1;
+        struct stat replaced, found;
+
+        if (draft->replaces < 0)
+                return false;
+        fd = openat(draft->folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        return fd >= 0 && fstat(fd, &found) >= 0 && fstat(draft->replaces, &replaced) >= 0 &&
+                (found.st_dev != replaced.st_dev || found.st_ino != replaced.st_ino);
+}
+
 int draft_publish(Draft *draft, const char *name, bool replace) {
         int r;
 
@@ -155,6 +167,8 @@ int draft_publish(Draft *draft, const char *name, bool replace) {
                                 return r;
                         }
                 }
+                if (is_other(draft, name))
+                        return DRAFT_OTHER;
                 if (renameat(draft->folder, draft->partial, draft->folder, name) < 0)
                         return -errno;
                 draft->partial[0] = 0;

@@ -14,10 +14,11 @@
 typedef struct Draft {
         int folder; /* borrowed */
         int fd;     /* open for reading and writing, mode 0600; -1 when discarded */
+        int replaces; /* the file alone that it may replace, which is open meanwhile; -1: whatever is there; borrowed */
         char partial[NAME_MAX + 1]; /* the temporary name, empty for an unnamed file */
 } Draft;
 
-#define DRAFT_NONE ((Draft){ .folder = -1, .fd = -1 })
+#define DRAFT_NONE ((Draft){ .folder = -1, .fd = -1, .replaces = -1 })
 
 /* Opens a draft of what will be name in folder. Returns 0 or a negative errno. */
 int draft_open(int folder, const char *name, Draft *ret);
@@ -27,9 +28,10 @@ int draft_open(int folder, const char *name, Draft *ret);
  * -EEXIST and stays as it is; with replace the old file is there until the new one is. The draft
  * stays open. Returns 0, or a negative errno, after which nothing has changed and the caller discards
  * it, or DRAFT_NOT_DURABLE: the new file has replaced the old one, but the folder could not be synced,
- * and errno says why.
+ * and errno says why. DRAFT_OTHER: another file than the one that it replaces has the name, and keeps it; as after an
+ * error. (Who gives it that in the moment between the look and the rename is replaced.)
  */
-enum { DRAFT_NOT_DURABLE = 1 };
+enum { DRAFT_NOT_DURABLE = 1, DRAFT_OTHER };
 int draft_publish(Draft *draft, const char *name, bool replace);
 
 /* Closes a draft; what was not published is gone. */

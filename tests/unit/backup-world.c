@@ -74,6 +74,13 @@ static void on_restricted(GPtrArray *licenses, void *userdata) {
         g_ptr_array_unref(licenses);
 }
 
+static void on_moved(void *userdata) {
+        World *world = userdata;
+
+        if (world->at_moved)
+                world->at_moved(world);
+}
+
 static void on_settling(void *userdata) {
 }
 
@@ -137,6 +144,7 @@ int run_backup(World *world, Backup *backup, WorkResult *ret, Error *error) {
                 .settling = on_settling,
                 .outside = on_outside,
                 .in_store = on_outside,
+                .moved = on_moved,
                 .progress = on_progress,
                 .userdata = world,
         };

@@ -25,6 +25,7 @@ typedef struct World {
         uint64_t cancel_at;
         unsigned cancel_at_percent;
         void (*at_begin)(struct World *world);
+        void (*at_moved)(struct World *world); /* while what lies there is read */
 } World;
 
 extern const StoreOwner alice, bob;

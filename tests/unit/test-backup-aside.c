@@ -533,24 +533,65 @@ static void test_other_store_that_knows_less_adds_one_file_alone(void **state) {
         assert_int_equal(count_files(world, later), 1);
 }
 
-/* In an old copy of the other store as much was stored as it lacks: numbers do not tell. */
-static void test_other_store_of_a_time_that_it_does_not_know_adds_a_file(void **state) {
+/*
+ * Two machines with one disk: on the one an old copy was put back, and its last backup from before lies set aside. How
+ * much it has stored since is no reason for the other to have its newest take that place.
+ */
+static void test_backup_from_before_an_old_copy_on_another_machine_is_kept(void **state) {
         World *world = *state;
 
-        put_some(world, 3, 10);
         set_store(world, ONE_STORE);
+        put_some(world, 2, 10);
+        copy_store(world);
+        put_named(world, "lost");
         back_up_over_other(world, false);
         g_autoptr(GBytes) later = read_path(world->target);
         set_store(world, OTHER_STORE);
         back_up_over_other(world, true);
-        edit_store(world, "UPDATE epochs SET name = '0123456789abcdef.0'");
-        for (unsigned i = 0; i < 2; i++) {
+
+        put_store_back(world);
+        put_some(world, 5, 10);
+        for (unsigned i = 0; i < 3; i++) {
                 set_store(world, ONE_STORE);
                 back_up_over_other(world, true);
                 set_store(world, OTHER_STORE);
                 back_up_over_other(world, true);
+                assert_int_equal(count_files(world, later), 1);
         }
-        assert_int_equal(count_files(world, later), 1);
+        /* That of each, for here both have one file; their newest; and the one before of the other. No more come. */
+        assert_int_equal(count_entries(world->own), 5);
+}
+
+/* Its backup comes while ours reads what is there to be set aside. */
+static void other_machine_backs_up(World *world) {
+        g_autofree char *new = g_build_filename(world->own, "new", NULL);
+
+        world->at_moved = NULL;
+        assert_true(g_file_set_contents(new, "theirs", -1, NULL));
+        assert_int_equal(rename(new, world->target), 0);
+}
+
+static void test_backup_that_came_meanwhile_is_not_replaced(void **state) {
+        World *world = *state;
+        g_auto(Error) error = {};
+        g_autofree char *found = NULL;
+
+        /* More than one read. */
+        put_some(world, 3, 200000);
+        for (unsigned i = 0; i < 2; i++) {
+                set_store(world, OTHER_STORE);
+                back_up_over_other(world, i > 0);
+                set_store(world, ONE_STORE);
+                back_up_over_other(world, true);
+        }
+        set_store(world, OTHER_STORE);
+        forget(world);
+        world->at_moved = other_machine_backs_up;
+        assert_int_equal(run(world, plan_over(world, alice.name), NULL, &error), ERROR_MEDIUM);
+        assert_error(&error, ERROR_MEDIUM, "Meanwhile another backup was put in its place");
+        assert_true(g_file_get_contents(world->target, &found, NULL, NULL));
+        assert_string_equal(found, "theirs");
+        assert_null(world->at_moved);
 }
 
 /* Who had the number has some of the same store there, more than there are names that stay. */
@@ -832,7 +873,8 @@ int main(void) {
                 IN_WORLD(test_backup_of_a_later_time_of_another_store_stays_set_aside),
                 IN_WORLD(test_damaged_backup_takes_the_place_of_none),
                 IN_WORLD(test_other_store_that_knows_less_adds_one_file_alone),
-                IN_WORLD(test_other_store_of_a_time_that_it_does_not_know_adds_a_file),
+                IN_WORLD(test_backup_from_before_an_old_copy_on_another_machine_is_kept),
+                IN_WORLD(test_backup_that_came_meanwhile_is_not_replaced),
                 IN_WORLD(test_what_is_set_aside_takes_the_place_of_no_former_users),
                 IN_WORLD(test_backup_without_the_id_of_a_store_is_replaced),
                 IN_WORLD(test_what_is_remembered_is_not_nothing),

@@ -265,6 +265,32 @@ static void test_partial_file_that_someone_works_on_stays(void **state) {
         assert_int_equal(count_entries(*state), 0);
 }
 
+/* Others may have put another file there since that was looked at. */
+static void test_draft_replaces_no_other_file_than_it_is_to(void **state) {
+        _cleanup_fd_ int folder = open_folder(*state), old = -1;
+
+        assert_int_equal(publish(folder, "old", false), 0);
+        old = openat(folder, NAME, O_RDONLY | O_CLOEXEC);
+        for (unsigned i = 0; i < 3; i++) {
+                g_auto(Draft) draft = DRAFT_NONE;
+
+                assert_int_equal(draft_open(folder, NAME, &draft), 0);
+                assert_int_equal(draft.replaces, -1);
+                draft.replaces = old;
+                if (i == 1)
+                        assert_int_equal(unlinkat(folder, NAME, 0), 0);
+                if (i == 2)
+                        assert_int_equal(publish(folder, "other", true), 0);
+                assert_int_equal(draft_publish(&draft, NAME, true), i == 2 ? DRAFT_OTHER : 0);
+                if (i == 0) {
+                        close(old);
+                        old = openat(folder, NAME, O_RDONLY | O_CLOEXEC);
+                }
+        }
+        assert_true(has_text(*state, "other"));
+        assert_int_equal(count_entries(*state), 1);
+}
+
 static const char *tidying_without_locks(void *userdata) {
         _cleanup_fd_ int folder = open_folder(userdata);
         g_auto(Draft) draft = DRAFT_NONE;
@@ -336,6 +362,7 @@ int main(void) {
                 IN_FOLDER(test_tidy_removes_partial_files_of_that_name_only),
                 IN_FOLDER(test_killed_drafts_partial_file_is_tidied),
                 IN_FOLDER(test_partial_file_that_someone_works_on_stays),
+                IN_FOLDER(test_draft_replaces_no_other_file_than_it_is_to),
                 IN_FOLDER(test_draft_of_this_process_stays_where_there_are_no_locks),
                 IN_FOLDER(test_partial_file_that_cannot_be_opened_stays),
                 IN_FOLDER(test_killed_publishers_empty_file_is_tidied),
