@@ -13,9 +13,9 @@ bool origin_read(int fd, BackupOrigin *ret);
 bool origin_is_same(const BackupOrigin *a, const BackupOrigin *b);
 
 /*
- * Whether the store of one backup knew of what that of the other did not, both being of the same users of the same store:
- * by how much it knew, for a store forgets none, or by the epochs. Then the one is of a later time, and the other of an
- * old copy of it that was put back. (Of all users it may also be that some were purged since.)
+ * Whether the store of one backup knew of what that of the other did not, both being of the same users of the same
+ * store: by how much it knew, for a store forgets none, or by the epochs. Then the one is of a later time, and the
+ * other of an old copy of it that was put back. (Of all users it may also be that some were purged since.)
  */
 bool origin_knows_more(const BackupOrigin *one, const BackupOrigin *other);
 

@@ -61,8 +61,8 @@ static bool is_whole(int fd, const NewBackup *backup) {
 }
 
 /*
- * Whether a backup has what its store did not know with this memory and these epochs: it was made later than an old copy
- * that was put back.
+ * Whether a backup has what its store did not know with this memory and these epochs: it was made later than an old
+ * copy that was put back.
  */
 static bool is_of_later_time(const ArchiveStore *store, const StoreMemory *memory, const char *epochs) {
         return store_memory_exceeds(&store->memory, memory) || !store_epochs_include(epochs, store->epochs);

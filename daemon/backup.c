@@ -430,8 +430,8 @@ static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result,
                 return undo_aside(backup, folder, &aside, error);
         }
         /*
-         * To free a large file takes a tenth of a second: not here, but after Done. A medium that may be pulled then has
-         * to be left at rest.
+         * To free a large file takes a tenth of a second: not here, but after Done. A medium that may be pulled then
+         * has to be left at rest.
          */
         if (new.beside_store)
                 backup->former = fd_steal(&aside.former);

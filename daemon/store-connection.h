@@ -86,8 +86,8 @@ int store_schema_check(StoreConnection *connection, Error *error);
 int store_schema_upgrade(StoreConnection *connection, Error *error);
 
 /*
- * store-epoch.c: before something is changed, or for a backup, begins an epoch or a step of it where there is to be one,
- * in a transaction of its own.
+ * store-epoch.c: before something is changed, or for a backup, begins an epoch or a step of it where there is to be
+ * one, in a transaction of its own.
  */
 void store_epoch_enter(StoreConnection *connection, bool for_backup);
 

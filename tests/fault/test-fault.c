@@ -108,8 +108,8 @@ static bool is_backup(const World *world) {
 }
 
 /*
- * A backup is a step of the store's epoch first, by three writes to the WAL and two syncs of it, or three where the WAL is
- * made for that, and goes on where that cannot be: a backup that can be made is better than none. Before, only the
+ * A backup is a step of the store's epoch first, by three writes to the WAL and two syncs of it, or three where the WAL
+ * is made for that, and goes on where that cannot be: a backup that can be made is better than none. Before, only the
  * service's own folder is synced.
  */
 static bool is_of_step(const World *world, unsigned row) {
