@@ -22,9 +22,13 @@
 /* To measure what has more takes as long as to do it: that is not kept. */
 #define VALUES_MAX 64U
 /*
- * Such a call may take a tenth of a second to read, and takes no turn. So of the loop's time one part in TIME_SHARE is
- * a user's for that; of who has had more, by DEBT_USEC, what else comes of the kind is refused unread. Who waits for
- * each answer never has: to write such a call takes as long as to read it.
+ * Such a call may take a tenth of a second to read, and where it is not kept it takes no turn. So of the loop's time
+ * one part in TIME_SHARE is a user's for that; of who has had more, by DEBT_USEC, what else comes of the kind is
+ * refused unread. Who waits for each answer never has: to write such a call takes as long as to read it.
+ *
+ * While it is not known who calls it is kept, and so measured, which takes as long as to read it: of that all whom
+ * nobody knows yet have as much together as one user. Where they have had more, such a call counts as one that leaves
+ * no room for others.
  */
 #define TIME_SHARE 2
 #define DEBT_USEC (G_USEC_PER_SEC / 2)
@@ -32,6 +36,7 @@
 typedef struct Call {
         sd_bus_message *message;
         uint64_t bytes;
+        bool has_many_values; /* more than VALUES_MAX, or it is as large as may be */
 } Call;
 
 static Waiting *waiting_of(Caller *caller) {
@@ -56,26 +61,28 @@ static void discount(Caller *caller) {
         }
 }
 
-/* The next call, which is counted no more; NULL where there is none. It is the receiver's to unref. */
-static sd_bus_message *take(Caller *caller) {
+static void call_free(Call *call) {
+        sd_bus_message_unref(call->message);
+        g_free(call);
+}
+
+/* The next call (call_free()), which is counted no more; NULL where there is none. */
+static Call *take(Caller *caller) {
         Call *call = g_queue_pop_head(&caller->calls);
-        sd_bus_message *message;
 
         if (!call)
                 return NULL;
-        message = call->message;
         discount(caller);
         caller->waiting.calls--;
         caller->waiting.bytes -= call->bytes;
         count(caller);
-        g_free(call);
-        return message;
+        return call;
 }
 
-static void put(Caller *caller, sd_bus_message *message, uint64_t bytes) {
+static void put(Caller *caller, sd_bus_message *message, uint64_t bytes, bool has_many_values) {
         Call *call = g_new(Call, 1);
 
-        *call = (Call) { sd_bus_message_ref(message), bytes };
+        *call = (Call) { sd_bus_message_ref(message), bytes, has_many_values };
         g_queue_push_tail(&caller->calls, call);
         discount(caller);
         caller->waiting.calls++;
@@ -96,48 +103,84 @@ static int check(const Waiting *waiting, Waiting more, Error *error) {
         return 0;
 }
 
-static bool is_in_debt(const User *user) {
-        return user->paid_until > g_get_monotonic_time() + DEBT_USEC;
+static bool is_in_debt(int64_t paid_until) {
+        return paid_until > g_get_monotonic_time() + DEBT_USEC;
+}
+
+static void charge(int64_t *paid_until, int64_t begin) {
+        *paid_until = MAX(*paid_until, begin) + TIME_SHARE * (g_get_monotonic_time() - begin);
 }
 
 static void do_at_once(Caller *caller, sd_bus_message *message) {
         int64_t begin = g_get_monotonic_time();
 
         method_call(caller, message);
-        caller->user->paid_until = MAX(caller->user->paid_until, begin) +
-                TIME_SHARE * (g_get_monotonic_time() - begin);
+        charge(&caller->user->paid_until, begin);
+}
+
+static int check_debt(const User *user, Error *error) {
+        if (!is_in_debt(user->paid_until))
+                return 0;
+        return error_set(error, ERROR_LIMIT_EXCEEDED,
+                "Calls of yours with many values take most of the service's time, which is everybody's. Wait for their "
+                "answers.");
+}
+
+static void do_kept(Caller *caller, const Call *call) {
+        g_auto(Error) error = {};
+
+        if (!call->has_many_values)
+                method_call(caller, call->message);
+        else if (check_debt(caller->user, &error) == 0)
+                do_at_once(caller, call->message);
+        else
+                manager_send_error(caller->manager, call->message, &error);
 }
 
 void inbox_finish(Caller *caller, bool gone) {
-        sd_bus_message *message;
+        Call *call;
 
         if (!caller_is_known(caller))
                 return;
         turn_leave(caller, TURN_CALL);
-        while ((message = take(caller))) {
-                if (!gone || !sd_bus_message_get_expect_reply(message))
-                        method_call(caller, message);
-                sd_bus_message_unref(message);
+        while ((call = take(caller))) {
+                if (!gone || !sd_bus_message_get_expect_reply(call->message))
+                        do_kept(caller, call);
+                call_free(call);
         }
 }
 
+/* Of a call with many values, which is to be kept beside these: no further than there is room. */
+static uint64_t measure(Manager *manager, const Waiting *waiting, sd_bus_message *message) {
+        uint64_t room = CALL_BYTES_MAX - MIN(waiting->bytes, CALL_BYTES_MAX), bytes;
+        int64_t begin = g_get_monotonic_time();
+
+        if (room == 0 || is_in_debt(manager->strangers_paid_until))
+                return CALL_BYTES_MAX;
+        bytes = message_size(message, room, UINT_MAX);
+        charge(&manager->strangers_paid_until, begin);
+        return bytes < room ? bytes : CALL_BYTES_MAX;
+}
+
 int inbox_add(Caller *caller, sd_bus_message *message, Error *error) {
-        bool is_known = caller_is_known(caller);
+        const Waiting *waiting = waiting_of(caller) ?: &caller->waiting;
+        bool is_known = caller_is_known(caller), has_many_values;
+        Manager *manager = caller->manager;
         uint64_t bytes;
         int r;
 
         /* One a turn of the loop has nobody to wait for. */
-        if (is_known && !caller->manager->taking && inbox_is_idle(caller->manager) && !is_in_debt(caller->user)) {
+        if (is_known && !manager->taking && inbox_is_idle(manager) && !is_in_debt(caller->user->paid_until)) {
                 do_at_once(caller, message);
                 return 0;
         }
 
-        bytes = message_size(message, CALL_BYTES_MAX, is_known ? VALUES_MAX : UINT_MAX);
-        if (is_known && bytes >= CALL_BYTES_MAX) {
-                if (is_in_debt(caller->user))
-                        return error_set(error, ERROR_LIMIT_EXCEEDED,
-                                "Calls of yours with many values take most of the service's time, which is "
-                                "everybody's. Wait for their answers.");
+        bytes = message_size(message, CALL_BYTES_MAX, VALUES_MAX);
+        has_many_values = bytes >= CALL_BYTES_MAX;
+        if (is_known && has_many_values) {
+                r = check_debt(caller->user, error);
+                if (r != 0)
+                        return r;
                 inbox_finish(caller, false); /* what came before it */
                 do_at_once(caller, message);
                 return 0;
@@ -145,11 +188,13 @@ int inbox_add(Caller *caller, sd_bus_message *message, Error *error) {
         if (caller->waiting.calls >= CALLS_MAX)
                 return error_set(error, ERROR_LIMIT_EXCEEDED,
                         "%u calls of this connection are waiting already. Wait for their answers.", CALLS_MAX);
-        r = check(waiting_of(caller) ?: &caller->waiting, (Waiting) { 1, bytes }, error);
+        if (has_many_values)
+                bytes = measure(manager, waiting, message);
+        r = check(waiting, (Waiting) { 1, bytes }, error);
         if (r != 0)
                 return r;
 
-        put(caller, message, bytes);
+        put(caller, message, bytes, has_many_values);
         if (is_known)
                 turn_join(caller, TURN_CALL, 0);
         return 0;
@@ -188,12 +233,12 @@ void inbox_set_name(Caller *caller, char *name) {
 }
 
 void inbox_refuse(Caller *caller, const Error *error) {
-        sd_bus_message *message;
+        Call *call;
 
         turn_leave(caller, TURN_CALL);
-        while ((message = take(caller))) {
-                manager_send_error(caller->manager, message, error);
-                sd_bus_message_unref(message);
+        while ((call = take(caller))) {
+                manager_send_error(caller->manager, call->message, error);
+                call_free(call);
         }
 }
 
@@ -201,11 +246,11 @@ void inbox_work(Manager *manager, unsigned max) {
         Caller *caller;
 
         for (unsigned n = 0; n < max && (caller = turn_next(manager, TURN_CALL)); n++) {
-                sd_bus_message *message = take(caller);
+                Call *call = take(caller);
 
                 line_up(caller);
-                method_call(caller, message);
-                sd_bus_message_unref(message);
+                do_kept(caller, call);
+                call_free(call);
         }
 }
 
@@ -214,9 +259,9 @@ bool inbox_is_idle(const Manager *manager) {
 }
 
 void inbox_forget(Caller *caller) {
-        sd_bus_message *message;
+        Call *call;
 
         turn_leave(caller, TURN_CALL);
-        while ((message = take(caller)))
-                sd_bus_message_unref(message);
+        while ((call = take(caller)))
+                call_free(call);
 }

@@ -106,6 +106,7 @@ struct Manager {
         unsigned n_ready[_TURN_KINDS];   /* of those callers */
         bool taken;           /* a message came in that was not looked whether more have */
         bool taking;          /* more are being taken in, which wait for their turns */
+        int64_t strangers_paid_until; /* as a user's, of all callers who are not known yet */
         int64_t silent_until; /* monotonic: the bus does not tell who reads; see outbox.c */
         unsigned n_descriptors; /* on their way to clients */
         GQueue descriptor_line; /* of Caller *: those that wait until there are less */

@@ -456,6 +456,19 @@ static void append_with_counters(sd_bus_message *message) {
                 assert_true(sd_bus_message_close_container(message) >= 0);
 }
 
+/* is_wrong: it is read no further than its first license. */
+static void send_with_counters(sd_bus *bus, bool is_wrong) {
+        sd_bus_message *message = new_call(bus, ROOT, "LicenseStore.StoreLicenses");
+
+        assert_true(sd_bus_message_open_container(message, 'a', "(aya{sv})") >= 0);
+        if (is_wrong)
+                assert_true(sd_bus_message_append(message, "(aya{sv})", 1, 'x', 1, "Nothing", "s", "known") >= 0);
+        for (unsigned i = 0; i < 1000; i++)
+                append_with_counters(message);
+        assert_true(sd_bus_message_close_container(message) >= 0);
+        send_only(bus, message);
+}
+
 /* They take no turn. */
 static void test_calls_that_take_long_to_read_are_refused_where_there_are_many(void **state) {
         Harness *h = *state;
@@ -466,15 +479,8 @@ static void test_calls_that_take_long_to_read_are_refused_where_there_are_many(v
         store_simple(other, "two");
 
         hold_daemon(h);
-        for (unsigned i = 0; i < FEWER; i++) {
-                sd_bus_message *message = new_call(busy, ROOT, "LicenseStore.StoreLicenses");
-
-                assert_true(sd_bus_message_open_container(message, 'a', "(aya{sv})") >= 0);
-                for (unsigned j = 0; j < 1000; j++)
-                        append_with_counters(message);
-                assert_true(sd_bus_message_close_container(message) >= 0);
-                send_only(busy, message);
-        }
+        for (unsigned i = 0; i < FEWER; i++)
+                send_with_counters(busy, false);
         reach_receiver(busy);
         let_daemon_go(h);
         store_simple(other, "small");
@@ -488,6 +494,31 @@ static void test_calls_that_take_long_to_read_are_refused_where_there_are_many(v
         assert_in_range(n_refused, 1, FEWER - 1);
         /* Not what takes a moment. */
         store_simple(busy, "three");
+}
+
+/* They are kept until the daemon knows whose they are, and measured for that: then there is no room beside them. */
+static void test_calls_of_strangers_that_take_long_to_measure_are_not_where_there_are_many(void **state) {
+        Harness *h = *state;
+        sd_bus *strangers[WRITES];
+        unsigned n_refused = 0;
+
+        for (unsigned i = 0; i < WRITES; i++)
+                strangers[i] = harness_connect(h, 0);
+        hold_daemon(h);
+        for (unsigned i = 0; i < WRITES; i++) {
+                send_with_counters(strangers[i], true);
+                send_only(strangers[i], new_call(strangers[i], ROOT, "Manager.ListJobs"));
+                reach_receiver(strangers[i]);
+        }
+        let_daemon_go(h);
+        for (unsigned i = 0; i < 2 * WRITES; i++) {
+                _cleanup_message_ sd_bus_message *reply = receive_reply(strangers[i / 2], PATIENCE_SEC * 1000);
+
+                assert_non_null(reply);
+                n_refused += sd_bus_message_is_method_error(reply, NULL) &&
+                        g_str_has_prefix(sd_bus_message_get_error(reply)->message, "Calls of yours with 16777216 bytes");
+        }
+        assert_in_range(n_refused, 1, WRITES - 1);
 }
 
 static void test_second_stop_leaves_changes_that_wait(void **state) {
@@ -641,6 +672,7 @@ int main(void) {
                 TEST(test_many_small_licenses_keep_no_others_change_waiting),
                 TEST(test_second_stop_leaves_changes_that_wait),
                 TEST(test_calls_that_take_long_to_read_are_refused_where_there_are_many),
+                TEST(test_calls_of_strangers_that_take_long_to_measure_are_not_where_there_are_many),
                 cmocka_unit_test_setup_teardown(test_more_reads_than_may_wait_are_refused, setup_few_reads,
                         harness_teardown),
                 TEST(test_descriptors_all_come),
