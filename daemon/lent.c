@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
@@ -17,6 +18,7 @@
 #define BACKUPS_MAX 16U
 /* The kernel counts watches from 1 on. */
 #define UNWATCHED 0
+#define WATCH_LINE "inotify wd:"
 /* For a batch of events, none of which has a name. */
 #define EVENTS_BYTES (64 * sizeof(struct inotify_event))
 
@@ -49,12 +51,9 @@ static GHashTable *list_watches(const Lent *lent) {
         if (!g_file_get_contents(path, &text, NULL, NULL))
                 return NULL;
         watches = g_hash_table_new(NULL, NULL);
-        for (const char *line = text; (line = strstr(line, "inotify wd:")); line++) {
-                unsigned watch;
-
-                if (sscanf(line, "inotify wd:%x", &watch) == 1)
-                        g_hash_table_add(watches, GUINT_TO_POINTER(watch));
-        }
+        /* sscanf() would look for the end of the text in each line. */
+        for (const char *line = text; (line = strstr(line, WATCH_LINE)); line++)
+                g_hash_table_add(watches, GUINT_TO_POINTER(strtoul(line + strlen(WATCH_LINE), NULL, 16)));
         return watches;
 }
 

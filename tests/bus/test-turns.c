@@ -518,7 +518,7 @@ static void test_calls_of_strangers_that_take_long_to_measure_are_not_where_ther
                 n_refused += sd_bus_message_is_method_error(reply, NULL) &&
                         g_str_has_prefix(sd_bus_message_get_error(reply)->message, "Calls of yours with 16777216 bytes");
         }
-        assert_in_range(n_refused, 1, WRITES - 1);
+        assert_in_range(n_refused, 1, 2 * WRITES - 1);
 }
 
 static void test_second_stop_leaves_changes_that_wait(void **state) {
@@ -528,7 +528,8 @@ static void test_second_stop_leaves_changes_that_wait(void **state) {
 
         for (unsigned i = 0; i < FEWER; i++)
                 send_many_small(bus, "it");
-        receive(bus, 1);
+        /* On a busy machine some are refused, for the time that they take. */
+        sd_bus_message_unref(receive_reply(bus, PATIENCE_SEC * 1000));
         assert_int_equal(kill(h->daemon, SIGTERM), 0);
         harness_expect_log(h, "Stopping.");
         harness_stop(h);
