@@ -17,6 +17,8 @@
 #define DAY_SECONDS (24 * 60 * 60)
 /* So often a name is tried, ten times a second: whose the folder is may have taken those of all days to come. */
 #define NAMES_TRIED_MAX 50U
+/* For so long older backups are looked at: each of as many as whose the folder is has laid there may take a while. */
+#define LOOK_USEC (10 * G_USEC_PER_SEC)
 
 /* NULL, with *ret_status set, where that cannot be. */
 static DIR *open_folder(Ctl *ctl, const char *folder, Status *ret_status) {
@@ -161,7 +163,8 @@ static bool read_origin(int folder, const char *name, BackupOrigin *ret) {
 /* Older backups that no newer one pushes out. */
 typedef struct Left {
         unsigned n_others, n_richer;
-        char *richest; /* the newest of those that know more */
+        unsigned n_unseen; /* the oldest, where the newer ones took too long to look at */
+        char *richest;     /* the newest of those that know more */
 } Left;
 
 static void left_clear(Left *left) {
@@ -173,11 +176,17 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Left, left_clear)
 static void leave_others(int folder, const char *newest, GPtrArray *older, Left *ret) {
         g_auto(BackupOrigin) origin = {};
         bool known = read_origin(folder, newest, &origin);
+        int64_t until = g_get_monotonic_time() + LOOK_USEC;
 
         for (unsigned i = older->len; i > 0; i--) {
                 const char *name = older->pdata[i - 1];
                 g_auto(BackupOrigin) other = {};
 
+                if (g_get_monotonic_time() >= until) {
+                        ret->n_unseen = i;
+                        g_ptr_array_remove_range(older, 0, i);
+                        break;
+                }
                 if (!known || !read_origin(folder, name, &other) || !origin_is_same(&origin, &other))
                         ret->n_others++;
                 else if (origin_knows_more(&other, &origin)) {
@@ -190,12 +199,15 @@ static void leave_others(int folder, const char *newest, GPtrArray *older, Left 
 }
 
 static void tell_left(Ctl *ctl, const Left *left) {
-        ctl_result(ctl, "others", json_integer(left->n_others + left->n_richer));
+        ctl_result(ctl, "others", json_integer(left->n_others + left->n_richer + left->n_unseen));
         if (left->n_others > 0)
                 ctl_note(ctl, "%u older %s other users or of another store or machine, or cannot be read, and %s: see "
                         "'licensevaultctl inspect', and remove what is of no use any more.", left->n_others,
                         left->n_others == 1 ? "backup there is of" : "backups there are of",
                         left->n_others == 1 ? "stays" : "stay");
+        if (left->n_unseen > 0)
+                ctl_note(ctl, "%u older backups were not looked at, and stay: those that are newer took too long. See who "
+                        "makes them, and remove what is of no use any more.", left->n_unseen);
         /* The newest of them has what they have, but for what was removed on purpose. */
         if (left->n_richer > 0)
                 ctl_note(ctl, "%u older %s a time when the service knew of more, newer or other licenses, and %s: "
