@@ -11,7 +11,8 @@
  * What clients were given a descriptor of, and keep for as long as they like: a document is memory of the service's,
  * and a backup that was replaced since takes its place on the service's disk. Who has it, and has copied, mapped or
  * passed it on, tells nobody; but inotify tells when the file itself has gone, which is when nobody has it any more.
- * Until then it counts for the user who asked for it.
+ * Until then it counts for the user who asked for it. (Pages that were spliced into a pipe outlive it: see
+ * SECURITY.md.)
  */
 
 typedef struct User User;
