@@ -135,15 +135,15 @@ static int rename_noreplace(Draft *draft, const char *name) {
 }
 
 /* A file that is open keeps its number. The other is opened, for a disk of the network is asked anew only then. */
-static bool is_other(const Draft *draft, const char *name) {
-        _cleanup_fd_ int fd = -1;
-        struct stat replaced, found;
+int draft_is_named(int folder, const char *name, int file) {
+        _cleanup_fd_ int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        struct stat known, found;
 
-        if (draft->replaces < 0)
-                return false;
-        fd = openat(draft->folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-        return fd >= 0 && fstat(fd, &found) >= 0 && fstat(draft->replaces, &replaced) >= 0 &&
-                (found.st_dev != replaced.st_dev || found.st_ino != replaced.st_ino);
+        if (fd < 0 && errno == ELOOP)
+                return 0;
+        if (fd < 0 || fstat(fd, &found) < 0 || fstat(file, &known) < 0)
+                return -errno;
+        return found.st_dev == known.st_dev && found.st_ino == known.st_ino;
 }
 
 int draft_publish(Draft *draft, const char *name, bool replace) {
@@ -167,8 +167,9 @@ int draft_publish(Draft *draft, const char *name, bool replace) {
                                 return r;
                         }
                 }
-                if (is_other(draft, name))
-                        return DRAFT_OTHER;
+                r = draft->replaces < 0 ? 1 : draft_is_named(draft->folder, name, draft->replaces);
+                if (r <= 0 && r != -ENOENT)
+                        return r < 0 ? r : DRAFT_OTHER;
                 if (renameat(draft->folder, draft->partial, draft->folder, name) < 0)
                         return -errno;
                 draft->partial[0] = 0;

@@ -34,6 +34,12 @@ int draft_open(int folder, const char *name, Draft *ret);
 enum { DRAFT_NOT_DURABLE = 1, DRAFT_OTHER };
 int draft_publish(Draft *draft, const char *name, bool replace);
 
+/*
+ * Whether a name in a folder is still that of a file that is open: 1, or 0 where it is another's, or a negative errno,
+ * -ENOENT where it is nobody's.
+ */
+int draft_is_named(int folder, const char *name, int file);
+
 /* Closes a draft; what was not published is gone. */
 void draft_discard(Draft *draft);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Draft, draft_discard)

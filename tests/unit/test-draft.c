@@ -291,6 +291,27 @@ static void test_draft_replaces_no_other_file_than_it_is_to(void **state) {
         assert_int_equal(count_entries(*state), 1);
 }
 
+static const char *replacing_what_cannot_be_opened(void *userdata) {
+        _cleanup_fd_ int folder = open_folder(userdata), old = openat(folder, NAME, O_RDONLY | O_CLOEXEC);
+        g_auto(Draft) draft = DRAFT_NONE;
+
+        SCENE_CHECK(draft_open(folder, NAME, &draft) == 0);
+        draft.replaces = old;
+        SCENE_CHECK(draft_publish(&draft, NAME, true) == -EMFILE);
+        return NULL;
+}
+
+/* It may be another. */
+static void test_draft_replaces_no_file_that_cannot_be_opened(void **state) {
+        const Refusal refusal = { SYS_openat, 2, O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, EMFILE };
+        _cleanup_fd_ int folder = open_folder(*state);
+
+        assert_int_equal(publish(folder, "old", false), 0);
+        play_without(&refusal, 1, replacing_what_cannot_be_opened, *state);
+        assert_true(has_text(*state, "old"));
+        assert_int_equal(count_entries(*state), 1);
+}
+
 static const char *tidying_without_locks(void *userdata) {
         _cleanup_fd_ int folder = open_folder(userdata);
         g_auto(Draft) draft = DRAFT_NONE;
@@ -363,6 +384,7 @@ int main(void) {
                 IN_FOLDER(test_killed_drafts_partial_file_is_tidied),
                 IN_FOLDER(test_partial_file_that_someone_works_on_stays),
                 IN_FOLDER(test_draft_replaces_no_other_file_than_it_is_to),
+                IN_FOLDER(test_draft_replaces_no_file_that_cannot_be_opened),
                 IN_FOLDER(test_draft_of_this_process_stays_where_there_are_no_locks),
                 IN_FOLDER(test_partial_file_that_cannot_be_opened_stays),
                 IN_FOLDER(test_killed_publishers_empty_file_is_tidied),
