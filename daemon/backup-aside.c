@@ -11,6 +11,7 @@
 
 #include "backup-read.h"
 #include "backup.h"
+#include "draft.h"
 #include "folder.h"
 
 /* So many of one store are kept under names that stay. */
@@ -166,8 +167,18 @@ int aside_set(int folder, const NewBackup *backup, Aside *ret) {
                 return r;
         r = give_name(folder, backup->overwrite, ret);
         /* Not what else has the name, as one at random may be taken, too. */
-        if (r == -EEXIST && ret->takes_place && unlinkat(folder, ret->name, 0) >= 0)
-                r = give_name(folder, backup->overwrite, ret);
+        if (r == -EEXIST && ret->takes_place) {
+                /* Another machine was quicker: what has the name may be what it has just set aside. */
+                r = draft_is_named(folder, FOLDER_BACKUP_NAME, ret->former);
+                if (r <= 0) {
+                        /* draft_publish() sees that, too, and leaves it. */
+                        ret->name[0] = 0;
+                        return r;
+                }
+                r = -EEXIST;
+                if (unlinkat(folder, ret->name, 0) >= 0)
+                        r = give_name(folder, backup->overwrite, ret);
+        }
         if (r < 0) {
                 ret->name[0] = 0;
                 return r;
@@ -182,9 +193,14 @@ void aside_clear(Aside *aside) {
 }
 
 int aside_undo(int folder, const Aside *aside) {
-        if (aside->linked)
+        if (aside->linked) {
+                _cleanup_fd_ int fd = openat(folder, aside->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+                /* Else another machine has replaced it, and may have set it aside under this same name. */
+                if (fd < 0 || draft_is_named(folder, FOLDER_BACKUP_NAME, fd) != 1)
+                        return -EEXIST;
                 (void)unlinkat(folder, aside->name, 0);
-        else if (aside->name[0])
+        } else if (aside->name[0])
                 return rename_to_free(folder, aside->name, FOLDER_BACKUP_NAME);
         return 0;
 }

@@ -12,6 +12,7 @@
 #include <sodium.h>
 
 #include "archive-frame.h"
+#include "backup-aside.h"
 #include "backup-world.h"
 #include "tarball.h"
 
@@ -594,6 +595,67 @@ static void test_backup_that_came_meanwhile_is_not_replaced(void **state) {
         assert_null(world->at_moved);
 }
 
+static char *aside_path;
+
+/* A third one sets aside what we are to set aside: under the same name, and in the place of the same older one. */
+static void third_machine_backs_up(World *world) {
+        assert_int_equal(rename(world->target, aside_path), 0);
+        other_machine_backs_up(world);
+}
+
+static void test_what_another_machine_has_set_aside_stays(void **state) {
+        g_autofree char *none = NULL, *aside = NULL;
+        World *world = *state;
+        g_auto(Error) error = {};
+
+        put_some(world, 3, 200000);
+        set_store(world, ONE_STORE);
+        none = back_up_on(world, "machine");
+        set_store(world, OTHER_STORE);
+        aside = back_up_on(world, "machine");
+        assert_non_null(aside);
+        set_store(world, ONE_STORE);
+        put_named(world, "last");
+        back_up_over_other(world, true);
+        g_autoptr(GBytes) last = read_path(world->target);
+
+        set_store(world, OTHER_STORE);
+        aside_path = g_build_filename(world->own, aside, NULL);
+        forget(world);
+        world->at_moved = third_machine_backs_up;
+        assert_int_equal(run(world, plan_over(world, alice.name), NULL, &error), ERROR_MEDIUM);
+        assert_error(&error, ERROR_MEDIUM, "Meanwhile another backup was put in its place");
+        assert_null(world->at_moved);
+        g_clear_pointer(&aside_path, g_free);
+        assert_int_equal(count_files(world, last), 1);
+}
+
+/* It may be what the other has set aside under that name, too. */
+static void test_what_was_set_aside_keeps_that_name_where_its_own_is_anothers(void **state) {
+        WorkEvents events = {};
+        NewBackup new = { .user = alice.name, .store = OTHER_STORE, .machine = "machine", .memory = { 1, 1 },
+                .epochs = "", .overwrite = true, .events = &events };
+        _cleanup_fd_ int folder = -1;
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        set_store(world, ONE_STORE);
+        back_up_over_other(world, false);
+        g_autoptr(GBytes) former = read_path(world->target);
+        folder = open(world->own, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        for (unsigned i = 0; i < 2; i++) {
+                g_auto(Aside) aside = ASIDE_NONE;
+
+                assert_int_equal(aside_set(folder, &new, &aside), 0);
+                assert_true(aside.linked);
+                if (i > 0)
+                        other_machine_backs_up(world);
+                assert_int_equal(aside_undo(folder, &aside), i > 0 ? -EEXIST : 0);
+                assert_int_equal(count_files(world, former), 1);
+                assert_int_equal(count_entries(world->own), 1 + i);
+        }
+}
+
 /* Who had the number has some of the same store there, more than there are names that stay. */
 static void test_what_is_set_aside_takes_the_place_of_no_former_users(void **state) {
         World *world = *state;
@@ -875,6 +937,8 @@ int main(void) {
                 IN_WORLD(test_other_store_that_knows_less_adds_one_file_alone),
                 IN_WORLD(test_backup_from_before_an_old_copy_on_another_machine_is_kept),
                 IN_WORLD(test_backup_that_came_meanwhile_is_not_replaced),
+                IN_WORLD(test_what_another_machine_has_set_aside_stays),
+                IN_WORLD(test_what_was_set_aside_keeps_that_name_where_its_own_is_anothers),
                 IN_WORLD(test_what_is_set_aside_takes_the_place_of_no_former_users),
                 IN_WORLD(test_backup_without_the_id_of_a_store_is_replaced),
                 IN_WORLD(test_what_is_remembered_is_not_nothing),
