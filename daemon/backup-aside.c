@@ -107,9 +107,10 @@ static int choose_name_of_own(int folder, int fd, const ArchiveStore *store, con
                 if (r != 0)
                         return MIN(r, 0);
         }
-        if (of_another)
+        /* Two machines of which one is a copy of the other set aside each other's, and would without end. */
+        if (of_another || !store_epochs_include(backup->epochs, store->epochs))
                 choose_place(folder, fd, store, backup, ret);
-        else if (backup->memory.ids == 0 || is_of_later_time(store, &backup->memory, backup->epochs))
+        else if (backup->memory.ids == 0 || store_memory_exceeds(&store->memory, &backup->memory))
                 name_by_number("store", randombytes_random(), ret->name);
         return 0;
 }

@@ -563,6 +563,22 @@ static void test_backup_from_before_an_old_copy_on_another_machine_is_kept(void 
         assert_int_equal(count_entries(world->own), 5);
 }
 
+/* A virtual machine that was copied as it was: the store's id and the machine's are the same. */
+static void test_copies_of_a_machine_set_aside_each_others_and_no_more(void **state) {
+        World *world = *state;
+
+        put_some(world, 3, 10);
+        for (unsigned i = 0; i < 4; i++) {
+                /* The first backup is a step. */
+                edit_store(world, i == 0 ? "UPDATE epochs SET name = '" ONE_EPOCH ".5'" :
+                                           "UPDATE epochs SET name = '" ONE_EPOCH ".6'");
+                back_up_over_other(world, i > 0);
+                edit_store(world, "UPDATE epochs SET name = '" OTHER_EPOCH ".5'");
+                back_up_over_other(world, true);
+        }
+        assert_int_equal(count_entries(world->own), 3);
+}
+
 /* Its backup comes while ours reads what is there to be set aside. */
 static void other_machine_backs_up(World *world) {
         g_autofree char *new = g_build_filename(world->own, "new", NULL);
@@ -936,6 +952,7 @@ int main(void) {
                 IN_WORLD(test_damaged_backup_takes_the_place_of_none),
                 IN_WORLD(test_other_store_that_knows_less_adds_one_file_alone),
                 IN_WORLD(test_backup_from_before_an_old_copy_on_another_machine_is_kept),
+                IN_WORLD(test_copies_of_a_machine_set_aside_each_others_and_no_more),
                 IN_WORLD(test_backup_that_came_meanwhile_is_not_replaced),
                 IN_WORLD(test_what_another_machine_has_set_aside_stays),
                 IN_WORLD(test_what_was_set_aside_keeps_that_name_where_its_own_is_anothers),
