@@ -304,9 +304,7 @@ static Status copy_through_pipe(Ctl *ctl, JobEnd *end) {
         if (end->copied != json_get_u64(end->result, "bytes"))
                 return ctl_fail(ctl, STATUS_MEDIUM,
                         "The backup did not arrive complete. Run the command again.");
-        if (fsync(STDOUT_FILENO) < 0 && !(errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP))
-                return ctl_fail_errno(ctl, -errno, "Writing to standard output failed");
-        return STATUS_OK;
+        return ctl_sync_output(ctl);
 }
 
 static Status backup_to_stdout(Ctl *ctl) {
@@ -473,6 +471,8 @@ static Status export_to_stdout(Ctl *ctl, const Source *backup, uint64_t size) {
                 status = ctl_write(ctl, buffer, (size_t)n);
                 done += (size_t)n;
         }
+        if (status == STATUS_OK)
+                status = ctl_sync_output(ctl);
         return status == STATUS_OK ? check_sent(ctl, backup) : status;
 }
 

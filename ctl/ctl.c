@@ -161,3 +161,9 @@ Status ctl_write(Ctl *ctl, const void *data, size_t size) {
         r = io_write_all(STDOUT_FILENO, data, size);
         return r < 0 ? fail_write(ctl, r) : STATUS_OK;
 }
+
+Status ctl_sync_output(Ctl *ctl) {
+        if (fsync(STDOUT_FILENO) < 0 && !(errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP))
+                return fail_write(ctl, -errno);
+        return STATUS_OK;
+}

@@ -87,6 +87,8 @@ Status ctl_flush(Ctl *ctl);
 void ctl_push(Ctl *ctl);
 /* The same for data that bypasses stdio. */
 Status ctl_write(Ctl *ctl, const void *data, size_t size);
+/* Has that on the disk, where it is a file: one of the network tells only then that it is full. */
+Status ctl_sync_output(Ctl *ctl);
 
 /*
  * Reads a backup from where a descriptor stands, as the command verify does, and tells how many licenses it has, or

@@ -93,6 +93,7 @@ Status origin_check_replaced(Ctl *ctl, Output *output, bool is_copy) {
          * more.
          */
         fd = openat(output->folder, output->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        output->was_free = fd < 0 && errno == ENOENT;
         if (fd < 0 && errno != ENOENT && errno != ELOOP)
                 return ctl_fail_errno(ctl, -errno, "Move '%s' away, or name another file: whether it may be replaced "
                         "cannot be told, for it cannot be opened", output->path);

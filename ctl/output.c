@@ -180,10 +180,11 @@ Status output_publish(Ctl *ctl, Output *output) {
         int r;
 
         output->draft.replaces = output->old;
-        r = draft_publish(&output->draft, output->name, output->replace);
-        if (r == -EEXIST)
+        r = draft_publish(&output->draft, output->name, output->replace && !output->was_free);
+        if (r == -EEXIST && !output->replace)
                 return fail_exists(ctl, output->path);
-        if (r == DRAFT_OTHER)
+        /* Where there was none, what has come meanwhile nobody has looked at, either. */
+        if (r == DRAFT_OTHER || r == -EEXIST)
                 return ctl_fail(ctl, STATUS_EXISTS,
                         "Meanwhile '%s' was replaced by something else. See what it is now, then try again.",
                         output_file(output));

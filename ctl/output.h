@@ -21,6 +21,7 @@ typedef struct Output {
         bool replace;
         bool replaced; /* it is there, whatever else may have failed */
         int old;       /* the file that is to be replaced, once it was looked at; else -1 */
+        bool was_free; /* there was none then */
         Draft draft; /* draft.fd is what to write to */
 } Output;
 
