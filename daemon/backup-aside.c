@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <sodium.h>
@@ -193,15 +194,22 @@ void aside_clear(Aside *aside) {
         *aside = ASIDE_NONE;
 }
 
-int aside_undo(int folder, const Aside *aside) {
-        if (aside->linked) {
-                _cleanup_fd_ int fd = openat(folder, aside->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+/* What draft_publish() has seen just now a disk of the network has told anew. */
+static bool has_both_names(int folder, const Aside *aside) {
+        struct stat former, second;
 
-                /* Else another machine has replaced it, and may have set it aside under this same name. */
-                if (fd < 0 || draft_is_named(folder, FOLDER_BACKUP_NAME, fd) != 1)
-                        return -EEXIST;
+        return fstatat(folder, FOLDER_BACKUP_NAME, &former, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                fstatat(folder, aside->name, &second, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                former.st_dev == second.st_dev && former.st_ino == second.st_ino;
+}
+
+int aside_undo(int folder, const Aside *aside) {
+        /* Else another machine has replaced it, and may have set it aside under this same name. */
+        if (aside->linked && !has_both_names(folder, aside))
+                return -EEXIST;
+        if (aside->linked)
                 (void)unlinkat(folder, aside->name, 0);
-        } else if (aside->name[0])
+        else if (aside->name[0])
                 return rename_to_free(folder, aside->name, FOLDER_BACKUP_NAME);
         return 0;
 }
