@@ -101,7 +101,11 @@ Status command_get(Ctl *ctl, char **arguments) {
 
         if (get_output)
                 return save_document(ctl, fd);
-        return ctl->json ? STATUS_OK : copy_document(ctl, fd, NULL);
+        if (ctl->json)
+                return STATUS_OK;
+        /* Who then removes the license has this copy alone. */
+        status = copy_document(ctl, fd, NULL);
+        return status == STATUS_OK ? ctl_sync_output(ctl) : status;
 }
 
 /* show */
