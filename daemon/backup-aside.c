@@ -173,9 +173,8 @@ int aside_set(int folder, const NewBackup *backup, Aside *ret) {
                 /* Another machine was quicker: what has the name may be what it has just set aside. */
                 r = draft_is_named(folder, FOLDER_BACKUP_NAME, ret->former);
                 if (r <= 0) {
-                        /* draft_publish() sees that, too, and leaves it. */
                         ret->name[0] = 0;
-                        return r;
+                        return r < 0 ? r : -ESTALE;
                 }
                 r = -EEXIST;
                 if (unlinkat(folder, ret->name, 0) >= 0)

@@ -37,7 +37,8 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Aside, aside_clear)
 
 /*
  * Sets aside what a new backup in the folder would take away for good. Returns 0, or a negative errno, after which
- * aside_undo() is to be called as after a new backup that failed. *ret was ASIDE_NONE, and is to be cleared.
+ * aside_undo() is to be called as after a new backup that failed; -ESTALE: another has come meanwhile. *ret was
+ * ASIDE_NONE, and is to be cleared.
  */
 int aside_set(int folder, const NewBackup *backup, Aside *ret);
 

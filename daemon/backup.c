@@ -385,6 +385,12 @@ static int undo_aside(Backup *backup, int folder, const Aside *aside, Error *err
         return tell_aside(aside, error);
 }
 
+static void came_meanwhile(Error *error) {
+        error_set(error, ERROR_MEDIUM,
+                "Meanwhile another backup was put in its place, by another machine, it seems, that uses this folder, "
+                "too. Make yours again.");
+}
+
 /*
  * The draft is whole: it gets the name of the backup in its folder, and what that name must not be taken from for good
  * is set aside.
@@ -407,7 +413,10 @@ static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result,
 
         r = aside_set(folder, &new, &aside);
         if (r < 0) {
-                error_set_errno(error, ERROR_MEDIUM, r, "What lies there cannot be looked at, or be set aside");
+                if (r == -ESTALE)
+                        came_meanwhile(error);
+                else
+                        error_set_errno(error, ERROR_MEDIUM, r, "What lies there cannot be looked at, or be set aside");
                 return undo_aside(backup, folder, &aside, error);
         }
         /* Another machine may use the folder, too: what it puts there now nobody has looked at. */
@@ -424,9 +433,7 @@ static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result,
                 return exists(backup, error);
         }
         if (r == -EEXIST || r == DRAFT_OTHER) {
-                error_set(error, ERROR_MEDIUM,
-                        "Meanwhile another backup was put in its place, by another machine, it seems, that uses this "
-                        "folder, too. Make yours again.");
+                came_meanwhile(error);
                 return undo_aside(backup, folder, &aside, error);
         }
         /*
