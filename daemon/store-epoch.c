@@ -86,8 +86,10 @@ int store_read_epochs(StoreConnection *connection, GString *ret, Error *error) {
                         g_string_append_printf(ret, "%s%s", ret->len > 0 ? " " : "", epoch);
         }
         /* As of the store's id: damage to them, be it of their page, is no reason to make no backup. */
-        if (r < 0 && error->code == ERROR_STORE_CORRUPT)
+        if (r < 0 && error->code == ERROR_STORE_CORRUPT) {
                 error_clear(error);
+                g_string_truncate(ret, 0);
+        }
         return (int)error->code;
 }
 
