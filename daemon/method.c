@@ -107,6 +107,11 @@ static int authorize(const Method *method, const Caller *caller, Error *error) {
                 return error_set(error, ERROR_ACCESS_DENIED,
                         "User %" PRIu32 " cannot have licenses: the system gives that number to whoever comes next. "
                         "Run as a user of your own.", (uint32_t)caller->user->uid);
+        if (!user_may_call(caller->user->uid, caller->user_name))
+                return error_set(error, ERROR_ACCESS_DENIED,
+                        "User %" PRIu32 " has no account here, and such a number may be one of many that a user has "
+                        "for containers: it cannot have licenses. Run as a user of your own; if you are one, try again "
+                        "when the directory of users answers.", (uint32_t)caller->user->uid);
         if (method->access == ACCESS_ROOT && caller->user->uid != 0)
                 return error_set(error, ERROR_ACCESS_DENIED, "Only root may do this.");
         return 0;

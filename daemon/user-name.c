@@ -13,6 +13,8 @@
 /* From systemd's UIDS-GIDS document: numbers given to dynamic users and taken back. */
 #define UID_DYNAMIC_FIRST 61184U
 #define UID_DYNAMIC_LAST 65519U
+/* From the same: from here on, who has no account is of a user namespace. Distributions lend numbers from 100000 on. */
+#define UID_LENT_FIRST 65536U
 
 /* One look-up, by number or, where name is set, by name. Returns 1, 0 for nobody, or a negative errno. */
 static int look_up(uid_t uid, const char *name, struct passwd *entry, char *buffer, size_t size) {
@@ -91,4 +93,8 @@ int user_uid_of(const char *name, uid_t *ret) {
 
 bool user_may_own(uid_t uid) {
         return uid != UID_NOBODY && uid != (uid_t)-1 && !(uid >= UID_DYNAMIC_FIRST && uid <= UID_DYNAMIC_LAST);
+}
+
+bool user_may_call(uid_t uid, const char *name) {
+        return user_may_own(uid) && (*name != '\0' || uid < UID_LENT_FIRST);
 }

@@ -18,3 +18,9 @@ int user_uid_of(const char *name, uid_t *ret);
  * gives to whoever comes next.
  */
 bool user_may_own(uid_t uid);
+
+/*
+ * The same of who calls, by the name, too ("": none): a user has tens of thousands of numbers besides its own, to run
+ * containers with (subuid(5)), and with as many times what one user may have it would leave nothing to the others.
+ */
+bool user_may_call(uid_t uid, const char *name);

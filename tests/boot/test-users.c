@@ -154,6 +154,31 @@ static void test_next_holder_of_a_uid_finds_nothing(void **state) {
         delete_user("lv-former");
 }
 
+/*
+ * One of those that a user has besides its own (subuid(5)). dbus-daemon turns them away itself: of who has no account,
+ * it finds no groups.
+ */
+#define LENT_UID 100001
+
+static void test_number_of_a_user_namespace_can_have_no_licenses(void **state) {
+        Harness *h = *state;
+        g_autofree char *bus_unit =
+                run_good(ARGUMENTS("systemctl", "show", "--value", "--property", "Id", "dbus.service"));
+        sd_bus *lent;
+
+        if (!g_str_has_prefix(bus_unit, "dbus-broker"))
+                skip();
+        lent = harness_connect_uid(h, LENT_UID);
+        store_license_error(lent, "AccessDenied", "*has no account here*", "x", 1, "a{sv}", 1, "LicenseId", "s", "id");
+        call_error(lent, ROOT, "LicenseBackup.BackupLicenses", "AccessDenied", "*has no account here*", "u", 0);
+        call_error(lent, ROOT, "Manager.Subscribe", "AccessDenied", "*has no account here*", "");
+
+        /* Who has an account may have so large a number. */
+        assert_int_equal(add_user("lv-large", LENT_UID), LENT_UID);
+        store_simple(harness_connect_uid(h, LENT_UID), "own");
+        delete_user("lv-large");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, system_setup_running, system_teardown)
 
 int main(void) {
@@ -163,6 +188,7 @@ int main(void) {
                 TEST(test_foreign_job_is_neither_seen_nor_heard),
                 TEST(test_foreign_id_takes_as_long_as_a_missing_one),
                 TEST(test_next_holder_of_a_uid_finds_nothing),
+                TEST(test_number_of_a_user_namespace_can_have_no_licenses),
         };
 
         return cmocka_run_group_tests_name("users", tests, NULL, NULL);
