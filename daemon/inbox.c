@@ -244,10 +244,9 @@ void inbox_refuse(Caller *caller, const Error *error) {
 
 void inbox_work(Manager *manager, unsigned max) {
         Caller *caller;
+        Call *call;
 
-        for (unsigned n = 0; n < max && (caller = turn_next(manager, TURN_CALL)); n++) {
-                Call *call = take(caller);
-
+        for (unsigned n = 0; n < max && (caller = turn_next(manager, TURN_CALL)) && (call = take(caller)); n++) {
                 line_up(caller);
                 do_kept(caller, call);
                 call_free(call);
