@@ -391,6 +391,19 @@ static void came_meanwhile(Error *error) {
                 "too. Make yours again.");
 }
 
+/* The draft did not get the name: r is draft_publish()'s. Returns the error's code. */
+static int fail_to_deliver(Backup *backup, int folder, const Aside *aside, int r, Error *error) {
+        if (r == -EEXIST && !backup->plan.overwrite) {
+                (void)aside_undo(folder, aside);
+                return exists(backup, error);
+        }
+        if (r == -EEXIST || r == DRAFT_OTHER)
+                came_meanwhile(error);
+        else
+                error_set_errno(error, ERROR_MEDIUM, r, "Putting it in its place failed");
+        return undo_aside(backup, folder, aside, error);
+}
+
 /*
  * The draft is whole: it gets the name of the backup in its folder, and what that name must not be taken from for good
  * is set aside.
@@ -424,17 +437,11 @@ static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result,
         draft->replaces = aside.former;
         r = draft_publish(draft, FOLDER_BACKUP_NAME, replaces);
         draft->replaces = -1;
-        if ((r == 0 || r == DRAFT_NOT_DURABLE) && aside.name[0]) {
+        if (r != 0 && r != DRAFT_NOT_DURABLE)
+                return fail_to_deliver(backup, folder, &aside, r, error);
+        if (aside.name[0]) {
                 result->set_aside = g_strdup(aside.name);
                 result->aside_is_own = aside.is_own;
-        }
-        if (r == -EEXIST && !new.overwrite) {
-                (void)aside_undo(folder, &aside);
-                return exists(backup, error);
-        }
-        if (r == -EEXIST || r == DRAFT_OTHER) {
-                came_meanwhile(error);
-                return undo_aside(backup, folder, &aside, error);
         }
         /*
          * To free a large file takes a tenth of a second: not here, but after Done. A medium that may be pulled then
@@ -448,10 +455,6 @@ static int deliver(Backup *backup, int folder, Draft *draft, WorkResult *result,
                         "The new backup is whole and in its place, but its folder could not be synced (%s): after a "
                         "power cut what was there before may be back. Make another one.", g_strerror(errno));
                 return tell_aside(&aside, error);
-        }
-        if (r < 0) {
-                error_set_errno(error, ERROR_MEDIUM, r, "Putting it in its place failed");
-                return undo_aside(backup, folder, &aside, error);
         }
 
         r = check_place(backup, folder, error);

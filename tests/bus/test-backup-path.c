@@ -242,7 +242,6 @@ static void test_open_backup_of_no_file_does_not_hang(void **state) {
         store_simple(bus, "one");
 }
 
-/* In a configured root even the user's own folder: what is not mounted must not be filled beneath. */
 /* Whoever makes files there itself has no need of the service to fill a disk, and may keep more than a user opens. */
 static void test_open_backup_counts_nothing_in_a_folder_that_others_write_to(void **state) {
         Harness *h = *state;
@@ -261,6 +260,7 @@ static void test_open_backup_counts_nothing_in_a_folder_that_others_write_to(voi
         }
 }
 
+/* In a configured root even the user's own folder: what is not mounted must not be filled beneath. */
 static void test_folder_that_is_gone_fails_with_the_medium(void **state) {
         static const char *const names[] = { "", "stick" };
         Harness *h = *state;

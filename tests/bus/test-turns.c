@@ -529,7 +529,8 @@ static void test_second_stop_leaves_changes_that_wait(void **state) {
         for (unsigned i = 0; i < FEWER; i++)
                 send_many_small(bus, "it");
         /* On a busy machine some are refused, for the time that they take. */
-        sd_bus_message_unref(receive_reply(bus, PATIENCE_SEC * 1000));
+        _cleanup_message_ sd_bus_message *reply = receive_reply(bus, PATIENCE_SEC * 1000);
+        assert_non_null(reply);
         assert_int_equal(kill(h->daemon, SIGTERM), 0);
         harness_expect_log(h, "Stopping.");
         harness_stop(h);
