@@ -12,8 +12,8 @@
 #include <sodium.h>
 
 #include "archive-frame.h"
-#include "backup-aside.h"
 #include "aside-world.h"
+#include "backup-aside.h"
 #include "tarball.h"
 
 /* What a new backup must not replace gets another name. */
